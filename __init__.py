@@ -1,0 +1,1 @@
+"""Hanse is a federation of domain agents on Ray."""

@@ -1,0 +1,199 @@
+"""What is said between parties: contracts, plans, bids, tokens, events, errors, ports and the wire, as pure values.
+
+It does no I/O and knows neither Ray nor any other folder of Hanse; everybody else imports it.
+"""
+
+# The contract of a capability
+from .bid import Award, Bid, CallForProposals, Offer
+from .capability import (
+    Capability,
+    Compensation,
+    Contract,
+    Effect,
+    Negotiation,
+    RetryPolicy,
+    Risk,
+    capabilities_of,
+    capability,
+)
+
+# Errors
+from .errors import (
+    ApprovalDenied,
+    ApprovalExpired,
+    BudgetExhausted,
+    Canceled,
+    Conflict,
+    ContractBreach,
+    Corrupt,
+    DeadlineExceeded,
+    DigestMismatch,
+    Failed,
+    Fenced,
+    HanseError,
+    InvalidConfiguration,
+    InvalidContract,
+    InvalidInput,
+    InvalidPlan,
+    KeyReused,
+    ModelUnavailable,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    OutcomeUnknown,
+    Overloaded,
+    Permanent,
+    PolicyError,
+    Refusal,
+    StorageError,
+    TimedOut,
+    TokenInvalid,
+    TooLarge,
+    Transient,
+    Unavailable,
+    Verdict,
+)
+
+# What happened
+from .events import Event, Kind
+
+# Identifiers
+from .ids import (
+    AgentId,
+    ApprovalId,
+    AwardId,
+    CapabilityName,
+    Digest,
+    Domain,
+    Epoch,
+    IdempotencyKey,
+    Sequence,
+    StepId,
+    TaskId,
+    Tenant,
+)
+
+# Plans
+from .plan import Plan, Step
+
+# Ports
+from .ports import Clock, Entropy, Store, Write
+
+# Schemas
+from .schema import Json, JsonObject, Shape, canonical, digest
+
+# Tokens
+from .token import Demand, Token
+
+# What clients see
+from .views import (
+    AgentView,
+    ApprovalView,
+    AuditReport,
+    BidView,
+    Budget,
+    FederationView,
+    Problem,
+    StepStatus,
+    StepView,
+    Submission,
+    TaskStatus,
+    TaskView,
+)
+
+__all__ = [
+    # The contract of a capability
+    "Award",
+    "Bid",
+    "CallForProposals",
+    "Capability",
+    "Compensation",
+    "Contract",
+    "Effect",
+    "Negotiation",
+    "Offer",
+    "RetryPolicy",
+    "Risk",
+    "capabilities_of",
+    "capability",
+    # Errors
+    "ApprovalDenied",
+    "ApprovalExpired",
+    "BudgetExhausted",
+    "Canceled",
+    "Conflict",
+    "ContractBreach",
+    "Corrupt",
+    "DeadlineExceeded",
+    "DigestMismatch",
+    "Failed",
+    "Fenced",
+    "HanseError",
+    "InvalidConfiguration",
+    "InvalidContract",
+    "InvalidInput",
+    "InvalidPlan",
+    "KeyReused",
+    "ModelUnavailable",
+    "NotAllowed",
+    "NotAuthenticated",
+    "NotFound",
+    "OutcomeUnknown",
+    "Overloaded",
+    "Permanent",
+    "PolicyError",
+    "Refusal",
+    "StorageError",
+    "TimedOut",
+    "TokenInvalid",
+    "TooLarge",
+    "Transient",
+    "Unavailable",
+    "Verdict",
+    # What happened
+    "Event",
+    "Kind",
+    # Identifiers
+    "AgentId",
+    "ApprovalId",
+    "AwardId",
+    "CapabilityName",
+    "Digest",
+    "Domain",
+    "Epoch",
+    "IdempotencyKey",
+    "Sequence",
+    "StepId",
+    "TaskId",
+    "Tenant",
+    # Plans
+    "Plan",
+    "Step",
+    # Ports
+    "Clock",
+    "Entropy",
+    "Store",
+    "Write",
+    # Schemas
+    "Json",
+    "JsonObject",
+    "Shape",
+    "canonical",
+    "digest",
+    # Tokens
+    "Demand",
+    "Token",
+    # What clients see
+    "AgentView",
+    "ApprovalView",
+    "AuditReport",
+    "BidView",
+    "Budget",
+    "FederationView",
+    "Problem",
+    "StepStatus",
+    "StepView",
+    "Submission",
+    "TaskStatus",
+    "TaskView",
+]

@@ -1,0 +1,71 @@
+"""What is said while a step looks for an agent: standing offer, call for proposals, bid or refusal, award.
+
+The protocol is the contract net (Smith 1980; FIPA SC00029H) in two forms. Agents push standing offers whenever their
+state changes, which makes the common award a local decision of the coordinator. Where the contract asks for
+proposals, each eligible agent is asked about the very input, and may refuse with a reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .ids import AgentId, AwardId, CapabilityName, StepId, TaskId, Tenant
+from .schema import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What an agent says of itself without being asked. Holds until the next one, or until it is stale."""
+
+    agent: AgentId
+    queue_depth: int = 0
+    """Calls accepted and not yet answered."""
+    latency_ms: Mapping[CapabilityName, float] = field(default_factory=dict[CapabilityName, float])
+    """Recently seen time of one call per capability; the contract's figure until there is one."""
+    price_cents: Mapping[CapabilityName, float] = field(default_factory=dict[CapabilityName, float])
+    """Price per call where it differs from the contract's."""
+    healthy: bool = True
+    reason: str = ""
+    """Why it is not healthy."""
+
+    def to_data(self) -> JsonObject:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class CallForProposals:
+    """The coordinator asks eligible agents what one step would cost."""
+
+    task: TaskId
+    step: StepId
+    tenant: Tenant
+    capability: CapabilityName
+    input: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """One agent's answer, or its standing offer read as an answer. `refusal` says why it will not."""
+
+    agent: AgentId
+    version: str
+    price_cents: float
+    latency_ms: float
+    queue_depth: int
+    confidence: float = 1.0
+    """The agent's own estimate, in [0, 1], that it will keep the contract."""
+    refusal: str = ""
+
+    def to_data(self) -> JsonObject:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Award:
+    """Who gets the step, and why in words."""
+
+    id: AwardId
+    agent: AgentId
+    version: str
+    price_cents: float
+    reason: str

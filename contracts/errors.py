@@ -1,0 +1,320 @@
+"""What can go wrong, drawn as a tree. The branch carries the verdict: whoever handles an error asks its type.
+
+    HanseError
+    ├── Transient            retry with backoff, then award to another agent
+    │   ├── Unavailable      nobody who could do it is reachable
+    │   ├── Overloaded       a queue is full; says when to come again
+    │   ├── TimedOut         no answer in time, and nothing can have happened
+    │   └── Conflict         somebody else changed the state meanwhile
+    ├── Permanent            will fail again: abort the plan and compensate
+    │   ├── InvalidInput     the input does not fit the schema
+    │   ├── InvalidPlan      the plan cannot be run at all
+    │   ├── InvalidContract  the capability's declaration is not a contract
+    │   ├── InvalidConfiguration
+    │   ├── NotFound
+    │   ├── KeyReused        an idempotency key came back with another body
+    │   ├── TooLarge
+    │   ├── NotAuthenticated
+    │   ├── DeadlineExceeded
+    │   ├── Canceled
+    │   └── Failed           a handler raised something of its own
+    ├── PolicyError          a rule says no: abort the plan and compensate
+    │   ├── Refusal          a rule of the domain; agents derive their own from it
+    │   ├── NotAllowed
+    │   ├── TokenInvalid
+    │   ├── ApprovalDenied
+    │   ├── ApprovalExpired
+    │   └── DigestMismatch   what was approved is not what would run
+    ├── BudgetExhausted      stop spending: abort the plan and compensate
+    ├── ContractBreach       the agent did not keep its promise: award to another agent
+    ├── ModelUnavailable     no tier of the pool can answer
+    ├── OutcomeUnknown       it may or may not have happened: ask the outside system, then a person
+    └── StorageError         the writer must stop and recover from disk
+        ├── Fenced           a higher epoch owns the store
+        └── Corrupt          what is on disk is not what was written
+
+Every error carries the ids it is about as keywords, travels as plain data (`to_data`, `from_data`), and never
+needs its text parsed.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, ClassVar, Self, cast
+
+
+class Verdict(StrEnum):
+    """What the coordinator does about an error."""
+
+    RETRY = "retry"
+    REAUCTION = "reauction"
+    ABORT = "abort"
+    RECONCILE = "reconcile"
+    STOP = "stop"
+
+
+_by_code: dict[str, type["HanseError"]] = {}
+
+
+class HanseError(Exception):
+    """Something Hanse knows how to name."""
+
+    code: ClassVar[str] = "error"
+    verdict: ClassVar[Verdict] = Verdict.ABORT
+    status: ClassVar[int] = 500
+
+    def __init__(self, detail: str = "", **ids: Any) -> None:
+        self.detail = detail or " ".join((self.__doc__ or self.code).split())
+        self.ids = ids
+        super().__init__(self.detail)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _by_code[cls.code] = cls
+
+    def __str__(self) -> str:
+        about = ", ".join(f"{name}={value}" for name, value in self.ids.items())
+        return f"{self.detail} ({about})" if about else self.detail
+
+    @property
+    def title(self) -> str:
+        return type(self).__name__
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data for the wire and the journal. The branch travels too, so an unknown leaf keeps its verdict."""
+        return {"code": self.code, "branch": _branch(type(self)).code, "detail": self.detail, "ids": self.ids}
+
+    @staticmethod
+    def from_data(data: Mapping[str, Any]) -> "HanseError":
+        """The error that `to_data` wrote. A leaf this process does not know becomes its branch, code kept."""
+        known = _by_code.get(data["code"])
+        cls = known or _by_code.get(data.get("branch", ""), HanseError)
+        error = cls(data["detail"], **cast("dict[str, Any]", data.get("ids", {})))
+        if known is None:
+            error.code = data["code"]  # pyright: ignore[reportAttributeAccessIssue]
+        return error
+
+    def about(self, **ids: Any) -> Self:
+        """Adds ids that only an outer layer knows. Ids already there stay."""
+        self.ids = {**ids, **self.ids}
+        return self
+
+
+def _branch(cls: type[HanseError]) -> type[HanseError]:
+    """The ancestor just below the root, whose code every process knows."""
+    line = [ancestor for ancestor in cls.__mro__ if issubclass(ancestor, HanseError)]
+    return line[-2] if len(line) > 1 else line[-1]
+
+
+class Transient(HanseError):
+    """It did not work this time and nothing was changed."""
+
+    code = "transient"
+    verdict = Verdict.RETRY
+    status = 503
+
+
+class Unavailable(Transient):
+    """Nobody who could do this can be reached now."""
+
+    code = "unavailable"
+
+
+class Overloaded(Transient):
+    """The queue is full. `retry_after_seconds` says when to come again."""
+
+    code = "overloaded"
+    status = 429
+
+    @property
+    def retry_after_seconds(self) -> float:
+        return float(self.ids.get("retry_after_seconds", 1))
+
+
+class TimedOut(Transient):
+    """No answer came in time, and nothing can have happened."""
+
+    code = "timed_out"
+    status = 504
+
+
+class Conflict(Transient):
+    """Somebody else changed the same state meanwhile."""
+
+    code = "conflict"
+    status = 409
+
+
+class Permanent(HanseError):
+    """It will fail the same way again."""
+
+    code = "permanent"
+    status = 422
+
+
+class InvalidInput(Permanent):
+    """The input does not fit the schema. `pointer` says where."""
+
+    code = "invalid_input"
+
+
+class InvalidPlan(Permanent):
+    """The plan cannot be run. `pointer` says where and the detail what to write."""
+
+    code = "invalid_plan"
+
+
+class InvalidContract(Permanent):
+    """The capability's declaration is not a contract. The detail says what to write."""
+
+    code = "invalid_contract"
+
+
+class InvalidConfiguration(Permanent):
+    """The configuration cannot be used. The detail names the line and the nearest known key."""
+
+    code = "invalid_configuration"
+
+
+class NotFound(Permanent):
+    """There is no such thing, or it belongs to somebody else."""
+
+    code = "not_found"
+    status = 404
+
+
+class KeyReused(Permanent):
+    """This idempotency key was used before with another body."""
+
+    code = "key_reused"
+    status = 409
+
+
+class TooLarge(Permanent):
+    """The body or the plan is over the limit."""
+
+    code = "too_large"
+    status = 413
+
+
+class NotAuthenticated(Permanent):
+    """No valid bearer token came with the request."""
+
+    code = "not_authenticated"
+    status = 401
+
+
+class DeadlineExceeded(Permanent):
+    """The task's deadline passed before it was done."""
+
+    code = "deadline_exceeded"
+    status = 504
+
+
+class Canceled(Permanent):
+    """Somebody canceled the task."""
+
+    code = "canceled"
+    status = 409
+
+
+class Failed(Permanent):
+    """A handler raised an error of its own."""
+
+    code = "failed"
+    status = 500
+
+
+class PolicyError(HanseError):
+    """A rule says no."""
+
+    code = "policy"
+    status = 403
+
+
+class Refusal(PolicyError):
+    """A rule of the domain says no. Agents derive their own refusals from this, each with its `code`."""
+
+    code = "refused"
+    status = 422
+
+
+class NotAllowed(PolicyError):
+    """The policy does not allow this."""
+
+    code = "not_allowed"
+
+
+class TokenInvalid(PolicyError):
+    """The token does not cover this step."""
+
+    code = "token_invalid"
+
+
+class ApprovalDenied(PolicyError):
+    """A person said no."""
+
+    code = "approval_denied"
+
+
+class ApprovalExpired(PolicyError):
+    """Nobody decided in time. Expiry never grants."""
+
+    code = "approval_expired"
+
+
+class DigestMismatch(PolicyError):
+    """What was seen is not what would run."""
+
+    code = "digest_mismatch"
+    status = 409
+
+
+class BudgetExhausted(HanseError):
+    """The budget does not cover this."""
+
+    code = "budget_exhausted"
+    status = 402
+
+
+class ContractBreach(HanseError):
+    """The agent's answer does not fit its contract."""
+
+    code = "contract_breach"
+    verdict = Verdict.REAUCTION
+    status = 502
+
+
+class ModelUnavailable(HanseError):
+    """No tier of the model pool can answer."""
+
+    code = "model_unavailable"
+    verdict = Verdict.RETRY
+    status = 503
+
+
+class OutcomeUnknown(HanseError):
+    """It may or may not have happened. Nobody may simply try again."""
+
+    code = "outcome_unknown"
+    verdict = Verdict.RECONCILE
+    status = 502
+
+
+class StorageError(HanseError):
+    """The store cannot be written. The writer stops and recovers from disk."""
+
+    code = "storage"
+    verdict = Verdict.STOP
+    status = 503
+
+
+class Fenced(StorageError):
+    """A higher epoch owns the store."""
+
+    code = "fenced"
+
+
+class Corrupt(StorageError):
+    """What is on disk is not what was written."""
+
+    code = "corrupt"

@@ -1,0 +1,106 @@
+"""What happened, as the journal says it. The same words are used in logs, on the event stream and in tests."""
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from .ids import Epoch, Sequence, StepId, TaskId
+from .schema import JsonObject
+
+
+class Kind(StrEnum):
+    """Every kind of event. The comment is what `data` holds."""
+
+    COORDINATOR_STARTED = "coordinator.started"
+    """epoch, shard, tasks (how many it recovered)"""
+    AGENT_JOINED = "agent.joined"
+    """agent, domain, incarnation, capabilities, contract (digest of all its contracts)"""
+    AGENT_LEFT = "agent.left"
+    """agent, reason, in_flight"""
+
+    TASK_SUBMITTED = "task.submitted"
+    """tenant, key, body (digest of what was asked), plan, input, budget_cents, deadline_ms, labels, by"""
+    TASK_CANCELING = "task.canceling"
+    """reason, by"""
+    TASK_ABORTING = "task.aborting"
+    """error, step: compensation begins"""
+    TASK_COMPLETED = "task.completed"
+    """output, cost_cents"""
+    TASK_FAILED = "task.failed"
+    """error, cost_cents"""
+    TASK_CANCELED = "task.canceled"
+    """reason, cost_cents"""
+
+    STEP_EXPANDED = "step.expanded"
+    """count: a for_each became so many members"""
+    STEP_SKIPPED = "step.skipped"
+    """reason"""
+    STEP_AWARDED = "step.awarded"
+    """agent, version, attempt, award, price_cents, reason, bids, rule (the policy that allowed it), input (digest), approval"""
+    STEP_INTERRUPTED = "step.interrupted"
+    """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
+    STEP_COMPLETED = "step.completed"
+    """agent, attempt, output, latency_ms, replayed (the receipt existed already)"""
+    STEP_FAILED = "step.failed"
+    """agent, attempt, error, retry_at_ms (null when there is no further attempt)"""
+
+    APPROVAL_REQUESTED = "approval.requested"
+    """approval, capability, input, digest, rule, expires_ms"""
+    APPROVAL_DECIDED = "approval.decided"
+    """approval, decision (approved, denied, expired), digest, by, note"""
+
+    @property
+    def ends_task(self) -> bool:
+        return self in _ENDS
+
+
+_ENDS = frozenset({Kind.TASK_COMPLETED, Kind.TASK_FAILED, Kind.TASK_CANCELED})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the journal. `sequence` orders; `at_ms` (unix milliseconds) only informs."""
+
+    sequence: Sequence
+    epoch: Epoch
+    at_ms: int
+    kind: Kind
+    task: TaskId | None
+    step: StepId | None
+    data: Mapping[str, Any]
+
+    def to_json(self) -> JsonObject:
+        """As event streams and `--json` show it."""
+        return {
+            "sequence": self.sequence,
+            "at": timestamp(self.at_ms),
+            "kind": str(self.kind),
+            "task": self.task,
+            "step": self.step,
+            "data": dict(self.data),
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "Event":
+        return Event(
+            Sequence(data["sequence"]),
+            Epoch(0),
+            milliseconds(data["at"]),
+            Kind(data["kind"]),
+            data["task"],
+            data["step"],
+            data["data"],
+        )
+
+
+def timestamp(unix_ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    moment = datetime.datetime.fromtimestamp(unix_ms / 1000, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds(text: str) -> int:
+    """Unix milliseconds of an RFC 3339 timestamp."""
+    return round(datetime.datetime.fromisoformat(text).timestamp() * 1000)

@@ -1,0 +1,80 @@
+"""Identifiers that cannot be swapped, and the one way new ones are made.
+
+Every identifier is a `NewType` over a plain value, so a function that takes a task and a step cannot be
+called the wrong way round, and nothing has to be unwrapped before it goes on the wire.
+"""
+
+from typing import NewType
+
+TaskId = NewType("TaskId", str)
+"""UUIDv7 in text. Its twelve `rand_a` bits carry the coordinator shard that owns the task (see `shard_of`)."""
+
+StepId = NewType("StepId", str)
+"""Name of a step in its plan. A member of a `for_each` is `step[3]`; a compensation is `step~`."""
+
+AgentId = NewType("AgentId", str)
+"""Name of one agent in the federation. Two providers of one domain have the same domain and different ids."""
+
+Domain = NewType("Domain", str)
+"""The first half of a capability's name: `orders` in `orders.refund`."""
+
+CapabilityName = NewType("CapabilityName", str)
+"""`domain.method`, without the version."""
+
+Tenant = NewType("Tenant", str)
+"""The unit of isolation. Nothing crosses it."""
+
+ApprovalId = NewType("ApprovalId", str)
+"""A question to a person: `task/step` of the step it gates, so asking twice is asking once."""
+
+AwardId = NewType("AwardId", str)
+"""`task/step#attempt`: one award of one step to one agent."""
+
+IdempotencyKey = NewType("IdempotencyKey", str)
+"""Chosen by the caller for a task, derived as `task/step` for a step. Same key, same effect."""
+
+Digest = NewType("Digest", str)
+"""`sha256:` and 64 hex digits over the canonical JSON of a value."""
+
+Sequence = NewType("Sequence", int)
+"""Place of an entry in its journal, from 1. Order comes from here, never from a clock."""
+
+Epoch = NewType("Epoch", int)
+"""Number of a writer's reign over a store. A store refuses a commit from a lower one."""
+
+SHARD_BITS = 12
+
+
+def uuid7(unix_ms: int, randomness: bytes, shard: int = 0) -> str:
+    """RFC 9562 version 7 in text: 48 bits of milliseconds, `shard` in the 12 `rand_a` bits, 62 random bits.
+
+    `randomness` gives at least 8 bytes. RFC 9562 section 5.7 leaves `rand_a` to the implementation.
+    """
+    tail = int.from_bytes(randomness[:8], "big") & ((1 << 62) - 1)
+    number = (unix_ms & ((1 << 48) - 1)) << 80 | 0x7 << 76 | (shard & 0xFFF) << 64 | 0b10 << 62 | tail
+    digits = f"{number:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def shard_of(task: TaskId) -> int:
+    """The shard written into a task's id. Raises ValueError when the text is not such an id."""
+    if len(task) != 36 or task[14] != "7":
+        raise ValueError(f"{task!r} is not a task id")
+    return int(task[15:18], 16)
+
+
+def step_key(task: TaskId, step: StepId) -> IdempotencyKey:
+    """The idempotency key of a step: the same for every attempt, so an agent runs it once."""
+    return IdempotencyKey(f"{task}/{step}")
+
+
+def award_id(task: TaskId, step: StepId, attempt: int) -> AwardId:
+    return AwardId(f"{task}/{step}#{attempt}")
+
+
+def approval_id(task: TaskId, step: StepId) -> ApprovalId:
+    return ApprovalId(f"{task}:{step}")
+
+
+def domain_of(capability: CapabilityName) -> Domain:
+    return Domain(capability.partition(".")[0])

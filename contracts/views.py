@@ -1,0 +1,184 @@
+"""What clients see: the JSON of the HTTP surface, of `--json` and of `Federation`, as pydantic models.
+
+Change only by addition. Times are RFC 3339 in UTC, money is in cents.
+"""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .schema import JsonObject
+
+
+class TaskStatus(StrEnum):
+    """A2A 1.0's task states in lower case."""
+
+    SUBMITTED = "submitted"
+    WORKING = "working"
+    INPUT_REQUIRED = "input_required"
+    AUTH_REQUIRED = "auth_required"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+
+    @property
+    def terminal(self) -> bool:
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELED, TaskStatus.REJECTED})
+
+
+class StepStatus(StrEnum):
+    """Where a step is."""
+
+    WAITING = "waiting"
+    """for the steps it depends on"""
+    INPUT_REQUIRED = "input_required"
+    """for a person"""
+    RETRYING = "retrying"
+    """for its next attempt"""
+    WORKING = "working"
+    COMPLETED = "completed"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    COMPENSATED = "compensated"
+
+
+class View(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Budget(BaseModel):
+    """What a task may spend."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
+class Submission(BaseModel):
+    """What a caller asks for: exactly one of `goal`, `call` (with `input`) and `plan`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    goal: str | None = Field(default=None, max_length=20_000)
+    call: str | None = Field(default=None, max_length=200)
+    plan: Any = None
+    input: Any = None
+    budget: Budget | None = None
+    deadline_seconds: float | None = Field(default=None, gt=0, le=366 * 86400, allow_inf_nan=False)
+    labels: dict[str, str] = Field(default_factory=dict[str, str], max_length=64)
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=255)
+
+
+class Problem(View):
+    """An error as RFC 9457 has it, with the ids it is about."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    ids: JsonObject = Field(default_factory=dict[str, Any])
+
+
+class TaskView(View):
+    id: str
+    tenant: str
+    status: TaskStatus
+    created_at: str
+    updated_at: str
+    idempotency_key: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict[str, str])
+    deadline_at: str | None = None
+    budget_cents: float | None = None
+    cost_cents: float = 0
+    steps_total: int = 0
+    steps_done: int = 0
+    approvals: list[str] = Field(default_factory=list[str])
+    """Ids of the questions it waits for."""
+    output: Any = None
+    error: Problem | None = None
+
+
+class BidView(View):
+    agent: str
+    price_cents: float = 0
+    latency_ms: float = 0
+    queue_depth: int = 0
+    refusal: str = ""
+
+
+class StepView(View):
+    id: str
+    call: str
+    status: StepStatus
+    depends_on: list[str] = Field(default_factory=list[str])
+    agent: str | None = None
+    attempts: int = 0
+    price_cents: float = 0
+    latency_ms: float | None = None
+    reason: str = ""
+    """Why this agent got it, or why it was skipped."""
+    bids: list[BidView] = Field(default_factory=list[BidView])
+    output: Any = None
+    error: Problem | None = None
+
+
+class ApprovalView(View):
+    id: str
+    task: str
+    step: str
+    capability: str
+    input: Any
+    digest: str
+    rule: str
+    """The policy that asks, in words."""
+    requested_at: str
+    expires_at: str | None = None
+    decision: Literal["pending", "approved", "denied", "expired", "void"] = "pending"
+    by: str | None = None
+    note: str = ""
+
+
+class AgentView(View):
+    id: str
+    domain: str
+    description: str = ""
+    healthy: bool = True
+    reason: str = ""
+    host: str = ""
+    node: str = ""
+    pid: int = 0
+    queue_depth: int = 0
+    in_flight: int = 0
+    capabilities: list[str] = Field(default_factory=list[str])
+
+
+class FederationView(View):
+    """What `hanse status` shows."""
+
+    name: str
+    shards: int
+    epoch: int
+    started_at: str
+    agents: list[AgentView]
+    tasks: dict[str, int]
+    """Count per status."""
+    approvals_pending: int
+    events: int
+    models: str = "not configured"
+    memory: str = "not configured"
+
+
+class AuditReport(View):
+    """What `audit verify` found."""
+
+    ok: bool
+    entries: int
+    head: str
+    problems: list[str] = Field(default_factory=list[str])
+    seconds: float = 0
