@@ -1,0 +1,66 @@
+-- schema of one agent's local state
+
+CREATE TABLE IF NOT EXISTS writer (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL);
+INSERT OR IGNORE INTO writer VALUES (1, 0);
+
+CREATE TABLE IF NOT EXISTS state (
+    collection TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    value      BLOB,
+    version    INTEGER NOT NULL,
+    PRIMARY KEY (collection, key)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS receipt (
+    key          TEXT PRIMARY KEY,
+    capability   TEXT NOT NULL,
+    input_digest TEXT NOT NULL,
+    output       BLOB NOT NULL,
+    award        TEXT NOT NULL,
+    at_ms        INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS effect (
+    key            TEXT PRIMARY KEY,
+    connector      TEXT NOT NULL,
+    operation      TEXT NOT NULL,
+    request        BLOB NOT NULL,
+    status         TEXT NOT NULL,
+    lease_until_ms INTEGER NOT NULL,
+    result         BLOB,
+    at_ms          INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS effect_open ON effect (key) WHERE status IN ('claimed', 'unknown');
+
+-- write: write_state puts a value; NULL deletes it
+INSERT INTO state (collection, key, value, version) VALUES (?, ?, ?, ?)
+ON CONFLICT (collection, key) DO UPDATE SET value = excluded.value, version = excluded.version
+
+-- write: insert_receipt says that a step was executed; a key is used once
+INSERT INTO receipt (key, capability, input_digest, output, award, at_ms) VALUES (?, ?, ?, ?, ?, ?)
+
+-- write: write_effect says how an outside effect stands
+INSERT INTO effect (key, connector, operation, request, status, lease_until_ms, result, at_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET
+    status = excluded.status, lease_until_ms = excluded.lease_until_ms, result = excluded.result, at_ms = excluded.at_ms
+
+-- query: state by key
+SELECT value, version FROM state WHERE collection = ? AND key = ?
+
+-- query: scan of a collection: prefix range [from, to), keys above after_key, limit
+SELECT key, value, version FROM state
+WHERE collection = ? AND key >= ? AND key < ? AND key > ? AND value IS NOT NULL ORDER BY key LIMIT ?
+
+-- query: receipt by key
+SELECT capability, input_digest, output, award FROM receipt WHERE key = ?
+
+-- query: effect by key
+SELECT key, connector, operation, request, status, lease_until_ms, result, at_ms FROM effect WHERE key = ?
+
+-- query: open_effects are those whose outcome is not known
+SELECT key, connector, operation, request, status, lease_until_ms, result, at_ms FROM effect
+WHERE status IN ('claimed', 'unknown') ORDER BY key
+
+-- query: receipt_count
+SELECT count(*) FROM receipt

@@ -1,0 +1,85 @@
+-- schema of a coordinator shard
+
+CREATE TABLE IF NOT EXISTS writer (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL);
+INSERT OR IGNORE INTO writer VALUES (1, 0);
+
+CREATE TABLE IF NOT EXISTS journal (
+    sequence INTEGER PRIMARY KEY,
+    task     TEXT,
+    entry    BLOB NOT NULL,
+    hash     BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS journal_of_task ON journal (task, sequence) WHERE task IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS task (
+    id         TEXT PRIMARY KEY,
+    tenant     TEXT NOT NULL,
+    key        TEXT,
+    body       TEXT NOT NULL,
+    status     TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    updated_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS task_of_key ON task (tenant, key) WHERE key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS task_of_tenant ON task (tenant, id);
+CREATE INDEX IF NOT EXISTS task_open ON task (id) WHERE status IN ('submitted', 'working', 'input_required');
+
+CREATE TABLE IF NOT EXISTS approval (
+    id       TEXT PRIMARY KEY,
+    tenant   TEXT NOT NULL,
+    task     TEXT NOT NULL,
+    decision TEXT NOT NULL,
+    body     BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS approval_of_tenant ON approval (tenant, decision, id);
+
+-- write: insert_entry adds one journal entry; a sequence is used once
+INSERT INTO journal (sequence, task, entry, hash) VALUES (?, ?, ?, ?)
+
+-- write: insert_task acknowledges a task
+INSERT INTO task (id, tenant, key, body, status, created_ms, updated_ms) VALUES (?, ?, ?, ?, ?, ?, ?)
+
+-- write: update_task says how a task stands: status, updated_ms, id
+UPDATE task SET status = ?, updated_ms = ? WHERE id = ?
+
+-- write: write_approval keeps a question and its decision
+INSERT INTO approval (id, tenant, task, decision, body) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET decision = excluded.decision, body = excluded.body
+
+-- query: head gives the last entry
+SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1
+
+-- query: entries after a sequence, oldest first
+SELECT sequence, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?
+
+-- query: entries_of_task after a sequence, oldest first
+SELECT sequence, entry, hash FROM journal WHERE task = ? AND sequence > ? ORDER BY sequence LIMIT ?
+
+-- query: task by id
+SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE id = ?
+
+-- query: task_by_key of a tenant
+SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE tenant = ? AND key = ?
+
+-- query: open_tasks are those that recovery takes up again
+SELECT id FROM task WHERE status IN ('submitted', 'working', 'input_required') ORDER BY id
+
+-- query: tasks of a tenant before an id, newest first
+SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task
+WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?
+
+-- query: tasks_with_status of a tenant before an id, newest first
+SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task
+WHERE tenant = ? AND id < ? AND status = ? ORDER BY id DESC LIMIT ?
+
+-- query: task_counts per status of a tenant
+SELECT status, count(*) FROM task WHERE tenant = ? GROUP BY status
+
+-- query: approvals of a tenant with a decision
+SELECT body FROM approval WHERE tenant = ? AND decision = ? ORDER BY id
+
+-- query: all_approvals of a tenant
+SELECT body FROM approval WHERE tenant = ? ORDER BY id
+
+-- query: approval by id
+SELECT tenant, decision, body FROM approval WHERE id = ?

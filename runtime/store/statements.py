@@ -1,0 +1,32 @@
+"""Reads a `.sql` file: a schema, then named statements, each with a sentence that says what it does."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_SECTION = re.compile(r"^-- (schema|write|query)(?:: (\w+))?[^\n]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """One store's SQL."""
+
+    schema: str
+    writes: dict[str, str]
+    """In file order, which is the order in which a commit runs them."""
+    queries: dict[str, str]
+
+
+@cache
+def load_statements(name: str) -> Statements:
+    """The statements of `name.sql` beside this file."""
+    text = (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
+    marks = list(_SECTION.finditer(text))
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    bodies = [(mark[1], mark[2], text[mark.end() : end].strip()) for mark, end in zip(marks, ends, strict=True)]
+    return Statements(
+        schema="\n".join(body for kind, _, body in bodies if kind == "schema"),
+        writes={name: body for kind, name, body in bodies if kind == "write"},
+        queries={name: body for kind, name, body in bodies if kind == "query"},
+    )
