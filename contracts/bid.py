@@ -6,7 +6,7 @@ proposals, each eligible agent is asked about the very input, and may refuse wit
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from .ids import AgentId, AwardId, CapabilityName, StepId, TaskId, Tenant
@@ -29,7 +29,14 @@ class Offer:
     """Why it is not healthy."""
 
     def to_data(self) -> JsonObject:
-        return asdict(self)
+        return {
+            "agent": self.agent,
+            "queue_depth": self.queue_depth,
+            "latency_ms": dict(self.latency_ms),
+            "price_cents": dict(self.price_cents),
+            "healthy": self.healthy,
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,15 @@ class Bid:
     refusal: str = ""
 
     def to_data(self) -> JsonObject:
-        return asdict(self)
+        return {
+            "agent": self.agent,
+            "version": self.version,
+            "price_cents": self.price_cents,
+            "latency_ms": self.latency_ms,
+            "queue_depth": self.queue_depth,
+            "confidence": self.confidence,
+            "refusal": self.refusal,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,3 +65,14 @@ class Store(Protocol):
     async def close(self) -> None:
         """Waits for commits under way. Idempotent."""
         ...
+
+
+class Faults(Protocol):
+    """Named places where a test may stop the world. The default does nothing."""
+
+    def reach(self, point: str) -> None: ...
+
+
+class NoFaults:
+    def reach(self, point: str) -> None:
+        """Goes on."""

@@ -124,6 +124,9 @@ class StepView(View):
     reason: str = ""
     """Why this agent got it, or why it was skipped."""
     bids: list[BidView] = Field(default_factory=list[BidView])
+    progress: float | None = None
+    """Fraction done, in [0, 1], as the agent last said while working."""
+    note: str = ""
     output: Any = None
     error: Problem | None = None
 

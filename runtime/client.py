@@ -4,7 +4,13 @@ Two classes keep this protocol: `LinkClient` here speaks frames to the coordinat
 (`http_client.py`) speaks to a gateway. Both raise the errors of `contracts.errors`, never their transport's.
 """
 
-from typing import Protocol
+import asyncio
+import time
+import uuid
+import zlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from ..contracts import (
     AgentView,
@@ -13,10 +19,21 @@ from ..contracts import (
     Contract,
     Event,
     FederationView,
+    HanseError,
+    NotFound,
     StepView,
     Submission,
+    TaskId,
     TaskView,
+    Tenant,
+    Unavailable,
 )
+from ..contracts.ids import shard_of
+from ..contracts.messages import Request, Response
+from .link import Link, Receiver
+
+Dialer = Callable[[Receiver], Awaitable[Link]]
+"""Makes a link to one coordinator. Raises Unavailable."""
 
 
 class Client(Protocol):
@@ -76,3 +93,182 @@ class Client(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Shard:
+    """The way to one coordinator: dials when needed, matches answers to questions, dials again after a loss."""
+
+    def __init__(self, dial: Dialer, patience_seconds: float) -> None:
+        self._dial = dial
+        self._patience = patience_seconds
+        self._link: Link | None = None
+        self._dialing = asyncio.Lock()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._count = 0
+
+    async def ask(self, method: str, tenant: Tenant, by: str, parameters: Mapping[str, Any]) -> Any:
+        """The answer. Asks again while the coordinator is coming back; every method is safe to repeat."""
+        give_up = time.monotonic() + self._patience
+        pause = 0.01
+        while True:
+            try:
+                return await self._ask_once(method, tenant, by, parameters)
+            except LinkLost as error:
+                if time.monotonic() + pause > give_up:
+                    raise Unavailable(f"the coordinator cannot be reached: {error.detail}") from error
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 0.5)
+
+    async def _ask_once(self, method: str, tenant: Tenant, by: str, parameters: Mapping[str, Any]) -> Any:
+        link = self._link or await self._connect()
+        self._count += 1
+        number, answer = self._count, asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            link.send(Request(number, method, tenant, parameters, by))
+            return await answer
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _connect(self) -> Link:
+        async with self._dialing:
+            if self._link is None:
+                try:
+                    self._link = await self._dial(self)
+                except Unavailable as error:
+                    raise LinkLost(error.detail) from error
+            return self._link
+
+    def received(self, link: Link, message: Any) -> None:
+        if isinstance(message, Response) and (answer := self._waiting.get(message.number)) and not answer.done():
+            if message.error is None:
+                answer.set_result(message.result)
+            else:
+                answer.set_exception(HanseError.from_data(message.error))
+
+    def closed(self, link: Link, reason: str) -> None:
+        if self._link is link:
+            self._link = None
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(LinkLost(reason))
+
+    def close(self) -> None:
+        if self._link is not None:
+            self._link.close("the client is done")
+
+
+class LinkLost(Unavailable):
+    """The link broke before the answer came. Never leaves this module."""
+
+    code = "link_lost"
+
+
+class LinkClient:
+    """A tenant's client over links to the coordinators of this cluster."""
+
+    def __init__(self, shards: Sequence[Shard], tenant: Tenant, by: str) -> None:
+        self._shards = shards
+        self._tenant = tenant
+        self._by = by
+
+    def acting(self, tenant: Tenant, by: str) -> "LinkClient":
+        """The same links, on behalf of somebody else."""
+        return LinkClient(self._shards, tenant, by)
+
+    async def submit(self, submission: Submission) -> TaskView:
+        key = submission.idempotency_key or uuid.uuid4().hex
+        body = submission.model_dump(exclude_none=True) | {"idempotency_key": key}
+        shard = zlib.crc32(f"{self._tenant}/{key}".encode()) % len(self._shards)
+        return TaskView.model_construct(**await self._ask(shard, "submit", body))
+
+    async def task(self, task: str) -> TaskView:
+        return TaskView(**await self._ask_owner(task, "task"))
+
+    async def tasks(self, *, status: str | None = None, limit: int = 100, before: str | None = None) -> list[TaskView]:
+        found = await self._ask_all("tasks", {"status": status, "limit": limit, "before": before})
+        merged = sorted((view for page in found for view in page), key=lambda view: view["id"], reverse=True)
+        return [TaskView(**view) for view in merged[:limit]]
+
+    async def steps(self, task: str) -> list[StepView]:
+        return [StepView(**view) for view in await self._ask_owner(task, "steps")]
+
+    async def events(
+        self, task: str | None = None, *, after: int = 0, wait_seconds: float = 0, limit: int = 1000
+    ) -> list[Event]:
+        wanted = {"task": task, "after": after, "wait_seconds": wait_seconds, "limit": limit}
+        if task is not None:
+            return [Event.from_json(event) for event in await self._ask(self._owner(task), "events", wanted)]
+        pages = await self._ask_all("events", wanted)
+        return sorted((Event.from_json(event) for page in pages for event in page), key=lambda event: event.sequence)
+
+    async def wait(self, task: str, seconds: float) -> TaskView:
+        return TaskView(**await self._ask_owner(task, "wait", seconds=seconds))
+
+    async def cancel(self, task: str, reason: str = "") -> TaskView:
+        return TaskView(**await self._ask_owner(task, "cancel", reason=reason))
+
+    async def agents(self) -> list[AgentView]:
+        return [AgentView(**view) for view in await self._ask(0, "agents", {})]
+
+    async def capabilities(self) -> list[Contract]:
+        return [Contract.from_data(each) for each in await self._ask(0, "capabilities", {})]
+
+    async def capability(self, name: str) -> Contract:
+        return Contract.from_data(await self._ask(0, "capability", {"name": name}))
+
+    async def approvals(self, *, pending: bool = True) -> list[ApprovalView]:
+        pages = await self._ask_all("approvals", {"pending": pending})
+        return [ApprovalView(**view) for page in pages for view in page]
+
+    async def decide(self, approval: str, *, approve: bool, digest: str, note: str = "") -> ApprovalView:
+        wanted = {"approval": approval, "approve": approve, "digest": digest, "note": note}
+        return ApprovalView(**await self._ask(self._owner(approval.partition(":")[0]), "decide", wanted))
+
+    async def status(self) -> FederationView:
+        return _merged([FederationView(**view) for view in await self._ask_all("status", {})])
+
+    async def verify(self) -> AuditReport:
+        reports = [AuditReport(**report) for report in await self._ask_all("verify", {})]
+        return AuditReport(
+            ok=all(report.ok for report in reports),
+            entries=sum(report.entries for report in reports),
+            head=" ".join(report.head for report in reports),
+            problems=[f"shard {i}: {text}" for i, report in enumerate(reports) for text in report.problems],
+            seconds=max(report.seconds for report in reports),
+        )
+
+    async def close(self) -> None:
+        for shard in self._shards:
+            shard.close()
+
+    def _owner(self, task: str) -> int:
+        try:
+            shard = shard_of(TaskId(task))
+        except ValueError:
+            raise NotFound(f"there is no task {task}", task=task) from None
+        if shard >= len(self._shards):
+            raise NotFound(f"there is no task {task}", task=task)
+        return shard
+
+    async def _ask_owner(self, task: str, method: str, **parameters: Any) -> Any:
+        return await self._ask(self._owner(task), method, {"task": task, **parameters})
+
+    async def _ask_all(self, method: str, parameters: Mapping[str, Any]) -> list[Any]:
+        return await asyncio.gather(*(self._ask(i, method, parameters) for i in range(len(self._shards))))
+
+    async def _ask(self, shard: int, method: str, parameters: Mapping[str, Any]) -> Any:
+        return await self._shards[shard].ask(method, self._tenant, self._by, parameters)
+
+
+def _merged(views: Sequence[FederationView]) -> FederationView:
+    tasks = Counter[str]()
+    for view in views:
+        tasks.update(view.tasks)
+    return views[0].model_copy(
+        update={
+            "tasks": dict(tasks),
+            "approvals_pending": sum(view.approvals_pending for view in views),
+            "events": sum(view.events for view in views),
+        }
+    )

@@ -1,0 +1,141 @@
+"""The directory: which agents are here, what they promise, and what they last said of themselves.
+
+Hosts push standing offers on every change and at least once a second, so choosing an agent asks nobody. Hard
+eligibility is decided here: offers the capability, in a version that fits, is healthy, was heard of lately.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..contracts import AgentId, Bid, CapabilityName, Contract, InvalidContract, NotFound, Offer
+
+STALE_SECONDS = 5.0
+"""An agent that was not heard of for so long is not given anything new."""
+
+
+@dataclass(slots=True)
+class Member:
+    """One agent as the coordinator knows it."""
+
+    agent: AgentId
+    domain: str
+    description: str
+    contracts: dict[CapabilityName, Contract]
+    incarnation: str = ""
+    host: str = ""
+    node: str = ""
+    pid: int = 0
+    present: bool = True
+    heard: float = 0
+    """Monotonic seconds of its last offer."""
+    offer: Offer = field(default_factory=lambda: Offer(AgentId("")))
+    in_flight: int = 0
+    """Calls sent by this coordinator and not answered."""
+    sent_since_offer: int = 0
+
+    def bid_for(self, name: CapabilityName) -> Bid:
+        """Its standing offer read as a bid, with what we sent since then counted in."""
+        contract = self.contracts[name]
+        return Bid(
+            agent=self.agent,
+            version=contract.version,
+            price_cents=self.offer.price_cents.get(name, contract.price_cents),
+            latency_ms=self.offer.latency_ms.get(name, contract.latency_ms),
+            queue_depth=max(self.in_flight, self.offer.queue_depth),
+        )
+
+
+class Directory:
+    """All agents of the federation, as seen by one coordinator."""
+
+    def __init__(self) -> None:
+        self.members: dict[AgentId, Member] = {}
+        self._providers: dict[CapabilityName, list[Member]] = {}
+
+    def join(self, described: Mapping[str, Any], *, host: str, incarnation: str, now: float) -> Member:
+        """Takes in an agent from a host's `Hello`. Raises InvalidContract when it contradicts another provider."""
+        contracts = [Contract.from_data(each) for each in described["contracts"]]
+        for contract in contracts:
+            self._check_agreement(described["agent"], contract)
+        member = Member(
+            agent=AgentId(described["agent"]),
+            domain=described["domain"],
+            description=described.get("description", ""),
+            contracts={contract.name: contract for contract in contracts},
+            incarnation=incarnation,
+            host=host,
+            node=described.get("node", ""),
+            pid=described.get("pid", 0),
+            heard=now,
+            offer=Offer(AgentId(described["agent"])),
+        )
+        self.members[member.agent] = member
+        self._index()
+        return member
+
+    def leave(self, agent: AgentId) -> None:
+        """It stays known, so its capabilities are still planned for; it gets nothing until it is back."""
+        member = self.members[agent]
+        member.present, member.in_flight = False, 0
+
+    def heard(self, offer: Mapping[str, Any], now: float) -> None:
+        if member := self.members.get(offer["agent"]):
+            member.offer, member.heard = Offer(**offer), now
+
+    def providers(self, name: CapabilityName) -> list[Member]:
+        """Everybody who offers it, present or not."""
+        return self._providers.get(name, [])
+
+    def eligible(self, name: CapabilityName, version: str | None, now: float) -> list[Member]:
+        """Those who may be given it now."""
+        return [member for member in self.providers(name) if not self.objection(member, name, version, now)]
+
+    def objection(self, member: Member, name: CapabilityName, version: str | None, now: float) -> str:
+        """Why this provider may not be given it now; empty when it may."""
+        if not member.present:
+            return "is not here"
+        if not member.contracts[name].satisfies(version):
+            return f"offers version {member.contracts[name].version}, not {version}"
+        if not member.offer.healthy:
+            return member.offer.reason or "is not healthy"
+        if now - member.heard > STALE_SECONDS:
+            return f"was not heard of for {now - member.heard:.0f} s"
+        return ""
+
+    def contract(self, name: CapabilityName, version: str | None = None) -> Contract:
+        """The contract of a capability. Raises NotFound, naming near ones."""
+        found = [member.contracts[name] for member in self.providers(name)]
+        for contract in found:
+            if contract.satisfies(version):
+                return contract
+        if found:
+            raise NotFound(f"{name} is offered in version {found[0].version}, not {version}", capability=name)
+        raise NotFound(f"no agent offers {name!r}{self._near(name)}", capability=name)
+
+    def contracts(self) -> Iterator[Contract]:
+        for name in sorted(self._providers):
+            yield self._providers[name][0].contracts[name]
+
+    def _near(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self._providers, n=3)
+        return f". Did you mean {' or '.join(near)}?" if near else ""
+
+    def _check_agreement(self, agent: AgentId, contract: Contract) -> None:
+        """Interchangeable providers promise the same; what may differ is the price and the time."""
+        for other in self.providers(contract.name):
+            theirs = other.contracts[contract.name]
+            same_major = theirs.version.partition(".")[0] == contract.version.partition(".")[0]
+            if other.agent != agent and same_major and theirs.effect != contract.effect:
+                raise InvalidContract(
+                    f"{agent} says {contract.name} is {contract.effect}, {other.agent} says {theirs.effect}. "
+                    "Providers of one capability must agree, or take another major version.",
+                    agent=agent,
+                )
+
+    def _index(self) -> None:
+        self._providers = {}
+        for member in sorted(self.members.values(), key=lambda member: member.agent):
+            for name in member.contracts:
+                self._providers.setdefault(name, []).append(member)

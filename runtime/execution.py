@@ -1,0 +1,538 @@
+"""Execution as a pure fold: a task's events in, commands out.
+
+A `Run` is what a task's events add up to. `apply` takes one event; `next` says what has become possible. Nothing here
+knows Ray, the journal, the clock or the network: the coordinator does what the commands say and writes down what came
+of it, and that event comes back through `apply`. Replaying a journal is the same fold over stored events, so what a
+recovered coordinator knows is what the dead one knew.
+
+A plan that cannot go on *aborts*: no new step starts, what is in flight is awaited, then completed reversible steps are
+compensated in reverse order of completion, one after another, and only then does the task end.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..contracts import (
+    AgentId,
+    CapabilityName,
+    Compensation,
+    Effect,
+    Event,
+    HanseError,
+    InvalidPlan,
+    JsonObject,
+    Kind,
+    Plan,
+    Step,
+    StepId,
+    StepStatus,
+    TaskId,
+    TaskStatus,
+    Tenant,
+)
+from ..contracts.plan import ABSENT, MAX_FAN_OUT, MissingOutput, holds, resolve, resolve_or_null
+
+_DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.COMPENSATED})
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What a task knows of a capability from the moment it was submitted: enough to fold its events anywhere."""
+
+    version: str
+    effect: Effect
+    compensation: Compensation | None = None
+
+    def to_data(self) -> JsonObject:
+        undo = self.compensation
+        return {
+            "version": self.version,
+            "effect": str(self.effect),
+            "undo": undo and {"capability": undo.capability, "input": undo.input},
+        }
+
+    @staticmethod
+    def from_data(data: Mapping[str, Any]) -> "Pin":
+        undo = data["undo"]
+        return Pin(data["version"], Effect(data["effect"]), undo and Compensation(**undo))
+
+
+@dataclass(slots=True)
+class StepRun:
+    """One step, one member of a `for_each` (`s[2]`), or one compensation (`s~`), as far as it has come."""
+
+    id: StepId
+    call: CapabilityName
+    version: str | None
+    status: StepStatus = StepStatus.WAITING
+    input: Any = ABSENT
+    step: Step | None = None
+    """None for a compensation."""
+    parent: "StepRun | None" = None
+    undoes: "StepRun | None" = None
+    item: Any = ABSENT
+    index: int = 0
+    attempt: int = 0
+    agent: AgentId | None = None
+    award: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    interrupted: bool = False
+    output: Any = ABSENT
+    error: Mapping[str, Any] | None = None
+    retry_at_ms: int = 0
+    failed_agents: set[AgentId] = field(default_factory=set[AgentId])
+    approval: Mapping[str, Any] | None = None
+    """The last decision for it."""
+    asked: Mapping[str, Any] | None = None
+    """The question it waits for."""
+    asked_ms: int = 0
+    latency_ms: float | None = None
+    reason: str = ""
+    completed_at: int = 0
+    """Sequence number of its completion: the order in which compensation goes back."""
+    members: "list[StepRun] | None" = None
+    progress: float | None = None
+    note: str = ""
+    parked: bool = False
+    """The driver has tried and waits for something outside: an agent to join, bids to come in. Not journaled."""
+
+    @property
+    def done(self) -> bool:
+        return self.status in _DONE
+
+    @property
+    def optional(self) -> bool:
+        return self.step is not None and self.step.optional
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Find an agent for this step and award it."""
+
+    step: StepRun
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    step: StepRun
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expand:
+    """A `for_each` has its list: make so many members of it."""
+
+    step: StepRun
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """The plan cannot go on."""
+
+    error: Mapping[str, Any]
+    step: StepId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """The task ends."""
+
+    kind: Kind
+    data: JsonObject
+
+
+Command = Start | Skip | Expand | Abort | Conclude
+
+
+class Run:
+    """What the events of one task add up to."""
+
+    def __init__(self, submitted: Event, plan: Plan | None = None) -> None:
+        """`plan` spares parsing it again where it was just parsed."""
+        data = submitted.data
+        assert submitted.task is not None
+        self.task: TaskId = submitted.task
+        self.tenant = Tenant(data["tenant"])
+        self.key: str | None = data.get("key")
+        self.plan = plan or Plan.parse(data["plan"])
+        self.input: Any = data.get("input")
+        self.pins = {CapabilityName(name): Pin.from_data(pin) for name, pin in data["pins"].items()}
+        self.budget_cents: float | None = data.get("budget_cents")
+        self.deadline_ms: int | None = data.get("deadline_ms")
+        self.labels: Mapping[str, str] = data.get("labels") or {}
+        self.created_ms = self.updated_ms = submitted.at_ms
+        self.sequence = submitted.sequence
+        self.status = TaskStatus.SUBMITTED
+        self.output: Any = None
+        self.error: Mapping[str, Any] | None = None
+        self.aborting: Mapping[str, Any] | None = None
+        self.canceling: str | None = None
+        self.reserved_cents = 0.0
+        self.spent_cents = 0.0
+        self.ready: dict[StepId, StepRun] = {}
+        self.in_flight: dict[StepId, StepRun] = {}
+        self.retrying: dict[StepId, StepRun] = {}
+        self.asking: dict[StepId, StepRun] = {}
+        self.steps: dict[StepId, StepRun] = {}
+        self._left = 0
+        self._blocking: dict[StepId, int] = {}
+        self._dependents: dict[StepId, list[StepRun]] = {}
+        self._fatal: Abort | None = None
+        self._stuck: StepRun | None = None
+        self._lay_out()
+
+    # What has become possible
+
+    def next(self) -> Iterator[Command]:
+        """Commands for the state as it is. The driver turns each into events before it asks again."""
+        if self.status.terminal:
+            return
+        if self.aborting is None and self.canceling is None:
+            if self._fatal is not None:
+                yield self._fatal
+                return
+            for step in [step for step in self.ready.values() if not step.parked]:
+                yield self._command(step)
+            if not self._left:
+                yield Conclude(Kind.TASK_COMPLETED, {"output": self._answer(), "cost_cents": self.spent_cents})
+        elif not self.in_flight:
+            yield from self._unwind()
+
+    def scope(self, step: StepRun) -> "_Scope":
+        return _Scope(self, step)
+
+    def can_afford(self, cents: float) -> bool:
+        return self.budget_cents is None or self.spent_cents + self.reserved_cents + cents <= self.budget_cents
+
+    def retry(self, step: StepRun) -> None:
+        """Its waiting time is over."""
+        if self.retrying.pop(step.id, None) is not None:
+            step.status = StepStatus.WAITING
+            if step.undoes is None:
+                self.ready[step.id] = step
+
+    @property
+    def waiting_for_person(self) -> bool:
+        return bool(self.asking) and not (self.in_flight or self.ready or self.retrying)
+
+    @property
+    def shown_status(self) -> TaskStatus:
+        """The status with `input_required` as soon as a person is asked and nothing else is going on."""
+        if self.status.terminal:
+            return self.status
+        return TaskStatus.INPUT_REQUIRED if self.waiting_for_person else self.status
+
+    def pin(self, step: StepRun) -> Pin:
+        return self.pins[step.call]
+
+    # The fold
+
+    def apply(self, event: Event) -> None:
+        """Takes in one event. Deterministic; an event that the state does not allow raises AssertionError."""
+        assert not self.status.terminal, f"{event.kind} after {self.status}"
+        self.updated_ms = event.at_ms
+        self.sequence = event.sequence
+        _APPLY[event.kind](self, event)
+
+    def _step_of(self, event: Event) -> StepRun:
+        assert event.step is not None
+        return self.steps.get(event.step) or self._compensation(event)
+
+    def _expanded(self, event: Event) -> None:
+        step = self._step_of(event)
+        del self.ready[step.id]
+        step.status = StepStatus.WORKING
+        items = resolve(step.step.for_each, self.scope(step)) if step.step else []
+        step.members = [self._member(step, i, item) for i, item in enumerate(items)]
+        self._left += len(step.members)
+        self._join(step, event)
+
+    def _member(self, parent: StepRun, index: int, item: Any) -> StepRun:
+        member = StepRun(
+            StepId(f"{parent.id}[{index}]"), parent.call, parent.version, step=parent.step, parent=parent, item=item,
+            index=index,
+        )
+        self.steps[member.id] = self.ready[member.id] = member
+        return member
+
+    def _skipped(self, event: Event) -> None:
+        step = self._step_of(event)
+        self.ready.pop(step.id, None)
+        step.status, step.reason = StepStatus.SKIPPED, event.data["reason"]
+        self._finish(step, event)
+
+    def _awarded(self, event: Event) -> None:
+        self.status = TaskStatus.WORKING
+        step = self._step_of(event)
+        step.status, step.award, step.interrupted = StepStatus.WORKING, event.data, False
+        step.agent, step.attempt = event.data["agent"], event.data["attempt"]
+        self.ready.pop(step.id, None)
+        self.retrying.pop(step.id, None)
+        self.in_flight[step.id] = step
+        self._bind_input(step)
+        self.reserved_cents += event.data["price_cents"]
+
+    def _bind_input(self, step: StepRun) -> None:
+        """While replaying nobody asked for commands, so the input of an awarded step is bound here."""
+        if step.input is ABSENT and step.step is not None:
+            step.input = resolve(step.step.input, self.scope(step))
+
+    def _interrupted(self, event: Event) -> None:
+        self._step_of(event).interrupted = True
+
+    def _completed(self, event: Event) -> None:
+        step = self._landed(event)
+        self.spent_cents += step.award["price_cents"]
+        step.status, step.output = StepStatus.COMPLETED, event.data["output"]
+        step.latency_ms, step.completed_at = event.data["latency_ms"], event.sequence
+        step.error = None
+        if step.undoes is not None:
+            step.undoes.status = StepStatus.COMPENSATED
+        else:
+            self._finish(step, event)
+
+    def _failed(self, event: Event) -> None:
+        step = self._landed(event) if event.step in self.in_flight else self._step_of(event)
+        self.ready.pop(step.id, None)
+        step.error = event.data["error"]
+        if agent := event.data.get("agent"):
+            step.failed_agents.add(agent)
+        if event.data["retry_at_ms"] is not None:
+            step.status, step.retry_at_ms = StepStatus.RETRYING, event.data["retry_at_ms"]
+            self.retrying[step.id] = step
+        else:
+            self._give_up(step, event)
+
+    def _give_up(self, step: StepRun, event: Event) -> None:
+        self.retrying.pop(step.id, None)
+        step.status = StepStatus.FAILED
+        if step.undoes is not None:
+            self._stuck = step
+            return
+        if not (step.optional and _may_be_left_out(event.data["error"])):
+            self._fatal = self._fatal or Abort(event.data["error"], step.id)
+        self._finish(step, event)
+
+    def _landed(self, event: Event) -> StepRun:
+        step = self.in_flight.pop(event.step)  # pyright: ignore[reportArgumentType]
+        self.reserved_cents -= step.award["price_cents"]
+        return step
+
+    def _asked(self, event: Event) -> None:
+        step = self._step_of(event)
+        self.ready.pop(step.id, None)
+        step.status, step.asked, step.asked_ms = StepStatus.INPUT_REQUIRED, event.data, event.at_ms
+        self.asking[step.id] = step
+
+    def _decided(self, event: Event) -> None:
+        step = self._step_of(event)
+        del self.asking[step.id]
+        step.approval, step.asked, step.status = event.data, None, StepStatus.WAITING
+        self.ready[step.id] = step
+
+    def _aborting(self, event: Event) -> None:
+        self.aborting = event.data["error"]
+        self._drop_waiting()
+
+    def _canceling(self, event: Event) -> None:
+        self.canceling = event.data["reason"]
+        self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
+        self.ready.clear()
+        self.retrying.clear()
+        self.asking.clear()
+
+    def _ended(self, event: Event) -> None:
+        self.status = _STATUS_OF[event.kind]
+        self.output = event.data.get("output")
+        self.error = event.data.get("error")
+
+    # Moving on
+
+    def _lay_out(self) -> None:
+        for step in self.plan.steps:
+            self.steps[step.id] = StepRun(step.id, step.call, step.version, step=step)
+        for step_id, needs in self.plan.dependencies.items():
+            self._blocking[step_id] = len(needs)
+            for need in needs:
+                self._dependents.setdefault(need, []).append(self.steps[step_id])
+            if not needs:
+                self.ready[step_id] = self.steps[step_id]
+        self._left = len(self.plan.steps)
+
+    def _finish(self, step: StepRun, event: Event) -> None:
+        self._left -= 1
+        if step.parent is not None:
+            self._join(step.parent, event)
+            return
+        for dependent in self._dependents.get(step.id, ()):
+            self._blocking[dependent.id] -= 1
+            if not self._blocking[dependent.id]:
+                self.ready[dependent.id] = dependent
+
+    def _join(self, parent: StepRun, event: Event) -> None:
+        """A `for_each` is done with its last member; a member without output leaves a null in the list."""
+        members = parent.members or []
+        if all(member.done for member in members):
+            parent.status, parent.completed_at = StepStatus.COMPLETED, event.sequence
+            parent.output = [None if member.output is ABSENT else member.output for member in members]
+            self._finish(parent, event)
+
+    def _command(self, step: StepRun) -> Command:
+        try:
+            return self._expansion(step) if _is_fan(step) else self._call(step)
+        except MissingOutput as missing:
+            return Skip(step, f"{missing} does not exist, because its step was skipped or refused")
+
+    def _expansion(self, step: StepRun) -> Command:
+        assert step.step is not None
+        items = resolve(step.step.for_each, self.scope(step))
+        if not isinstance(items, list) or len(items) > MAX_FAN_OUT:
+            what = f"{len(items)} items" if isinstance(items, list) else type(items).__name__
+            return Abort(_wrong_fan(step, what).to_data(), step.id)
+        return Expand(step, len(items))
+
+    def _call(self, step: StepRun) -> Command:
+        if step.input is ABSENT and step.step is not None:
+            scope = self.scope(step)
+            if step.step.when is not None and not holds(step.step.when, scope):
+                return Skip(step, "its condition is false")
+            step.input = resolve(step.step.input, scope)
+        return Start(step)
+
+    def _answer(self) -> Any:
+        return resolve_or_null(self.plan.output, lambda root: self.look_up(root))
+
+    def look_up(self, root: str) -> Any:
+        if root == "input":
+            return self.input
+        step = self.steps.get(StepId(root))
+        return step.output if step is not None else ABSENT
+
+    # Going back
+
+    def _unwind(self) -> Iterator[Command]:
+        if self._stuck is not None:
+            yield self._end(stuck=self._stuck)
+        elif waiting := self._compensating():
+            if waiting.status is not StepStatus.RETRYING and not waiting.parked:
+                yield Start(waiting)
+        elif step := self._last_to_undo():
+            yield Start(self._prepared(step))
+        else:
+            yield self._end()
+
+    def _compensating(self) -> StepRun | None:
+        return next((step for step in self.steps.values() if step.undoes is not None and not step.done), None)
+
+    def _last_to_undo(self) -> StepRun | None:
+        done = [step for step in self.steps.values() if self._undoable(step)]
+        return max(done, key=lambda step: step.completed_at, default=None)
+
+    def _undoable(self, step: StepRun) -> bool:
+        is_call = step.status is StepStatus.COMPLETED and step.members is None and step.undoes is None
+        return is_call and self.pin(step).compensation is not None
+
+    def _undo(self, step: StepRun) -> StepRun:
+        undo = self.pin(step).compensation
+        assert undo is not None
+        bound = resolve(dict(undo.input), {"input": step.input, "output": step.output}.__getitem__)
+        return StepRun(StepId(f"{step.id}~"), undo.capability, None, input=bound, undoes=step)
+
+    def _prepared(self, step: StepRun) -> StepRun:
+        made = self._undo(step)
+        self.steps[made.id] = made
+        return made
+
+    def _compensation(self, event: Event) -> StepRun:
+        """While replaying, the first event of a compensation makes its step run."""
+        assert event.step is not None
+        return self._prepared(self.steps[StepId(event.step.removesuffix("~"))])
+
+    def _end(self, stuck: StepRun | None = None) -> Conclude:
+        cost = {"cost_cents": self.spent_cents}
+        if stuck is not None:
+            return Conclude(Kind.TASK_FAILED, {"error": self._stuck_error(stuck).to_data(), **cost})
+        if self.canceling is not None:
+            return Conclude(Kind.TASK_CANCELED, {"reason": self.canceling, **cost})
+        return Conclude(Kind.TASK_FAILED, {"error": self.aborting, **cost})
+
+    def _stuck_error(self, stuck: StepRun) -> HanseError:
+        """The alarm of a saga that could not be rolled back: what is left standing, and why the plan aborted."""
+        left = [step.id for step in self.steps.values() if self._undoable(step)]
+        return CompensationFailed(
+            f"the compensation {stuck.id} ({stuck.call}) failed, so {', '.join(left)} stand as they are. "
+            "Mend the cause and undo them by hand.",
+            task=self.task, step=stuck.id, left=left, cause=stuck.error, aborted_by=self.aborting,
+        )
+
+
+class CompensationFailed(HanseError):
+    """A plan was rolled back only in part."""
+
+    code = "compensation_failed"
+
+
+class _Scope:
+    """Gives templates the values they refer to, as seen from one step."""
+
+    __slots__ = ("_run", "_step")
+
+    def __init__(self, run: Run, step: StepRun) -> None:
+        self._run = run
+        self._step = step
+
+    def __call__(self, root: str) -> Any:
+        if root == "item":
+            return self._step.item
+        if root == "index":
+            return self._step.index
+        return self._run.look_up(root)
+
+
+def fold(events: Iterator[Event]) -> Run | None:
+    """The run of a task's events, or None when there are none."""
+    first = next(events, None)
+    if first is None:
+        return None
+    run = Run(first)
+    for event in events:
+        run.apply(event)
+    return run
+
+
+def _is_fan(step: StepRun) -> bool:
+    return step.step is not None and step.step.for_each is not None and step.parent is None
+
+
+def _may_be_left_out(error: Mapping[str, Any]) -> bool:
+    return error.get("branch") in ("policy", "permanent")
+
+
+def _wrong_fan(step: StepRun, what: str) -> HanseError:
+    return InvalidPlan(f"for_each of {step.id} must be a list of at most {MAX_FAN_OUT} items, not {what}", step=step.id)
+
+
+_STATUS_OF = {
+    Kind.TASK_COMPLETED: TaskStatus.COMPLETED,
+    Kind.TASK_FAILED: TaskStatus.FAILED,
+    Kind.TASK_CANCELED: TaskStatus.CANCELED,
+}
+
+_APPLY = {
+    Kind.TASK_CANCELING: Run._canceling,
+    Kind.TASK_ABORTING: Run._aborting,
+    Kind.TASK_COMPLETED: Run._ended,
+    Kind.TASK_FAILED: Run._ended,
+    Kind.TASK_CANCELED: Run._ended,
+    Kind.STEP_EXPANDED: Run._expanded,
+    Kind.STEP_SKIPPED: Run._skipped,
+    Kind.STEP_AWARDED: Run._awarded,
+    Kind.STEP_INTERRUPTED: Run._interrupted,
+    Kind.STEP_COMPLETED: Run._completed,
+    Kind.STEP_FAILED: Run._failed,
+    Kind.APPROVAL_REQUESTED: Run._asked,
+    Kind.APPROVAL_DECIDED: Run._decided,
+}

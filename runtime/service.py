@@ -1,0 +1,296 @@
+"""The coordinator's counter: answers what clients ask over a link. One method per verb of `client.Client`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..contracts import (
+    FederationView,
+    HanseError,
+    InvalidInput,
+    JsonObject,
+    KeyReused,
+    ModelUnavailable,
+    NotFound,
+    Plan,
+    StepId,
+    Submission,
+    TaskId,
+    Tenant,
+    digest,
+)
+from ..contracts.events import timestamp
+from ..contracts.messages import Request, Response
+from ..contracts.schema import invalid
+from ..contracts.wire import unpack
+from .coordinator import Coordinator
+from .execution import Run
+from .journal import verify
+from .link import Link
+from .views import agent_view, step_views, task_view
+
+MAX_WAIT_SECONDS = 300.0
+MAX_PAGE = 1000
+_LAST = "\x7f"
+
+
+class Service:
+    """Answers requests. Whatever it says of the journal is on disk when it says it."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._running: set[asyncio.Task[None]] = set()
+        self._quick: dict[str, Callable[[Request], Any]] = {
+            "agents": self._agents,
+            "capabilities": self._capabilities,
+            "capability": self._capability,
+            "approvals": self._approvals,
+            "status": self._status,
+            "task": self._task,
+            "tasks": self._tasks,
+            "steps": self._steps,
+        }
+        self._slow: dict[str, Callable[[Request], Awaitable[Any]]] = {
+            "cancel": self._cancel,
+            "decide": self._decide,
+            "events": self._events,
+            "verify": self._verify,
+            "wait": self._wait,
+        }
+
+    def handle(self, link: Link, request: Request) -> None:
+        """Answers now, or later when the answer must wait for the disk or for an event."""
+        try:
+            if request.method == "submit":
+                self._submit(link, request)
+            elif (quick := self._quick.get(request.method)) is not None:
+                link.send(Response(request.number, quick(request)))
+            else:
+                self._start(link, request)
+        except HanseError as error:
+            link.send(Response(request.number, None, error.to_data()))
+
+    def _start(self, link: Link, request: Request) -> None:
+        slow = self._slow.get(request.method)
+        if slow is None:
+            raise NotFound(f"a coordinator has no method {request.method!r}")
+        task = asyncio.create_task(self._answer(link, request, slow(request)))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _answer(self, link: Link, request: Request, answer: Awaitable[Any]) -> None:
+        try:
+            link.send(Response(request.number, await answer))
+        except HanseError as error:
+            link.send(Response(request.number, None, error.to_data()))
+
+    # Tasks
+
+    def _submit(self, link: Link, request: Request) -> None:
+        submission = read_submission(request.parameters)
+        body = body_of(submission)
+        coordinator, key = self._coordinator, submission.idempotency_key
+
+        def answer(run: Run) -> None:
+            link.send(Response(request.number, _dump(task_view(run))))
+
+        if key is not None and (run := self._first(request.tenant, key, body["digest"])):
+            coordinator.journal.then(lambda: answer(run))
+            return
+        coordinator.submit(request.tenant, body, plan_of(submission), key=key, by=request.by, then=answer)
+
+    def _first(self, tenant: Tenant, key: str, body: str) -> Run | None:
+        """The task that this key was first used for. Raises KeyReused when it was for something else."""
+        known = self._coordinator.keys.get((tenant, key))
+        if known is None:
+            rows = self._coordinator.store.read("task_by_key", (tenant, key))
+            known = (TaskId(rows[0][0]), rows[0][3]) if rows else None
+        if known is None:
+            return None
+        if known[1] != body:
+            raise KeyReused(f"the key {key!r} was used before for another task body", key=key, task=known[0])
+        return self._coordinator.run_of(tenant, known[0])
+
+    def _run(self, request: Request) -> Run:
+        return self._coordinator.run_of(request.tenant, TaskId(request.parameters["task"]))
+
+    def _task(self, request: Request) -> JsonObject:
+        return _dump(task_view(self._run(request)))
+
+    def _steps(self, request: Request) -> list[JsonObject]:
+        return [_dump(view) for view in step_views(self._run(request))]
+
+    def _tasks(self, request: Request) -> list[JsonObject]:
+        tenant, wanted = request.tenant, request.parameters
+        limit = min(int(wanted.get("limit") or 100), MAX_PAGE)
+        before, status = wanted.get("before") or _LAST, wanted.get("status")
+        if status in ("completed", "failed", "canceled"):
+            rows = self._coordinator.store.read("tasks_with_status", (tenant, before, status, limit))
+            return [self._listed(tenant, row) for row in rows]
+        if status:
+            return self._open_tasks(tenant, before, status, limit)
+        return [self._listed(tenant, row) for row in self._coordinator.store.read("tasks", (tenant, before, limit))]
+
+    def _open_tasks(self, tenant: Tenant, before: str, status: str, limit: int) -> list[JsonObject]:
+        found = [
+            run
+            for run in self._coordinator.runs.values()
+            if run.tenant == tenant and run.shown_status == status and run.task < before
+        ]
+        return [_dump(task_view(run)) for run in sorted(found, key=lambda run: run.task, reverse=True)[:limit]]
+
+    def _listed(self, tenant: Tenant, row: tuple[Any, ...]) -> JsonObject:
+        return _dump(task_view(self._coordinator.run_of(tenant, TaskId(row[0]))))
+
+    async def _wait(self, request: Request) -> JsonObject:
+        run = self._run(request)
+        seconds = min(float(request.parameters.get("seconds") or 0), MAX_WAIT_SECONDS)
+        if seconds > 0:
+            await _within(self._coordinator.settled(run), seconds)
+        return _dump(task_view(self._run(request)))
+
+    async def _cancel(self, request: Request) -> JsonObject:
+        run = self._run(request)
+        self._coordinator.cancel(run, request.parameters.get("reason") or "", request.by)
+        await self._coordinator.journal.durable()
+        return _dump(task_view(run))
+
+    # Events
+
+    async def _events(self, request: Request) -> list[JsonObject]:
+        task = request.parameters.get("task")
+        run = self._run(request) if task else None
+        found = self._page(request, run)
+        seconds = min(float(request.parameters.get("wait_seconds") or 0), MAX_WAIT_SECONDS)
+        if not found and seconds > 0 and not (run and run.status.terminal):
+            watching = self._coordinator.watch(run.task if run else None)
+            found = self._page(request, run)
+            if not found:
+                await _within(watching, seconds)
+                found = self._page(request, run)
+            watching.cancel()
+        return found
+
+    def _page(self, request: Request, run: Run | None) -> list[JsonObject]:
+        """Events of the task, or of all tasks of the tenant and of the federation itself."""
+        limit = min(int(request.parameters.get("limit") or MAX_PAGE), MAX_PAGE)
+        events = self._coordinator.journal.read(
+            run.task if run else None, int(request.parameters.get("after") or 0), limit
+        )
+        return [event.to_json() for event in events if run or self._may_see(request.tenant, event.task)]
+
+    def _may_see(self, tenant: Tenant, task: TaskId | None) -> bool:
+        if task is None:
+            return True
+        try:
+            return self._coordinator.run_of(tenant, task) is not None
+        except NotFound:
+            return False
+
+    # Agents
+
+    def _agents(self, request: Request) -> list[JsonObject]:
+        return [_dump(agent_view(member, self._objection(member))) for member in self._coordinator.members()]
+
+    def _objection(self, member: Any) -> str:
+        now = self._coordinator.clock.monotonic()
+        names = list(member.contracts)
+        return self._coordinator.directory.objection(member, names[0], None, now) if names else ""
+
+    def _capabilities(self, request: Request) -> list[JsonObject]:
+        return [contract.to_data() for contract in self._coordinator.directory.contracts()]
+
+    def _capability(self, request: Request) -> JsonObject:
+        name, _, version = str(request.parameters["name"]).partition("@")
+        return self._coordinator.directory.contract(name, version or None).to_data()  # pyright: ignore[reportArgumentType]
+
+    # People
+
+    def _approvals(self, request: Request) -> list[JsonObject]:
+        if request.parameters.get("pending", True):
+            rows = self._coordinator.store.read("approvals", (request.tenant, "pending"))
+        else:
+            rows = self._coordinator.store.read("all_approvals", (request.tenant,))
+        return [unpack(body) for (body,) in rows]
+
+    async def _decide(self, request: Request) -> JsonObject:
+        wanted = request.parameters
+        rows = self._coordinator.store.read("approval", (wanted["approval"],))
+        if not rows or rows[0][0] != request.tenant:
+            raise NotFound(f"there is no approval {wanted['approval']}", approval=wanted["approval"])
+        view = unpack(rows[0][2])
+        run = self._coordinator.run_of(request.tenant, TaskId(view["task"]))
+        decision = "approved" if wanted["approve"] else "denied"
+        step = run.steps[StepId(view["step"])]
+        self._coordinator.decide_approval(
+            run, step, decision, str(wanted["digest"]), request.by, str(wanted.get("note") or "")
+        )
+        await self._coordinator.journal.durable()
+        return unpack(self._coordinator.store.read("approval", (wanted["approval"],))[0][2])
+
+    # The whole
+
+    def _status(self, request: Request) -> JsonObject:
+        coordinator = self._coordinator
+        counts = dict[str, int]()
+        for status, count in coordinator.store.read("task_counts", (request.tenant,)):
+            if status in ("completed", "failed", "canceled"):
+                counts[status] = count
+        for run in coordinator.runs.values():
+            if run.tenant == request.tenant:
+                counts[run.shown_status] = counts.get(run.shown_status, 0) + 1
+        return _dump(
+            FederationView(
+                name=coordinator.settings.name,
+                shards=coordinator.settings.shards,
+                epoch=coordinator.store.epoch,
+                started_at=timestamp(coordinator.started_ms),
+                agents=[agent_view(member, self._objection(member)) for member in coordinator.members()],
+                tasks=counts,
+                approvals_pending=len(coordinator.store.read("approvals", (request.tenant, "pending"))),
+                events=coordinator.journal.sequence,
+            )
+        )
+
+    async def _verify(self, request: Request) -> JsonObject:
+        await self._coordinator.journal.durable()
+        return _dump(await asyncio.to_thread(verify, self._coordinator.store))
+
+
+def read_submission(data: Mapping[str, Any]) -> Submission:
+    """Raises InvalidInput unless it asks for exactly one thing."""
+    try:
+        submission = Submission.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error) from None
+    asked = [name for name in ("goal", "call", "plan") if getattr(submission, name) is not None]
+    if len(asked) != 1:
+        what = " and ".join(asked) or "none of them"
+        raise InvalidInput(f"a task has exactly one of goal, call and plan; this one has {what}")
+    return submission
+
+
+def body_of(submission: Submission) -> JsonObject:
+    """What the idempotency key stands for, with its digest."""
+    body = submission.model_dump(exclude_none=True, exclude={"idempotency_key"})
+    return {**body, "digest": digest(body)}
+
+
+def plan_of(submission: Submission) -> Plan:
+    """Raises InvalidPlan, or ModelUnavailable for a goal in words."""
+    if submission.plan is not None:
+        return Plan.parse(submission.plan)
+    if submission.call is not None:
+        return Plan.of_call(submission.call, submission.input if submission.input is not None else {})
+    raise ModelUnavailable("a goal in words needs a planner, and none is configured. Send call and input, or a plan")
+
+
+async def _within(future: "asyncio.Future[None]", seconds: float) -> None:
+    await asyncio.wait([future], timeout=seconds)
+    future.cancel()
+
+
+def _dump(view: Any) -> JsonObject:
+    return view.model_dump(mode="json")

@@ -1,0 +1,111 @@
+"""Turns what the coordinator knows into what clients see."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..contracts import (
+    AgentView,
+    BidView,
+    HanseError,
+    Problem,
+    StepId,
+    StepView,
+    TaskView,
+)
+from ..contracts.events import timestamp
+from ..contracts.plan import ABSENT
+from .directory import Member
+from .execution import Run, StepRun
+
+
+def problem(error: HanseError) -> Problem:
+    """RFC 9457's members for an error."""
+    return Problem(
+        type=f"urn:hanse:error:{error.code}",
+        title=error.title,
+        status=error.status,
+        detail=error.detail,
+        code=error.code,
+        ids=error.ids,
+    )
+
+
+def problem_of(data: Mapping[str, Any] | None) -> Problem | None:
+    return problem(HanseError.from_data(data)) if data else None
+
+
+def task_view(run: Run) -> TaskView:
+    top = [run.steps[step.id] for step in run.plan.steps]
+    return TaskView(
+        id=run.task,
+        tenant=run.tenant,
+        status=run.shown_status,
+        created_at=timestamp(run.created_ms),
+        updated_at=timestamp(run.updated_ms),
+        idempotency_key=run.key,
+        labels=dict(run.labels),
+        deadline_at=timestamp(run.deadline_ms) if run.deadline_ms else None,
+        budget_cents=run.budget_cents,
+        cost_cents=run.spent_cents,
+        steps_total=len(top),
+        steps_done=sum(step.done for step in top),
+        approvals=[str(step.asked["approval"]) for step in run.asking.values() if step.asked],
+        output=run.output,
+        error=problem_of(run.error),
+    )
+
+
+def step_views(run: Run) -> list[StepView]:
+    """Every step, member and compensation, in the order of the plan."""
+    return [_step_view(run, step) for step in _in_order(run)]
+
+
+def agent_view(member: Member, objection: str) -> AgentView:
+    return AgentView(
+        id=member.agent,
+        domain=member.domain,
+        description=member.description,
+        healthy=not objection,
+        reason=objection,
+        host=member.host,
+        node=member.node,
+        pid=member.pid,
+        queue_depth=member.offer.queue_depth,
+        in_flight=member.in_flight,
+        capabilities=[contract.full_name for contract in member.contracts.values()],
+    )
+
+
+def _in_order(run: Run) -> Iterator[StepRun]:
+    for each in run.plan.steps:
+        step = run.steps[each.id]
+        yield step
+        for member in step.members or ():
+            yield member
+            yield from _undoing(run, member)
+        yield from _undoing(run, step)
+
+
+def _undoing(run: Run, step: StepRun) -> Iterator[StepRun]:
+    if undo := run.steps.get(StepId(f"{step.id}~")):
+        yield undo
+
+
+def _step_view(run: Run, step: StepRun) -> StepView:
+    is_top = step.parent is None and step.undoes is None
+    return StepView(
+        id=step.id,
+        call=step.call,
+        status=step.status,
+        depends_on=sorted(run.plan.dependencies[step.id]) if is_top else [],
+        agent=step.agent,
+        attempts=step.attempt,
+        price_cents=step.award.get("price_cents", 0),
+        latency_ms=step.latency_ms,
+        reason=step.reason or step.award.get("reason", ""),
+        bids=[BidView(**bid) for bid in step.award.get("bids", ())],
+        output=None if step.output is ABSENT else step.output,
+        error=problem_of(step.error),
+        progress=step.progress,
+        note=step.note,
+    )
