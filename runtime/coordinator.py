@@ -31,6 +31,7 @@ from ..contracts import (
     DigestMismatch,
     Entropy,
     Event,
+    Failed,
     HanseError,
     InvalidContract,
     JsonObject,
@@ -40,6 +41,7 @@ from ..contracts import (
     Overloaded,
     Plan,
     RetryPolicy,
+    StorageError,
     Store,
     TaskId,
     Tenant,
@@ -274,15 +276,25 @@ class Coordinator:
     # The driver
 
     def _advance(self, run: Run) -> None:
-        """Does what has become possible until nothing more is."""
+        """Does what has become possible until nothing more is. A plan that trips us up fails alone."""
+        try:
+            self._go_on(run)
+        except StorageError:
+            raise
+        except Exception as error:
+            _log.exception("task %s cannot go on", run.task, extra={"action": "task.broken"})
+            if not run.status.terminal:
+                self._conclude(run, Kind.TASK_FAILED, {"error": _internal(error), "cost_cents": run.spent_cents})
+        if run.task in self._settling and (run.status.terminal or run.waiting_for_person):
+            self.journal.then(lambda: self._settled(run.task))
+
+    def _go_on(self, run: Run) -> None:
         moved = True
         while moved and not run.status.terminal:
             moved = False
             for command in run.next():
                 self._do(run, command)
                 moved = True
-        if run.task in self._settling and (run.status.terminal or run.waiting_for_person):
-            self.journal.then(lambda: self._settled(run.task))
 
     def _do(self, run: Run, command: Any) -> None:
         match command:
@@ -787,6 +799,10 @@ class Coordinator:
 
     def members(self) -> Iterator[Member]:
         yield from self.directory.members.values()
+
+
+def _internal(error: Exception) -> JsonObject:
+    return Failed(f"the coordinator cannot go on with this task: {type(error).__name__}: {error}").to_data()
 
 
 def _too_dear(run: Run, step: StepRun, winner: Bid) -> BudgetExhausted:

@@ -10,6 +10,7 @@ compensated in reverse order of completion, one after another, and only then doe
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +32,7 @@ from ..contracts import (
     TaskStatus,
     Tenant,
 )
-from ..contracts.plan import ABSENT, MAX_FAN_OUT, MissingOutput, holds, resolve, resolve_or_null
+from ..contracts.plan import ABSENT, MAX_FAN_OUT, MissingOutput, Scope, holds, resolve, resolve_or_null
 
 _DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.COMPENSATED})
 
@@ -438,7 +439,7 @@ class Run:
     def _undo(self, step: StepRun) -> StepRun:
         undo = self.pin(step).compensation
         assert undo is not None
-        bound = resolve(dict(undo.input), {"input": step.input, "output": step.output}.__getitem__)
+        bound = _bound(undo.input, {"input": step.input, "output": step.output}.__getitem__)
         return StepRun(StepId(f"{step.id}~"), undo.capability, None, input=bound, undoes=step)
 
     def _prepared(self, step: StepRun) -> StepRun:
@@ -505,6 +506,15 @@ def fold(events: Iterator[Event]) -> Run | None:
 
 def _is_fan(step: StepRun) -> bool:
     return step.step is not None and step.step.for_each is not None and step.parent is None
+
+
+def _bound(template: Mapping[str, Any], scope: Scope) -> JsonObject:
+    """The input of a compensation. What the step left to its defaults, the compensation leaves to its own."""
+    bound: JsonObject = {}
+    for name, value in template.items():
+        with suppress(MissingOutput):
+            bound[name] = resolve(value, scope)
+    return bound
 
 
 def _may_be_left_out(error: Mapping[str, Any]) -> bool:
