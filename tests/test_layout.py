@@ -13,6 +13,8 @@ import subprocess
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 
+import pytest
+
 from .support.tree import ROOT, Import, imports, modules
 
 TOP_LEVEL = {
@@ -34,15 +36,16 @@ MAY_IMPORT = {
 }
 """Folder to the other folders it may import. The empty name is the root's own `__init__.py`."""
 
+THROUGH_PORTS = (
+    "agents, models and memory do not know one another, nor runtime. Let them meet through a Protocol in "
+    "contracts/ports.py; runtime hands in the real thing."
+)
 WHY = {
     "contracts": "contracts is what is said between parties: it imports nobody, so that everybody can import it. "
     "Move what you need into contracts, or move this code out of it.",
-    "agents": "agents, models and memory do not know one another, nor runtime. Let them meet through a Protocol in "
-    "contracts/ports.py; runtime hands in the real thing.",
-    "models": "agents, models and memory do not know one another, nor runtime. Let them meet through a Protocol in "
-    "contracts/ports.py; runtime hands in the real thing.",
-    "memory": "agents, models and memory do not know one another, nor runtime. Let them meet through a Protocol in "
-    "contracts/ports.py; runtime hands in the real thing.",
+    "agents": THROUGH_PORTS,
+    "models": THROUGH_PORTS,
+    "memory": THROUGH_PORTS,
     "runtime": "runtime is the shell around the others; nothing that measures it or shows it off belongs in it.",
     "benchmarks": "benchmarks use the package as anyone would.",
     "": "the root's door names what users need, and nothing else.",
@@ -81,19 +84,17 @@ def test_the_top_level_is_fixed():
     """Everything at the top has a place in DESIGN section 2; what is new goes into one of the folders."""
     found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - NOT_SOURCE
     surprises = found - TOP_LEVEL - _ignored(found - TOP_LEVEL)
-    assert not surprises, f"not part of the top level that DESIGN section 2 fixes: {sorted(surprises)}"
+    _hold("Not part of the top level, which is fixed", sorted(surprises))
 
 
 def test_every_folder_imports_only_those_below_it():
     broken = [
-        f"{_place(found)}: {found.importer} imports {found.imported}, but {_folder(found.importer) or 'the root'} may "
-        f"import only {', '.join(sorted(MAY_IMPORT[_folder(found.importer)])) or 'nobody'}. "
-        f"{WHY[_folder(found.importer)]}"
+        f"{_place(found)}: {found.importer} imports {found.imported}, but {_rule(_folder(found.importer))}"
         for found in _internal()
         if _folder(found.imported) != _folder(found.importer)
         and _folder(found.imported) not in MAY_IMPORT[_folder(found.importer)]
     ]
-    assert not broken, _report("The import rule is broken", broken)
+    _hold("The import rule is broken", broken)
 
 
 def test_imports_inside_the_package_are_relative():
@@ -103,7 +104,7 @@ def test_imports_inside_the_package_are_relative():
         for found in _internal()
         if not found.relative
     ]
-    assert not broken, _report("Absolute imports of our own package", broken)
+    _hold("Absolute imports of our own package", broken)
 
 
 def test_no_module_imports_itself_in_a_circle():
@@ -111,14 +112,12 @@ def test_no_module_imports_itself_in_a_circle():
     for found in _internal():
         if not found.for_types_only and not found.inside_function:
             graph[found.importer] |= _loaded_by(found)
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        circle = " imports ".join(reversed(error.args[1]))
-        raise AssertionError(
-            f"An import circle: {circle}. Which of them starts first would decide whether the program starts at all. "
-            "Move what both need into a module below both, or import a package's module and not its door."
-        ) from None
+    circle = " imports ".join(_circle(graph))
+    _hold(
+        "An import circle: which module is imported first would decide whether the program starts. Move what both need "
+        "into a module below both, or import a package's module and not its door",
+        [circle] if circle else [],
+    )
 
 
 def test_no_import_hides_in_a_function():
@@ -128,7 +127,7 @@ def test_no_import_hides_in_a_function():
         for found in _all()
         if found.inside_function and not _may_hide(found)
     ]
-    assert not broken, _report("Hidden imports", broken)
+    _hold("Hidden imports", broken)
 
 
 def test_heavy_optional_packages_are_imported_only_where_they_are_used():
@@ -138,12 +137,12 @@ def test_heavy_optional_packages_are_imported_only_where_they_are_used():
         for found in _all()
         if _root(found.imported) in HEAVY and not found.inside_function and not found.for_types_only
     ]
-    assert not broken, _report("Heavy packages at module level", broken)
+    _hold("Heavy packages at module level", broken)
 
 
 def test_imports_by_name_happen_only_where_a_reason_is_written():
     broken = [f"{name} calls {call}" for name in modules() for call in _dynamic(name) if name not in DYNAMIC]
-    assert not broken, _report("Imports that this test cannot follow (DYNAMIC lists the allowed ones)", broken)
+    _hold("Imports that this test cannot follow (DYNAMIC lists the allowed ones)", broken)
 
 
 def test_the_exceptions_are_still_needed():
@@ -163,7 +162,7 @@ def test_contracts_and_the_pure_rooms_do_no_io():
         if found.importer.startswith(PURE) and _root(found.imported) in IMPURE and not found.for_types_only
         if (found.importer, found.imported) not in IMPURE_NAMES
     ]
-    assert not broken, _report("Impure imports", broken)
+    _hold("Impure imports", broken)
 
 
 def _all() -> Iterable[Import]:
@@ -174,12 +173,25 @@ def _internal() -> Iterable[Import]:
     return (found for found in _all() if _root(found.imported) == "hanse")
 
 
+def _rule(folder: str) -> str:
+    return f"{folder or 'the root'} may import {', '.join(sorted(MAY_IMPORT[folder])) or 'nobody'}. {WHY[folder]}"
+
+
 def _loaded_by(found: Import) -> set[str]:
     """What must be loaded first: the module, and the doors on the way to it that the importer is not already behind."""
     parts = found.imported.split(".")
     doors = {".".join(parts[:length]) for length in range(1, len(parts))}
     behind = {door for door in doors if f"{found.importer}.".startswith(f"{door}.")}
     return (doors - behind | {found.imported}) & set(modules())
+
+
+def _circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules each of which imports the next, the last being the first again. Empty when there is no circle."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1][::-1]
+    return []
 
 
 def _may_hide(found: Import) -> bool:
@@ -204,8 +216,10 @@ def _place(found: Import) -> str:
     return f"{modules()[found.importer].relative_to(ROOT)}:{found.line}"
 
 
-def _report(title: str, lines: list[str]) -> str:
-    return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
+def _hold(rule: str, broken: list[str]) -> None:
+    """Fails with every place and what to do there, and with no stack: the stack would be this test's."""
+    if broken:
+        pytest.fail("\n".join([f"{rule}:", *(f"  {line}" for line in broken)]), pytrace=False)
 
 
 def _ignored(names: set[str]) -> set[str]:
