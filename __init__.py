@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .agents import Agent, Context, capability
-    from .contracts import HanseError, Plan, Refusal
+    from .agents import Agent, Context
+    from .contracts import HanseError, Plan, Refusal, capability
     from .runtime.federation import Federation
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 _rooms = {
     "Agent": ".agents",
     "Context": ".agents",
-    "capability": ".agents",
+    "capability": ".contracts",
     "Refusal": ".contracts",
     "Federation": ".runtime.federation",
     "Plan": ".contracts",

@@ -114,7 +114,7 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path):
 def test_the_wheel_carries_its_licences(wheel: Path):
     licences = [ZipFile(wheel).read(name).decode() for name in ZipFile(wheel).namelist() if "/licenses/" in name]
     assert any("The Hanse authors" in text for text in licences)
-    assert any(text.startswith("MIT License\n\nCopyright (c) 2025 Sierra Research") for text in licences)
+    assert any("Copyright (c) 2025 Sierra Research\n\nPermission is hereby granted" in text for text in licences)
 
 
 def test_the_wheel_runs_in_an_empty_environment(empty: Path, tmp_path: Path):
@@ -132,7 +132,8 @@ def _run(*command: str | Path, cwd: Path | None = None) -> str:
     done = subprocess.run(
         [*map(str, command)], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
-    assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout}\n{done.stderr}"
+    if done.returncode:
+        pytest.fail(f"{command[0]} failed:\n{done.stdout}\n{done.stderr}", pytrace=False)
     return done.stdout
 
 
@@ -155,6 +156,7 @@ def _requirements(*extras: str) -> list[Requirement]:
 def _declared() -> set[str]:
     """What the wheel asks for, extras for later rooms included, and what those hold under another name."""
     return {canonicalize_name(requirement.name) for requirement in _requirements("memory", "models")} | {
+        "pydantic-core",  # the half of pydantic that raises its errors
         "torch",  # comes with vllm
         "faiss",  # faiss-cpu, where it is not installed
         "starlette",  # what FastAPI's responses are made of

@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from hanse.contracts import Plan
+from hanse.runtime import config
 
 from .support.tree import ROOT
 
@@ -104,7 +104,8 @@ def test_a_program_runs_and_prints_what_the_readme_says(block: Block, desk: Path
     done = subprocess.run(
         [sys.executable, block.file], cwd=desk, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100
     )
-    assert done.returncode == 0, f"README.md:{block.line} ({block.file}) fails:\n{done.stdout}\n{done.stderr}"
+    if done.returncode:
+        pytest.fail(f"README.md:{block.line} ({block.file}) fails:\n{done.stdout}\n{done.stderr}", pytrace=False)
     assert block.prints is None or done.stdout == block.prints
 
 
@@ -137,8 +138,9 @@ def test_json_is_json_and_a_plan_is_a_plan(block: Block):
 
 
 @_in("yaml")
-def test_yaml_is_yaml(block: Block):
-    assert yaml.safe_load(block.text)
+def test_yaml_is_a_configuration(block: Block, tmp_path: Path):
+    (tmp_path / "hanse.yaml").write_text(block.text)
+    assert config.load(tmp_path / "hanse.yaml", environment={"HANSE_TOKEN": "secret"}).agents
 
 
 def test_every_block_is_of_a_kind_that_is_tested():
