@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .make/ready-$(shell { cat pyproject.toml requirements.lock; pwd; } | cksum | tr ' ' '-')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test test-fast check bench lock
+.PHONY: help setup run stop test test-fast check format bench lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,10 @@ check: setup ## style, types, and the import rule
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --warnings
 	$(BIN)/python -m pytest -q tests/test_layout.py
+
+format: setup ## what `make check` finds in style and can be repaired without thought
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
 
 bench: setup ## durable steps per second; NAME=... for another benchmark, ARGS=... for its options
 	$(BIN)/python -m hanse.benchmarks.$(or $(NAME),steps) $(ARGS)

@@ -124,7 +124,7 @@ def _asks_for_help(words: list[str]) -> None:
     """`hanse tasks list --json` exists when `hanse tasks list --help` does."""
     command = [word for word in words if re.fullmatch(r"[a-z-]+", word)][:2]
     for length in range(len(command), 0, -1):
-        asked = [sys.executable, "-m", "hanse.runtime.cli", *command[:length], "--help"]
+        asked = [sys.executable, "-c", "from hanse.runtime.cli import main; main()", *command[:length], "--help"]
         if subprocess.run(asked, capture_output=True).returncode == 0:
             return
     raise AssertionError(f"there is no `hanse {' '.join(command)}`")
