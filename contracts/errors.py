@@ -35,10 +35,14 @@
 
 Every error carries the ids it is about as keywords, travels as plain data (`to_data`, `from_data`), and never
 needs its text parsed.
+
+A subclass of one's own names its `code`, which no other error may have, because the code is what arrives. One without
+a code travels as its parent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from math import isfinite
 from typing import Any, ClassVar, Self, cast
 
 
@@ -51,6 +55,9 @@ class Verdict(StrEnum):
     RECONCILE = "reconcile"
     STOP = "stop"
 
+
+MAX_TEXT = 10_000
+"""Characters of a detail or an id that travel. An error is about something; it is not the thing."""
 
 _by_code: dict[str, type["HanseError"]] = {}
 
@@ -69,10 +76,11 @@ class HanseError(Exception):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _by_code[cls.code] = cls
+        if "code" in vars(cls):
+            _register(cls)
 
     def __str__(self) -> str:
-        about = ", ".join(f"{name}={value}" for name, value in self.ids.items())
+        about = ", ".join(f"{name}={value}" for name, value in self.ids.items() if not isinstance(value, (dict, list)))
         return f"{self.detail} ({about})" if about else self.detail
 
     @property
@@ -80,18 +88,46 @@ class HanseError(Exception):
         return type(self).__name__
 
     def to_data(self) -> dict[str, Any]:
-        """Plain data for the wire and the journal. The branch travels too, so an unknown leaf keeps its verdict."""
-        return {"code": self.code, "branch": _branch(type(self)).code, "detail": self.detail, "ids": self.ids}
+        """Plain data for the wire and the journal, whatever the ids are.
+
+        For a leaf that only its author's process knows, `base` names the nearest error that every process knows, and
+        `verdict` and `status` travel where they differ from the base's.
+        """
+        data = {
+            "code": self.code,
+            "branch": _branch(type(self)).code,
+            "detail": _text(self.detail),
+            "ids": _plain_ids(self.ids),
+        }
+        return data | self._what_the_base_does_not_say()
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "HanseError":
-        """The error that `to_data` wrote. A leaf this process does not know becomes its branch, code kept."""
-        known = _by_code.get(data["code"])
-        cls = known or _by_code.get(data.get("branch", ""), HanseError)
-        error = cls(data["detail"], **cast("dict[str, Any]", data.get("ids", {})))
+        """The error that `to_data` wrote. A leaf this process does not know becomes its base, with its own code."""
+        known = _by_code.get(str(data.get("code")))
+        cls = known or _by_code.get(str(data.get("base"))) or _by_code.get(str(data.get("branch"))) or HanseError
+        error = cls.__new__(cls)
+        HanseError.__init__(error, str(data.get("detail") or ""))  # a subclass may want arguments of its own
+        error.ids = _mapping(data.get("ids"))
         if known is None:
-            error.code = data["code"]  # pyright: ignore[reportAttributeAccessIssue]
+            error._keep(data)
         return error
+
+    def _what_the_base_does_not_say(self) -> dict[str, Any]:
+        base = _base(type(self))
+        if base.code == self.code:
+            return {}
+        own = {"verdict": (str(self.verdict), base.verdict), "status": (self.status, base.status)}
+        return {"base": base.code} | {name: mine for name, (mine, its) in own.items() if mine != its}
+
+    def _keep(self, data: Mapping[str, Any]) -> None:
+        """Sets on the instance what its class would say, were it known here."""
+        own: dict[str, Any] = {"code": str(data.get("code") or HanseError.code)}
+        if data.get("verdict") in tuple(Verdict):
+            own["verdict"] = Verdict(data["verdict"])
+        if isinstance(data.get("status"), int):
+            own["status"] = data["status"]
+        self.__dict__.update(own)
 
     def about(self, **ids: Any) -> Self:
         """Adds ids that only an outer layer knows. Ids already there stay."""
@@ -100,9 +136,66 @@ class HanseError(Exception):
 
 
 def _branch(cls: type[HanseError]) -> type[HanseError]:
-    """The ancestor just below the root, whose code every process knows."""
+    """The ancestor just below the root: `policy` for every refusal."""
     line = [ancestor for ancestor in cls.__mro__ if issubclass(ancestor, HanseError)]
     return line[-2] if len(line) > 1 else line[-1]
+
+
+def _base(cls: type[HanseError]) -> type[HanseError]:
+    """The nearest ancestor of this file, whose code every process knows."""
+    return next(ancestor for ancestor in cls.__mro__ if issubclass(ancestor, HanseError) and _is_ours(ancestor))
+
+
+def _is_ours(cls: type[HanseError]) -> bool:
+    return cls.__module__ == __name__
+
+
+def _register(cls: type[HanseError]) -> None:
+    taken = _by_code.get(cls.code)
+    if taken is not None and not _is_again(taken, cls):
+        raise InvalidContract(
+            f"the code {cls.code!r} of {cls.__qualname__} is taken by {taken.__module__}.{taken.__qualname__}. "
+            f'Write one of its own, such as code = "domain.{cls.code}", or none to travel as its parent.'
+        )
+    _by_code[cls.code] = cls
+
+
+def _is_again(taken: type[HanseError], cls: type[HanseError]) -> bool:
+    """Whether a module is loaded a second time: reloaded, or as `__main__` and under its name."""
+    return taken.__qualname__ == cls.__qualname__ and (_is_ours(cls) or not _is_ours(taken))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else {}
+
+
+def _plain_ids(ids: Mapping[str, Any]) -> dict[str, Any]:
+    return {_text(name): _plain(value, 8) for name, value in ids.items()}
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """As much of a value as JSON and msgpack carry, text for the rest: an error must not fail to travel."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value) if -(1 << 63) <= value < 1 << 63 else _text(hex(value))
+    if isinstance(value, float):
+        return float(value) if isfinite(value) else str(value)
+    if isinstance(value, Mapping) and depth:
+        items = cast("Mapping[Any, Any]", value).items()
+        return {_text(name): _plain(each, depth - 1) for name, each in items}
+    if isinstance(value, (list, tuple, set, frozenset)) and depth:
+        return [_plain(each, depth - 1) for each in cast("Iterable[Any]", value)]
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        text = str(value)
+    except Exception:  # somebody's __str__, or Python's recursion limit
+        text = f"<{type(value).__name__}>"
+    text = text.encode(errors="backslashreplace").decode()
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
 class Transient(HanseError):

@@ -38,7 +38,8 @@ class Kind(StrEnum):
     STEP_SKIPPED = "step.skipped"
     """reason"""
     STEP_AWARDED = "step.awarded"
-    """agent, version, attempt, award, price_cents, reason, bids, rule (the policy that allowed it), input (digest), approval"""
+    """agent, version, attempt, award, price_cents, reason, bids, rule (the policy that allowed it), input (digest),
+    approval"""
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
     STEP_COMPLETED = "step.completed"

@@ -4,6 +4,7 @@ Every identifier is a `NewType` over a plain value, so a function that takes a t
 called the wrong way round, and nothing has to be unwrapped before it goes on the wire.
 """
 
+import re
 from typing import NewType
 
 TaskId = NewType("TaskId", str)
@@ -25,7 +26,7 @@ Tenant = NewType("Tenant", str)
 """The unit of isolation. Nothing crosses it."""
 
 ApprovalId = NewType("ApprovalId", str)
-"""A question to a person: `task/step` of the step it gates, so asking twice is asking once."""
+"""A question to a person: `task:step` of the step it gates, so asking twice is asking once. Fits into a URL's path."""
 
 AwardId = NewType("AwardId", str)
 """`task/step#attempt`: one award of one step to one agent."""
@@ -43,23 +44,29 @@ Epoch = NewType("Epoch", int)
 """Number of a writer's reign over a store. A store refuses a commit from a lower one."""
 
 SHARD_BITS = 12
+MAX_SHARDS = 1 << SHARD_BITS
+
+_TASK_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
 def uuid7(unix_ms: int, randomness: bytes, shard: int = 0) -> str:
     """RFC 9562 version 7 in text: 48 bits of milliseconds, `shard` in the 12 `rand_a` bits, 62 random bits.
 
-    `randomness` gives at least 8 bytes. RFC 9562 section 5.7 leaves `rand_a` to the implementation.
+    `randomness` gives at least 8 bytes. RFC 9562 section 5.7 leaves `rand_a` to the implementation. Raises ValueError
+    for a shard or a time that does not fit and for too little randomness: such an id would lead to another's task.
     """
+    if not (0 <= shard < MAX_SHARDS and 0 <= unix_ms < 1 << 48 and len(randomness) >= 8):
+        raise ValueError(f"no id for shard {shard} at {unix_ms} ms with {len(randomness)} random bytes")
     tail = int.from_bytes(randomness[:8], "big") & ((1 << 62) - 1)
-    number = (unix_ms & ((1 << 48) - 1)) << 80 | 0x7 << 76 | (shard & 0xFFF) << 64 | 0b10 << 62 | tail
+    number = unix_ms << 80 | 0x7 << 76 | shard << 64 | 0b10 << 62 | tail
     digits = f"{number:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def shard_of(task: TaskId) -> int:
     """The shard written into a task's id. Raises ValueError when the text is not such an id."""
-    if len(task) != 36 or task[14] != "7":
-        raise ValueError(f"{task!r} is not a task id")
+    if not _TASK_ID.fullmatch(task):
+        raise ValueError(f"{task!r:.80} is not a task id")
     return int(task[15:18], 16)
 
 

@@ -1,18 +1,20 @@
 """Types, JSON Schema, canonical JSON and digests: how a value is described, compared and named.
 
-Canonical JSON is RFC 8785's shape as far as Python's numbers allow: keys sorted by code point, no spaces, UTF-8,
-no NaN and no infinity. A digest of it names exactly one value on every machine.
+Canonical JSON is RFC 8785's shape as far as Python's numbers allow: keys sorted by code point, no spaces, UTF-8, and
+plain data only (see `plain`). A digest of it names exactly one value on every machine.
 """
 
 import hashlib
 import json
-from typing import Any
+import re
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from .errors import InvalidContract, InvalidInput
 from .ids import Digest
+from .plain import check, pointer
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 JsonObject = dict[str, Any]
@@ -21,11 +23,9 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=F
 
 
 def canonical(value: Any) -> bytes:
-    """Canonical JSON of plain data. Raises InvalidInput for NaN, infinity and anything that is not JSON."""
-    try:
-        return _encode(value).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"not JSON: {error}") from error
+    """Canonical JSON of plain data. Raises InvalidInput, with a pointer, for anything else."""
+    check(value)
+    return _encode(value).encode()
 
 
 def digest(value: Any) -> Digest:
@@ -34,14 +34,18 @@ def digest(value: Any) -> Digest:
 
 
 class Shape:
-    """One Python type seen from outside: its JSON Schema, and the way from plain data to a value and back."""
+    """One Python type seen from outside: its JSON Schema, and the way from plain data to a value and back.
+
+    `mode` says whose schema it is: of what `load` takes (`validation`) or of what `dump` gives (`serialization`, which
+    has computed fields, and a Decimal as the text that it becomes).
+    """
 
     __slots__ = ("adapter", "schema", "type")
 
-    def __init__(self, type_: Any, where: str) -> None:
+    def __init__(self, type_: Any, where: str, mode: Literal["validation", "serialization"] = "validation") -> None:
         self.type = type_
         self.adapter: TypeAdapter[Any] = _adapter(type_, where)
-        self.schema: JsonObject = _schema(self.adapter, where)
+        self.schema: JsonObject = _schema(self.adapter, where, mode)
 
     def load(self, data: Any) -> Any:
         """The typed value of plain data. Raises InvalidInput that names the place and what was expected."""
@@ -51,11 +55,14 @@ class Shape:
             raise invalid(error) from None
 
     def dump(self, value: Any) -> Any:
-        """Plain JSON data of a typed value. Raises InvalidInput when it is not of this type."""
+        """Plain data of a typed value. Raises InvalidInput when it is not of this type or holds what JSON cannot."""
         try:
-            return self.adapter.dump_python(value, mode="json", warnings="error")
-        except Exception as error:
-            raise InvalidInput(f"cannot be written as {self.schema.get('title', 'its type')}: {error}") from error
+            data = self.adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
+        except Exception as error:  # a serializer is the author's code and may raise anything
+            title = self.schema.get("title", "its type")
+            raise InvalidInput(f"cannot be written as {title}: {_without_value(error)}") from None
+        check(data)
+        return data
 
 
 def invalid(error: ValidationError) -> InvalidInput:
@@ -71,9 +78,10 @@ def invalid(error: ValidationError) -> InvalidInput:
     )
 
 
-def pointer(*path: str | int) -> str:
-    """RFC 6901 JSON pointer of a path."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+def _without_value(error: Exception) -> str:
+    """What pydantic says, less the value it says it about: that may be a secret, and errors are written down."""
+    text = re.sub(r"input_value=.*, input_type", "input_type", str(error)[:1000])
+    return " ".join(text.removeprefix("Pydantic serializer warnings:").split())
 
 
 def _adapter(type_: Any, where: str) -> TypeAdapter[Any]:
@@ -81,14 +89,21 @@ def _adapter(type_: Any, where: str) -> TypeAdapter[Any]:
         return TypeAdapter(type_)
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         raise InvalidContract(
-            f"{where}: {type_!r} cannot be sent between agents. Write a pydantic model, a dataclass or plain JSON types."
+            f"{where}: {type_!r} cannot be sent between agents. "
+            "Write a pydantic model, a dataclass or plain JSON types."
         ) from error
 
 
-def _schema(adapter: TypeAdapter[Any], where: str) -> JsonObject:
+def _schema(adapter: TypeAdapter[Any], where: str, mode: Literal["validation", "serialization"]) -> JsonObject:
     try:
-        return adapter.json_schema()
-    except (PydanticUserError, ValueError) as error:
+        return adapter.json_schema(mode=mode)
+    except PydanticUserError as error:
+        if error.code == "class-not-fully-defined":
+            raise InvalidContract(
+                f"{where}: the type refers to a name that cannot be found. "
+                "Define or import it at the top of the module, above the agent."
+            ) from error
         raise InvalidContract(
-            f"{where}: the type has no JSON Schema ({str(error).splitlines()[0]}). Write only fields that JSON can carry."
+            f"{where}: the type has no JSON Schema ({str(error).splitlines()[0]}). "
+            "Write only fields that JSON can carry."
         ) from error

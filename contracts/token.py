@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NewType, cast
 
-import msgpack
-
-from .errors import TokenInvalid
+from .errors import Corrupt, TokenInvalid
 from .ids import AgentId
+from .plain import pack, unpack
 
 Key = NewType("Key", bytes)
 
@@ -56,7 +55,7 @@ class Token:
 
     def attenuated(self, caveats: Mapping[str, Any]) -> "Token":
         """A narrower token. Needs no key."""
-        block = cast("bytes", msgpack.packb(dict(caveats)))
+        block = pack(dict(caveats))
         return Token((*self.blocks, block), hmac.digest(self.signature, block, "sha256"))
 
     def to_data(self) -> list[Any]:
@@ -75,20 +74,20 @@ class Token:
 
 
 def mint(key: Key, caveats: Mapping[str, Any]) -> Token:
-    """A token that allows what `caveats` say and nothing else."""
-    block = cast("bytes", msgpack.packb(dict(caveats)))
+    """A token that allows whatever no caveat forbids: an empty map would allow everything this agent can do."""
+    block = pack(dict(caveats))
     return Token((block,), hmac.digest(key, block, "sha256"))
 
 
 def verify(token: Token, key: Key, demand: Demand) -> None:
     """Raises TokenInvalid unless the signature is right and every caveat allows the demand."""
     if not 1 <= len(token.blocks) <= _MAX_BLOCKS:
-        raise TokenInvalid(f"a token has between 1 and {_MAX_BLOCKS} blocks", step=demand.step)
+        raise _refused(f"a token has between 1 and {_MAX_BLOCKS} blocks", demand)
     signature = bytes(key)
     for block in token.blocks:
         signature = hmac.digest(signature, block, "sha256")
     if not hmac.compare_digest(signature, token.signature):
-        raise TokenInvalid("the signature does not fit this agent and these caveats", task=demand.task, step=demand.step)
+        raise _refused("the signature does not fit this agent and these caveats", demand)
     for block in token.blocks:
         _check_block(block, demand)
 
@@ -97,14 +96,29 @@ _EQUAL = {"task": "task", "step": "step", "capability": "capability", "tenant": 
 
 
 def _check_block(block: bytes, demand: Demand) -> None:
-    for name, allowed in msgpack.unpackb(block).items():
+    for name, allowed in _caveats(block, demand).items():
         if not _allows(name, allowed, demand):
-            raise TokenInvalid(f"the token's caveat {name!r} does not allow this", task=demand.task, step=demand.step)
+            raise _refused(f"the token's caveat {name!r:.80} does not allow this", demand)
 
 
-def _allows(name: str, allowed: Any, demand: Demand) -> bool:
+def _caveats(block: bytes, demand: Demand) -> dict[Any, Any]:
+    """Whoever holds a token may add any bytes to it, so a block with a good signature need not be a map."""
+    try:
+        caveats = unpack(block)
+    except Corrupt as error:
+        raise _refused("a block of the token cannot be read", demand) from error
+    if not isinstance(caveats, dict):
+        raise _refused("a block of the token is not a map of caveats", demand)
+    return cast("dict[Any, Any]", caveats)
+
+
+def _allows(name: Any, allowed: Any, demand: Demand) -> bool:
     if name in _EQUAL:
         return bool(getattr(demand, _EQUAL[name]) == allowed)
-    if name == "before":
-        return demand.now_ms < allowed
-    return name == "cents" and demand.cost_cents <= allowed
+    if name not in ("before", "cents") or isinstance(allowed, bool) or not isinstance(allowed, (int, float)):
+        return False
+    return demand.now_ms < allowed if name == "before" else demand.cost_cents <= allowed
+
+
+def _refused(detail: str, demand: Demand) -> TokenInvalid:
+    return TokenInvalid(detail, task=demand.task, step=demand.step)

@@ -8,21 +8,19 @@ version byte changes only if this very rule does. Golden files in the tests keep
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from operator import attrgetter
-from typing import Any
-
-import msgpack
+from typing import Any, cast
 
 from . import messages as m
-from .errors import Corrupt
+from .errors import Corrupt, TooLarge
 from .events import Event, Kind
 from .ids import Epoch, Sequence
+from .plain import pack, unpack
 
 VERSION = 1
 MAX_FRAME = 64 * 1024 * 1024
-"""Bytes. A longer frame is refused before it is read."""
+"""Bytes. A longer frame is not written, and refused before it is read."""
 
 _PREFIX = bytes([VERSION])
-_pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack  # pyright: ignore[reportAssignmentType]
 
 _TAGS: dict[str, type] = {
     "hello": m.Hello,
@@ -43,9 +41,14 @@ _tag_of = {cls: tag for tag, cls in _TAGS.items()}
 
 
 def encode(message: Any) -> bytes:
-    """The frame of a message. Raises TypeError for something that is no message or holds no plain data."""
-    cls = type(message)
-    return _PREFIX + _pack((_tag_of[cls], _row(message)))
+    """The frame of a message. Raises TypeError for what is no message or holds no plain data, TooLarge for too much."""
+    cls = message.__class__
+    if cls not in _tag_of:
+        raise TypeError(f"{cls.__name__} is no message")
+    frame = _PREFIX + pack((_tag_of[cls], _row(message)))
+    if len(frame) > MAX_FRAME:
+        raise TooLarge(f"a frame has at most {MAX_FRAME} bytes, this {_tag_of[cls]} has {len(frame)}")
+    return frame
 
 
 def decode(frame: bytes) -> Any:
@@ -55,26 +58,13 @@ def decode(frame: bytes) -> Any:
     try:
         tag, row = unpack(frame[1:])
         return _message(_TAGS[tag], row)
-    except (KeyError, TypeError, ValueError) as error:
-        raise Corrupt(f"not a frame: {type(error).__name__}: {error}") from error
-
-
-def pack(value: Any) -> bytes:
-    """msgpack of plain data."""
-    return _pack(value)
-
-
-def unpack(data: bytes) -> Any:
-    """Plain data of msgpack. Raises Corrupt for anything else."""
-    try:
-        return msgpack.unpackb(data, raw=False, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise Corrupt(f"not msgpack: {type(error).__name__}") from error
+    except (LookupError, TypeError, ValueError) as error:
+        raise Corrupt(f"not a frame: {type(error).__name__}: {str(error)[:200]}") from error
 
 
 def encode_event(event: Event) -> bytes:
-    """What the journal's hash chain runs over."""
-    return _PREFIX + _pack((event.sequence, event.epoch, event.at_ms, event.kind, event.task, event.step, event.data))
+    """What the journal's hash chain runs over. Raises TypeError when the data is not plain."""
+    return _PREFIX + pack((event.sequence, event.epoch, event.at_ms, event.kind, event.task, event.step, event.data))
 
 
 def decode_event(data: bytes) -> Event:
@@ -82,14 +72,16 @@ def decode_event(data: bytes) -> Event:
     if data[:1] != _PREFIX:
         raise Corrupt(f"journal entry of version {data[:1].hex() or 'none'}, this side reads {VERSION}")
     try:
-        sequence, epoch, at_ms, kind, task, step, body, *_ = unpack(data[1:])
-        return Event(Sequence(sequence), Epoch(epoch), at_ms, Kind(kind), task, step, body)
+        sequence, epoch, at_ms, kind, task, step, body, *_ = _list(unpack(data[1:]))
+        if not (isinstance(sequence, int) and isinstance(epoch, int) and isinstance(at_ms, int)):
+            raise TypeError("sequence, epoch and time are integers")
+        return Event(Sequence(sequence), Epoch(epoch), at_ms, Kind(kind), task, step, _dict(body))
     except (TypeError, ValueError) as error:
-        raise Corrupt(f"not a journal entry: {error}") from error
+        raise Corrupt(f"not a journal entry: {str(error)[:200]}") from error
 
 
 def _row(message: Any) -> Any:
-    cls = type(message)
+    cls = message.__class__
     if cls is m.Calls:
         return [[_ROWS[m.Call](call) for call in message.calls]]
     if cls is m.Results:
@@ -97,17 +89,30 @@ def _row(message: Any) -> Any:
     return _ROWS[cls](message)
 
 
-def _message(cls: type, row: list[Any]) -> Any:
+def _message(cls: type, row: Any) -> Any:
     if cls is m.Calls:
-        return m.Calls([_build(m.Call, each) for each in row[0]])
+        return m.Calls([_build(m.Call, each) for each in _list(_list(row)[0])])
     if cls is m.Results:
-        return m.Results([_build(m.Result, each) for each in row[0]])
+        return m.Results([_build(m.Result, each) for each in _list(_list(row)[0])])
     return _build(cls, row)
 
 
-def _build(cls: type, row: list[Any]) -> Any:
+def _build(cls: type, row: Any) -> Any:
     width = _WIDTHS[cls]
-    return cls(*row) if len(row) <= width else cls(*row[:width])
+    return cls(*row) if len(_list(row)) <= width else cls(*row[:width])
+
+
+def _list(value: Any) -> list[Any]:
+    """A text or a map can be unpacked into fields too, which would make a message of anything."""
+    if type(value) is list:
+        return cast("list[Any]", value)
+    raise TypeError(f"a list of fields, not {type(value).__name__}")
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    if type(value) is dict:
+        return cast("dict[str, Any]", value)
+    raise TypeError(f"a map, not {type(value).__name__}")
 
 
 def _reader(cls: type) -> Callable[[Any], Any]:
