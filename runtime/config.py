@@ -101,13 +101,15 @@ class AgentEntry(Section):
     class_: str | type = Field(alias="class")
     """Its class, as `module:Class`. Example: `class: hanse.agents.retail:Orders`"""
     name: str | None = Field(default=None, pattern=_NAME)
-    """Its id, which two providers of one domain must give. The class's own when left out. Example: `name: carrier-north`"""
+    """Its id, which two providers of one domain must give. The class's own when left out.
+    Example: `name: carrier-north`"""
     host: str | None = Field(default=None, pattern=_NAME)
     """Agents with the same host share a process. A process of its own when left out. Example: `host: store`"""
     options: dict[str, Any] = Field(default_factory=dict[str, Any], repr=False)
     """Keyword arguments of the class. Example: `options: {currency: EUR}`"""
     resources: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict[str, float])
-    """Ray resources that its node must have; those of one host add up. Example: `resources: {CPU: 1, warehouse: 0.1}`"""
+    """Ray resources that its node must have; those of one host add up.
+    Example: `resources: {CPU: 1, warehouse: 0.1}`"""
 
     @field_validator("class_")
     @classmethod
@@ -194,7 +196,7 @@ class Above(Section):
 
 
 class ApprovalRule(Section):
-    """When a person is asked before a step runs. The first rule that fits a step decides; without one, nobody is asked."""
+    """When a person is asked before a step runs. The first rule that fits decides; without one, nobody is asked."""
 
     capability: str = "*"
     """Name, or a pattern with `*` and `?`. Example: `capability: payments.*`"""

@@ -1,11 +1,12 @@
 """Approval rules: the first that fits decides, and what cannot be judged goes to a person."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hanse.contracts import CapabilityName, Contract, Effect, Risk
 from hanse.runtime.approvals import AUTOMATIC, Ruling, rule_for
 from hanse.runtime.config import ApprovalRule
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def contract(name: str = "payments.refund", risk: Risk = Risk.LOW, effect: Effect = Effect.IRREVERSIBLE) -> Contract:

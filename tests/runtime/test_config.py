@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, SecretStr
+
 from hanse.contracts import InvalidConfiguration
 from hanse.runtime import config
 from hanse.runtime.config import Configuration
-from pydantic import BaseModel, SecretStr
 
 FULL = """\
 version: 1
