@@ -41,7 +41,7 @@ class Items(OfOrder):
 
 
 class Swaps(Items):
-    new_item_ids: ItemIds = Field(min_length=1)
+    new_item_ids: ItemIds
     """Each takes the place of the item at the same position."""
 
 
