@@ -58,6 +58,7 @@ from ..contracts.ports import Faults, NoFaults
 from ..contracts.token import agent_key, mint
 from ..contracts.views import ApprovalView
 from ..contracts.wire import pack
+from .approvals import AUTOMATIC, Ruling
 from .checker import check
 from .directory import Directory, Member
 from .execution import Abort, Conclude, Expand, Run, Skip, Start, StepRun, fold
@@ -78,14 +79,6 @@ CALL_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Review:
-    """A person must be asked first. `rule` says in words which policy wants it."""
-
-    rule: str
-    expires_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds that keep the coordinator answering."""
 
@@ -102,7 +95,7 @@ class Settings:
     shards: int = 1
     expected_agents: frozenset[str] = frozenset()
     """Until these have dialed in, an unknown capability is `Unavailable` rather than `NotFound`."""
-    gate: Callable[[Contract, Any], Review | None] = lambda contract, input: None
+    gate: Callable[[Contract, Any], Ruling] = lambda contract, input: AUTOMATIC
     weights: Weights = Weights()
     limits: Limits = Limits()
 
@@ -349,8 +342,10 @@ class Coordinator:
         except NotFound:
             self._park(run, step)
             return
-        if review := self._review(run, step, contract):
-            self._ask_person(run, step, review)
+        ruling = self._ruling(step, contract)
+        step.rule = ruling.words
+        if ruling.review:
+            self._ask_person(run, step, ruling)
         elif error := self._decided_against(step):
             self._fail(run, step, error, None)
         elif contract.negotiation is Negotiation.PROPOSALS:
@@ -391,7 +386,7 @@ class Coordinator:
             {
                 "agent": winner.agent, "version": winner.version, "attempt": attempt, "award": award,
                 "price_cents": winner.price_cents, "reason": reason, "bids": [bid.to_data() for bid in bids],
-                "input": digest(step.input), "rule": approval["rule"] if approval else "automatic",
+                "input": digest(step.input), "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
             },
         )
@@ -487,17 +482,17 @@ class Coordinator:
 
     # People
 
-    def _review(self, run: Run, step: StepRun, contract: Contract) -> Review | None:
-        """What must be asked before this step. Undoing is never held up."""
+    def _ruling(self, step: StepRun, contract: Contract) -> Ruling:
+        """What policy says of this step. Undoing is never held up, and what was asked once is not asked again."""
         if step.undoes is not None or step.approval is not None:
-            return None
+            return AUTOMATIC
         return self.settings.gate(contract, step.input)
 
-    def _ask_person(self, run: Run, step: StepRun, review: Review) -> None:
-        expires = review.expires_seconds and self.clock.now_ms() + round(review.expires_seconds * 1000)
+    def _ask_person(self, run: Run, step: StepRun, ruling: Ruling) -> None:
+        expires = ruling.expires_seconds and self.clock.now_ms() + round(ruling.expires_seconds * 1000)
         data = {
             "approval": approval_id(run.task, step.id), "capability": step.call, "input": step.input,
-            "digest": digest(step.input), "rule": review.rule, "expires_ms": expires,
+            "digest": digest(step.input), "rule": ruling.words, "expires_ms": expires,
         }
         self._record(run, Kind.APPROVAL_REQUESTED, step, data)
         self._keep_approval(run, step, "pending")

@@ -87,6 +87,8 @@ class StepRun:
     asked: Mapping[str, Any] | None = None
     """The question it waits for."""
     asked_ms: int = 0
+    rule: str = ""
+    """What policy said when it was last looked at."""
     latency_ms: float | None = None
     reason: str = ""
     completed_at: int = 0
