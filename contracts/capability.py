@@ -122,7 +122,9 @@ class Contract:
         """Whether this version can stand in for `wanted` (`1.2`, `1` or None): same major, at least that minor."""
         if not wanted:
             return True
-        return major_minor(self.version)[0] == major_minor(wanted)[0] and major_minor(self.version) >= major_minor(wanted)
+        return major_minor(self.version)[0] == major_minor(wanted)[0] and major_minor(self.version) >= major_minor(
+            wanted
+        )
 
 
 def major_minor(version: str) -> tuple[int, int]:
@@ -268,9 +270,7 @@ def _description(handler: Callable[..., Any], where: str) -> str:
     raise InvalidContract(f"{where} has no docstring. Write one sentence that says what it does; planners read it.")
 
 
-def _compensation(
-    declared: Declared, shapes: tuple[Shape, Shape], domain: Domain, where: str
-) -> Compensation | None:
+def _compensation(declared: Declared, shapes: tuple[Shape, Shape], domain: Domain, where: str) -> Compensation | None:
     if declared.effect is Effect.REVERSIBLE and not declared.compensation:
         raise InvalidContract(f'{where} is reversible but names no compensation. Write: compensation="method"')
     if declared.effect is not Effect.REVERSIBLE and declared.compensation:

@@ -263,7 +263,9 @@ def _step(data: Any, at: str) -> Step:
         call=name,
         version=version,
         input=body.get("input", {}),
-        after=tuple(_step_id(each, pointer_at) for pointer_at, each in _enumerate(body.get("after", []), at + "/after")),
+        after=tuple(
+            _step_id(each, pointer_at) for pointer_at, each in _enumerate(body.get("after", []), at + "/after")
+        ),
         when=body.get("when"),
         for_each=body.get("for_each"),
         optional=_boolean(body.get("optional", False), at + "/optional"),

@@ -112,7 +112,9 @@ def _undo_pins(plan: Plan, contracts: Mapping[str, Contract], directory: Directo
         if undo is not None and directory.providers(undo.capability):
             pins[undo.capability] = _pin(directory.contract(undo.capability))
         elif undo is not None and len(plan.steps) > 1:
-            detail = f"{step.call} is undone by {undo.capability}, which no agent offers, so this plan could not be undone"
+            detail = (
+                f"{step.call} is undone by {undo.capability}, which no agent offers, so this plan could not be undone"
+            )
             raise _wrong(pointer("steps", plan.steps.index(step)), detail, contracts[step.id])
     return pins
 
@@ -174,8 +176,10 @@ def _listed(kind: Any) -> Iterator[str]:
 
 
 def _overlap(given: set[str], accepted: set[str]) -> bool:
-    return bool(given & accepted) or ("integer" in given and "number" in accepted) or (
-        "number" in given and "integer" in accepted
+    return (
+        bool(given & accepted)
+        or ("integer" in given and "number" in accepted)
+        or ("number" in given and "integer" in accepted)
     )
 
 

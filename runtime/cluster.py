@@ -66,7 +66,10 @@ def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     arguments: dict[str, Any] = {"namespace": namespace_of(configuration), "logging_level": "ERROR"}
     if address is None:
         arguments |= {
-            "num_cpus": LOCAL_CPUS, "include_dashboard": False, "_node_ip_address": "127.0.0.1", "log_to_driver": False
+            "num_cpus": LOCAL_CPUS,
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "log_to_driver": False,
         }
     else:
         arguments["address"] = address

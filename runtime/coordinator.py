@@ -172,8 +172,10 @@ class Coordinator:
             self._take_up(run)
         self._faults.reach("coordinator.recovering")
         self.journal.append(
-            Kind.COORDINATOR_STARTED, None, None, {"epoch": self.store.epoch, "shard": self.settings.shard,
-                                                   "tasks": len(self.runs)}
+            Kind.COORDINATOR_STARTED,
+            None,
+            None,
+            {"epoch": self.store.epoch, "shard": self.settings.shard, "tasks": len(self.runs)},
         )
         for run in list(self.runs.values()):
             self._advance(run)
@@ -215,7 +217,13 @@ class Coordinator:
     # Tasks come in
 
     def submit(
-        self, tenant: Tenant, body: JsonObject, plan: Plan, *, key: str | None, by: str,
+        self,
+        tenant: Tenant,
+        body: JsonObject,
+        plan: Plan,
+        *,
+        key: str | None,
+        by: str,
         then: Callable[[Run], None],
     ) -> None:
         """Takes a checked plan on; `then` runs when the task is on disk. Raises InvalidPlan, NotFound, Overloaded."""
@@ -226,10 +234,17 @@ class Coordinator:
         task = TaskId(uuid7(now, self._entropy.bytes(8), self.settings.shard))
         deadline = body.get("deadline_seconds")
         event = self.journal.append(
-            Kind.TASK_SUBMITTED, task, None,
+            Kind.TASK_SUBMITTED,
+            task,
+            None,
             {
-                "tenant": tenant, "key": key, "body": body["digest"], "by": by,
-                "plan": plan.to_data(), "input": body.get("input"), "pins": pins,
+                "tenant": tenant,
+                "key": key,
+                "body": body["digest"],
+                "by": by,
+                "plan": plan.to_data(),
+                "input": body.get("input"),
+                "pins": pins,
                 "budget_cents": (body.get("budget") or {}).get("cents"),
                 "deadline_ms": deadline and now + round(deadline * 1000),
                 "labels": body.get("labels") or {},
@@ -382,11 +397,19 @@ class Coordinator:
         award = award_id(run.task, step.id, attempt)
         approval = step.approval
         self._record(
-            run, Kind.STEP_AWARDED, step,
+            run,
+            Kind.STEP_AWARDED,
+            step,
             {
-                "agent": winner.agent, "version": winner.version, "attempt": attempt, "award": award,
-                "price_cents": winner.price_cents, "reason": reason, "bids": [bid.to_data() for bid in bids],
-                "input": digest(step.input), "rule": approval["rule"] if approval else step.rule,
+                "agent": winner.agent,
+                "version": winner.version,
+                "attempt": attempt,
+                "award": award,
+                "price_cents": winner.price_cents,
+                "reason": reason,
+                "bids": [bid.to_data() for bid in bids],
+                "input": digest(step.input),
+                "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
             },
         )
@@ -411,14 +434,31 @@ class Coordinator:
         timeout = self.directory.members[agent].contracts[step.call].timeout_seconds + CALL_GRACE_SECONDS
         latest = self.clock.now_ms() + round(timeout * 1000)
         deadline = latest if run.deadline_ms is None or step.undoes else min(latest, run.deadline_ms)
-        token = mint(self._key_of(agent), {
-            "task": run.task, "step": step.id, "capability": step.call, "tenant": run.tenant,
-            "input": step.award["input"], "before": deadline, "cents": step.award["price_cents"],
-        })
+        token = mint(
+            self._key_of(agent),
+            {
+                "task": run.task,
+                "step": step.id,
+                "capability": step.call,
+                "tenant": run.tenant,
+                "input": step.award["input"],
+                "before": deadline,
+                "cents": step.award["price_cents"],
+            },
+        )
         return Call(
-            award=AwardId(step.award["award"]), key=step_key(run.task, step.id), agent=agent, task=run.task,
-            step=step.id, tenant=run.tenant, capability=step.call, input=step.input, token=token.to_data(),
-            attempt=step.attempt, deadline_ms=deadline, budget_cents=step.award["price_cents"],
+            award=AwardId(step.award["award"]),
+            key=step_key(run.task, step.id),
+            agent=agent,
+            task=run.task,
+            step=step.id,
+            tenant=run.tenant,
+            capability=step.call,
+            input=step.input,
+            token=token.to_data(),
+            attempt=step.attempt,
+            deadline_ms=deadline,
+            budget_cents=step.award["price_cents"],
         )
 
     def _key_of(self, agent: AgentId) -> Any:
@@ -491,8 +531,12 @@ class Coordinator:
     def _ask_person(self, run: Run, step: StepRun, ruling: Ruling) -> None:
         expires = ruling.expires_seconds and self.clock.now_ms() + round(ruling.expires_seconds * 1000)
         data = {
-            "approval": approval_id(run.task, step.id), "capability": step.call, "input": step.input,
-            "digest": digest(step.input), "rule": ruling.words, "expires_ms": expires,
+            "approval": approval_id(run.task, step.id),
+            "capability": step.call,
+            "input": step.input,
+            "digest": digest(step.input),
+            "rule": ruling.words,
+            "expires_ms": expires,
         }
         self._record(run, Kind.APPROVAL_REQUESTED, step, data)
         self._keep_approval(run, step, "pending")
@@ -506,7 +550,8 @@ class Coordinator:
         if digest_seen != asked["digest"]:
             raise DigestMismatch(
                 "the digest is not that of the waiting step: read the approval again before deciding",
-                approval=asked["approval"], expected=asked["digest"],
+                approval=asked["approval"],
+                expected=asked["digest"],
             )
         self._decide(run, step, decision, by, note)
         self._advance(run)
@@ -515,8 +560,12 @@ class Coordinator:
         asked = step.asked
         assert asked is not None
         data = {
-            "approval": asked["approval"], "decision": decision, "digest": asked["digest"], "rule": asked["rule"],
-            "by": by, "note": note,
+            "approval": asked["approval"],
+            "decision": decision,
+            "digest": asked["digest"],
+            "rule": asked["rule"],
+            "by": by,
+            "note": note,
         }
         self._cancel_timer(run, f"expire {step.id}")
         self._keep_approval(run, step, decision, by, note)
@@ -556,10 +605,18 @@ class Coordinator:
         run, step = entry
         self._release(step)
         if result.error is None:
-            self._record(run, Kind.STEP_COMPLETED, step, {
-                "agent": step.agent, "attempt": step.attempt, "output": result.output,
-                "latency_ms": result.latency_ms, "replayed": result.replayed,
-            })
+            self._record(
+                run,
+                Kind.STEP_COMPLETED,
+                step,
+                {
+                    "agent": step.agent,
+                    "attempt": step.attempt,
+                    "output": result.output,
+                    "latency_ms": result.latency_ms,
+                    "replayed": result.replayed,
+                },
+            )
             self._faults.reach("coordinator.before_completion_commit")
         else:
             self._fail(run, step, self._error_of(run, result.error), step.agent)
@@ -684,11 +741,18 @@ class Coordinator:
         )
         self._home[agent] = link
         self._hosts[link].agents.append(agent)
-        self.journal.append(Kind.AGENT_JOINED, None, None, {
-            "agent": agent, "domain": member.domain, "incarnation": hello.incarnation,
-            "capabilities": [contract.full_name for contract in member.contracts.values()],
-            "contract": digest([contract.digest for contract in member.contracts.values()]),
-        })
+        self.journal.append(
+            Kind.AGENT_JOINED,
+            None,
+            None,
+            {
+                "agent": agent,
+                "domain": member.domain,
+                "incarnation": hello.incarnation,
+                "capabilities": [contract.full_name for contract in member.contracts.values()],
+                "contract": digest([contract.digest for contract in member.contracts.values()]),
+            },
+        )
         self._wake(None)
 
     def _resend(self, agent: AgentId) -> None:
@@ -707,9 +771,7 @@ class Coordinator:
         self.journal.append(Kind.AGENT_LEFT, None, None, {"agent": agent, "reason": reason, "in_flight": len(awards)})
         for award in sorted(awards):
             run, step = self._awards[award]
-            self._record(run, Kind.STEP_INTERRUPTED, step, {
-                "agent": agent, "attempt": step.attempt, "reason": reason
-            })
+            self._record(run, Kind.STEP_INTERRUPTED, step, {"agent": agent, "attempt": step.attempt, "reason": reason})
             if not run.pin(step).effect.writes:
                 self._give_to_another(run, step, agent, award)
         self._wake(None)
@@ -804,7 +866,8 @@ def _too_dear(run: Run, step: StepRun, winner: Bid) -> BudgetExhausted:
     return BudgetExhausted(
         f"{step.call} costs {winner.price_cents:g} cents; of {run.budget_cents:g} there are "
         f"{(run.budget_cents or 0) - run.spent_cents - run.reserved_cents:g} left",
-        task=run.task, step=step.id,
+        task=run.task,
+        step=step.id,
     )
 
 
@@ -818,7 +881,16 @@ def question(run: Run, step: StepRun, decision: str = "pending", by: str | None 
     assert asked is not None
     expires = asked["expires_ms"]
     return ApprovalView(
-        id=asked["approval"], task=run.task, step=step.id, capability=step.call, input=asked["input"],
-        digest=asked["digest"], rule=asked["rule"], requested_at=timestamp(step.asked_ms),
-        expires_at=timestamp(expires) if expires else None, decision=decision, by=by, note=note,  # pyright: ignore[reportArgumentType]
+        id=asked["approval"],
+        task=run.task,
+        step=step.id,
+        capability=step.call,
+        input=asked["input"],
+        digest=asked["digest"],
+        rule=asked["rule"],
+        requested_at=timestamp(step.asked_ms),
+        expires_at=timestamp(expires) if expires else None,
+        decision=decision,
+        by=by,
+        note=note,  # pyright: ignore[reportArgumentType]
     )

@@ -253,7 +253,12 @@ class Run:
 
     def _member(self, parent: StepRun, index: int, item: Any) -> StepRun:
         member = StepRun(
-            StepId(f"{parent.id}[{index}]"), parent.call, parent.version, step=parent.step, parent=parent, item=item,
+            StepId(f"{parent.id}[{index}]"),
+            parent.call,
+            parent.version,
+            step=parent.step,
+            parent=parent,
+            item=item,
             index=index,
         )
         self.steps[member.id] = self.ready[member.id] = member
@@ -468,7 +473,11 @@ class Run:
         return CompensationFailed(
             f"the compensation {stuck.id} ({stuck.call}) failed, so {', '.join(left)} stand as they are. "
             "Mend the cause and undo them by hand.",
-            task=self.task, step=stuck.id, left=left, cause=stuck.error, aborted_by=self.aborting,
+            task=self.task,
+            step=stuck.id,
+            left=left,
+            cause=stuck.error,
+            aborted_by=self.aborting,
         )
 
 

@@ -18,20 +18,19 @@ from ..contracts import (
     HanseError,
     Problem,
     StepView,
-    Submission,
     TaskStatus,
     TaskView,
     Tenant,
     TimedOut,
 )
-from .assembly import World, agent_id, make_coordinator, make_host, root_key
+from .assembly import World, make_coordinator, make_host, root_key
 from .client import Client, LinkClient, Shard
 from .config import Configuration
 from .http_client import HttpClient
+from .launch import launch, present
 from .link import Link, Receiver, pipe
 from .service import read_submission
 
-READY_SECONDS = 60.0
 _PAGE_SECONDS = 60.0
 
 
@@ -158,7 +157,11 @@ class Federation:
         await self._stack.aclose()
 
     async def call(
-        self, capability: str, input: Mapping[str, Any] | None = None, *, timeout_seconds: float | None = None,
+        self,
+        capability: str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        timeout_seconds: float | None = None,
         **options: Any,
     ) -> Any:
         """Calls one capability as a task of its own and returns its output. Raises what ended it."""
@@ -166,14 +169,27 @@ class Federation:
         return await task.result(timeout_seconds)
 
     async def submit(
-        self, *, plan: Any = None, call: str | None = None, goal: str | None = None, input: Any = None,
-        idempotency_key: str | None = None, budget: Mapping[str, Any] | None = None,
-        deadline_seconds: float | None = None, labels: Mapping[str, str] | None = None,
+        self,
+        *,
+        plan: Any = None,
+        call: str | None = None,
+        goal: str | None = None,
+        input: Any = None,
+        idempotency_key: str | None = None,
+        budget: Mapping[str, Any] | None = None,
+        deadline_seconds: float | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Task:
         """Hands a task over; it is on disk when this returns. Raises what `Client.submit` raises."""
         body = {
-            "plan": plan, "call": call, "goal": goal, "input": input, "idempotency_key": idempotency_key or uuid.uuid4().hex,
-            "budget": budget, "deadline_seconds": deadline_seconds, "labels": dict(labels or {}),
+            "plan": plan,
+            "call": call,
+            "goal": goal,
+            "input": input,
+            "idempotency_key": idempotency_key or uuid.uuid4().hex,
+            "budget": budget,
+            "deadline_seconds": deadline_seconds,
+            "labels": dict(labels or {}),
         }
         submission = read_submission({name: value for name, value in body.items() if value is not None})
         return Task(self.client, await self.client.submit(submission))
@@ -188,7 +204,9 @@ def error_of(view: TaskView) -> HanseError:
     if view.status is TaskStatus.CANCELED:
         return Canceled(task=view.id)
     problem = view.error or Problem(type="", title="", status=500, detail="it failed", code="failed")
-    return HanseError.from_data({"code": problem.code, "detail": problem.detail, "ids": problem.ids}).about(task=view.id)
+    return HanseError.from_data({"code": problem.code, "detail": problem.detail, "ids": problem.ids}).about(
+        task=view.id
+    )
 
 
 async def _in_process(configuration: Configuration, stack: AsyncExitStack, world: World) -> LinkClient:
@@ -222,17 +240,3 @@ def _piped(coordinator: Receiver) -> Callable[[Receiver], Any]:
         return near
 
     return to_coordinator
-
-
-async def present(client: Client, configuration: Configuration, seconds: float = READY_SECONDS) -> None:
-    """Returns when every configured agent has joined. Raises TimedOut naming those who have not."""
-    wanted = {agent_id(entry) for entry in configuration.agents}
-    try:
-        async with asyncio.timeout(seconds):
-            after = 0
-            while missing := wanted - {agent.id for agent in await client.agents() if agent.healthy}:
-                seen = await client.events(after=after, wait_seconds=0.2)
-                after = max([after, *(event.sequence for event in seen)])
-    except TimeoutError:
-        raise TimedOut(f"still not here after {seconds:g} s: {', '.join(sorted(missing))}") from None
-
