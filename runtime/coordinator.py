@@ -66,6 +66,8 @@ from .journal import Journal
 from .link import Link
 from .negotiation import Decision, Weights, decide
 from .outbox import Outbox
+from .timers import Timers
+from .watchers import Watchers
 
 _log = logging.getLogger(__name__)
 
@@ -155,10 +157,8 @@ class Coordinator:
         self._parked: dict[CapabilityName, deque[tuple[Run, StepRun]]] = {}
         self._tenders: dict[int, _Tender] = {}
         self._tender_count = 0
-        self._timers: dict[tuple[TaskId, str], asyncio.TimerHandle] = {}
-        self._touched: set[TaskId] = set()
-        self._settling: dict[TaskId, list[asyncio.Future[None]]] = {}
-        self._watchers: dict[TaskId | None, set[asyncio.Future[None]]] = {}
+        self._timers = Timers(clock)
+        self.watchers = Watchers(self.journal)
         self._ticking: asyncio.TimerHandle | None = None
         self._handle_request: Callable[[Link, Request], None] | None = None
 
@@ -190,8 +190,7 @@ class Coordinator:
         """Stops taking part. What is in flight is recovered by the next start."""
         if self._ticking:
             self._ticking.cancel()
-        for timer in self._timers.values():
-            timer.cancel()
+        self._timers.clear()
         for link in list(self._hosts):
             link.close("the coordinator stops")
         await self.store.close()
@@ -254,7 +253,7 @@ class Coordinator:
         run = self.runs[task] = Run(event, plan)
         if key is not None:
             self.keys[tenant, key] = (task, body["digest"])
-        self._touch(task)
+        self.watchers.touch(task)
         self._faults.reach("coordinator.before_submit_commit")
         self.journal.then(lambda: self._acknowledge(run, then))
         self._watch_deadline(run)
@@ -293,8 +292,7 @@ class Coordinator:
             _log.exception("task %s cannot go on", run.task, extra={"action": "task.broken"})
             if not run.status.terminal:
                 self._conclude(run, Kind.TASK_FAILED, {"error": _internal(error), "cost_cents": run.spent_cents})
-        if run.task in self._settling and (run.status.terminal or run.waiting_for_person):
-            self.journal.then(lambda: self._settled(run.task))
+        self.watchers.look(run)
 
     def _go_on(self, run: Run) -> None:
         moved = True
@@ -321,7 +319,7 @@ class Coordinator:
         """Journal and fold. Nothing else changes a run."""
         event = self.journal.append(kind, run.task, step.id if step else None, data)
         run.apply(event)
-        self._touch(run.task)
+        self.watchers.touch(run.task)
         return event
 
     def _abort(self, run: Run, error: Mapping[str, Any], step: str | None) -> None:
@@ -330,7 +328,7 @@ class Coordinator:
     def _wind_down(self, run: Run, kind: Kind, data: JsonObject) -> None:
         """Nothing new starts, questions are void, and what is in flight is told that nobody waits for it."""
         for step in run.asking.values():
-            self._cancel_timer(run, f"expire {step.id}")
+            self._timers.cancel(run.task, f"expire {step.id}")
             self._keep_approval(run, step, "void")
         self._record(run, kind, None, data)
         self._stop_in_flight(run)
@@ -342,8 +340,7 @@ class Coordinator:
         self.ended[run.task] = run
         if len(self.ended) > KEPT_RUNS:
             self._forget(self.ended.pop(next(iter(self.ended))))
-        for key in [key for key in self._timers if key[0] == run.task]:
-            self._timers.pop(key).cancel()
+        self._timers.cancel_all(run.task)
 
     def _forget(self, run: Run) -> None:
         if run.key is not None:
@@ -567,7 +564,7 @@ class Coordinator:
             "by": by,
             "note": note,
         }
-        self._cancel_timer(run, f"expire {step.id}")
+        self._timers.cancel(run.task, f"expire {step.id}")
         self._keep_approval(run, step, decision, by, note)
         self._record(run, Kind.APPROVAL_DECIDED, step, data)
         self._faults.reach("coordinator.before_decision_commit")
@@ -584,7 +581,7 @@ class Coordinator:
 
     def _expire_later(self, run: Run, step: StepRun) -> None:
         if step.asked and step.asked["expires_ms"]:
-            self._at(run, f"expire {step.id}", step.asked["expires_ms"], lambda: self._expire(run, step))
+            self._timers.at(run.task, f"expire {step.id}", step.asked["expires_ms"], lambda: self._expire(run, step))
 
     def _expire(self, run: Run, step: StepRun) -> None:
         if step.asked is not None and not run.status.terminal:
@@ -660,7 +657,7 @@ class Coordinator:
             return RetryPolicy()
 
     def _retry_later(self, run: Run, step: StepRun) -> None:
-        self._at(run, f"retry {step.id}", step.retry_at_ms, lambda: self._retry(run, step))
+        self._timers.at(run.task, f"retry {step.id}", step.retry_at_ms, lambda: self._retry(run, step))
 
     def _retry(self, run: Run, step: StepRun) -> None:
         if not run.status.terminal:
@@ -674,21 +671,12 @@ class Coordinator:
 
     def _watch_deadline(self, run: Run) -> None:
         if run.deadline_ms is not None:
-            self._at(run, "deadline", run.deadline_ms, lambda: self._expire_task(run))
+            self._timers.at(run.task, "deadline", run.deadline_ms, lambda: self._expire_task(run))
 
     def _expire_task(self, run: Run) -> None:
         if not run.status.terminal and run.aborting is None and run.canceling is None:
             self._abort(run, DeadlineExceeded(task=run.task).to_data(), None)
             self._advance(run)
-
-    def _at(self, run: Run, what: str, unix_ms: int, action: Callable[[], None]) -> None:
-        self._cancel_timer(run, what)
-        delay = max(0, unix_ms - self.clock.now_ms()) / 1000
-        self._timers[run.task, what] = self._loop.call_later(delay, action)
-
-    def _cancel_timer(self, run: Run, what: str) -> None:
-        if timer := self._timers.pop((run.task, what), None):
-            timer.cancel()
 
     # Links
 
@@ -753,7 +741,7 @@ class Coordinator:
                 "contract": digest([contract.digest for contract in member.contracts.values()]),
             },
         )
-        self._wake(None)
+        self.watchers.touch(None)
 
     def _resend(self, agent: AgentId) -> None:
         """What it was given and never answered: the same call, the same key."""
@@ -774,7 +762,7 @@ class Coordinator:
             self._record(run, Kind.STEP_INTERRUPTED, step, {"agent": agent, "attempt": step.attempt, "reason": reason})
             if not run.pin(step).effect.writes:
                 self._give_to_another(run, step, agent, award)
-        self._wake(None)
+        self.watchers.touch(None)
 
     def _give_to_another(self, run: Run, step: StepRun, agent: AgentId, award: AwardId) -> None:
         """A step that changes nothing need not wait for its agent, if there is another one."""
@@ -795,55 +783,6 @@ class Coordinator:
         run = self.runs.get(message.task)
         if run is not None and (step := run.steps.get(message.step)) is not None:
             step.progress, step.note = message.fraction, message.note
-
-    # Watching
-
-    def settled(self, run: Run) -> "asyncio.Future[None]":
-        """Done when the task is terminal, or waits for a person, and that is on disk."""
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._settling.setdefault(run.task, []).append(future)
-        if run.status.terminal or run.waiting_for_person:
-            self.journal.then(lambda: self._settled(run.task))
-        return future
-
-    def _settled(self, task: TaskId) -> None:
-        for future in self._settling.pop(task, ()):
-            if not future.done():
-                future.set_result(None)
-
-    def watch(self, task: TaskId | None) -> "asyncio.Future[None]":
-        """Done when something about the task (or any task) has newly come on disk."""
-        future: asyncio.Future[None] = self._loop.create_future()
-        watchers = self._watchers.setdefault(task, set())
-        watchers.add(future)
-        future.add_done_callback(lambda done: self._unwatch(task, done))
-        return future
-
-    def _unwatch(self, task: TaskId | None, future: "asyncio.Future[None]") -> None:
-        watchers = self._watchers.get(task, set())
-        watchers.discard(future)
-        if not watchers:
-            self._watchers.pop(task, None)
-
-    def _touch(self, task: TaskId) -> None:
-        if not self._touched:
-            self._loop.call_soon(self._announce)
-        self._touched.add(task)
-
-    def _announce(self) -> None:
-        touched, self._touched = self._touched, set()
-        if self._watchers:
-            self.journal.then(lambda: self._wake_all(touched))
-
-    def _wake_all(self, touched: set[TaskId]) -> None:
-        for task in touched & self._watchers.keys():
-            self._wake(task)
-        self._wake(None)
-
-    def _wake(self, task: TaskId | None) -> None:
-        for future in list(self._watchers.get(task, ())):
-            if not future.done():
-                future.set_result(None)
 
     # Looking
 

@@ -148,7 +148,7 @@ class Service:
         run = self._run(request)
         seconds = min(float(request.parameters.get("seconds") or 0), MAX_WAIT_SECONDS)
         if seconds > 0:
-            await _within(self._coordinator.settled(run), seconds)
+            await _within(self._coordinator.watchers.settled(run), seconds)
         return _dump(task_view(self._run(request)))
 
     async def _cancel(self, request: Request) -> JsonObject:
@@ -165,7 +165,7 @@ class Service:
         found = self._page(request, run)
         seconds = min(float(request.parameters.get("wait_seconds") or 0), MAX_WAIT_SECONDS)
         if not found and seconds > 0 and not (run and run.status.terminal):
-            watching = self._coordinator.watch(run.task if run else None)
+            watching = self._coordinator.watchers.watch(run.task if run else None)
             found = self._page(request, run)
             if not found:
                 await _within(watching, seconds)
