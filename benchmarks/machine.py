@@ -59,7 +59,13 @@ def show(name: str, rows: Sequence[Mapping[str, Any]], **figures: Any) -> None:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:,.3f}" if isinstance(value, float) and value < 100 else f"{value:,.0f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:,.3f}"
+        if isinstance(value, float) and value < 100
+        else f"{value:,.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _cpu() -> str:

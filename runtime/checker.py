@@ -12,7 +12,7 @@ from typing import Any, cast
 import jsonschema_rs
 
 from ..contracts import CapabilityName, Contract, InvalidPlan, JsonObject, NotFound, Plan, Step
-from ..contracts.plan import has_bindings, is_binding
+from ..contracts.plan import has_bindings, is_binding, is_literal
 from ..contracts.schema import canonical, pointer
 from .directory import Directory
 from .execution import Pin
@@ -43,6 +43,8 @@ class Checked:
     def _fit(self, template: Any, schema: JsonObject, root: JsonObject, at: str, contract: Contract) -> None:
         if not has_bindings(template):
             _fit_literal(template, schema, root, at, contract)
+        elif is_literal(template):
+            _fit_literal(template["$literal"], schema, root, at, contract)
         elif is_binding(template):
             self._fit_reference(template["$from"], resolve_schema(schema, root), at, contract)
         elif isinstance(template, dict) and "$first" not in template:
