@@ -11,7 +11,6 @@ call under the same key, which an agent that did it already answers from its rec
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +22,6 @@ from ..contracts import (
     AwardId,
     Bid,
     BudgetExhausted,
-    CapabilityName,
     Clock,
     Conflict,
     Contract,
@@ -52,10 +50,9 @@ from ..contracts import (
     digest,
 )
 from ..contracts.events import timestamp
-from ..contracts.ids import approval_id, award_id, step_key, uuid7
-from ..contracts.messages import Call, Hello, Offers, Progress, Proposal, Proposed, Request, Result, Results, Welcome
+from ..contracts.ids import approval_id, award_id, uuid7
+from ..contracts.messages import Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
 from ..contracts.ports import Faults, NoFaults
-from ..contracts.token import agent_key, mint
 from ..contracts.views import ApprovalView
 from ..contracts.wire import pack
 from .approvals import AUTOMATIC, Ruling
@@ -65,7 +62,9 @@ from .execution import Abort, Conclude, Expand, Run, Skip, Start, StepRun, fold
 from .journal import Journal
 from .link import Link
 from .negotiation import Decision, Weights, decide
-from .outbox import Outbox
+from .parking import Parking
+from .roster import Roster
+from .tenders import Tenders
 from .timers import Timers
 from .watchers import Watchers
 
@@ -73,11 +72,7 @@ _log = logging.getLogger(__name__)
 
 KEPT_RUNS = 2000
 """Ended tasks whose run stays in memory for quick answers. Older ones are folded from the journal when asked for."""
-PROPOSAL_SECONDS = 1.0
-"""How long an explicit call for proposals waits for bids."""
 TICK_SECONDS = 1.0
-CALL_GRACE_SECONDS = 5.0
-"""Beyond a contract's timeout, for the way there and back, before a call counts as expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +93,8 @@ class Settings:
     expected_agents: frozenset[str] = frozenset()
     """Until these have dialed in, an unknown capability is `Unavailable` rather than `NotFound`."""
     gate: Callable[[Contract, Any], Ruling] = lambda contract, input: AUTOMATIC
-    weights: Weights = Weights()
-    limits: Limits = Limits()
-
-
-@dataclass(slots=True)
-class _Host:
-    """A link over which agents live."""
-
-    outbox: Outbox
-    incarnation: str
-    agents: list[AgentId] = field(default_factory=list[AgentId])
-
-
-@dataclass(slots=True)
-class _Tender:
-    """An explicit call for proposals under way."""
-
-    run: Run
-    step: StepRun
-    asked: set[AgentId]
-    bids: list[Bid] = field(default_factory=list[Bid])
+    weights: Weights = field(default_factory=Weights)
+    limits: Limits = field(default_factory=Limits)
 
 
 class Coordinator:
@@ -145,18 +121,12 @@ class Coordinator:
         self.keys: dict[tuple[Tenant, str], tuple[TaskId, str]] = {}
         """Idempotency keys of the tasks in memory: a key counts from the moment its task is journaled, not on disk."""
         self.started_ms = clock.now_ms()
-        self._root_key = root_key
-        self._keys: dict[AgentId, Any] = {}
         self._entropy = entropy
         self._faults = faults or NoFaults()
         self._loop = asyncio.get_running_loop()
-        self._hosts: dict[Link, _Host] = {}
-        self._home: dict[AgentId, Link] = {}
-        self._awards: dict[AwardId, tuple[Run, StepRun]] = {}
-        self._given: dict[AgentId, set[AwardId]] = {}
-        self._parked: dict[CapabilityName, deque[tuple[Run, StepRun]]] = {}
-        self._tenders: dict[int, _Tender] = {}
-        self._tender_count = 0
+        self._roster = Roster(self.directory, root_key, clock)
+        self._tenders = Tenders(self._roster, self._bids_are_in)
+        self._parking = Parking(self._advance)
         self._timers = Timers(clock)
         self.watchers = Watchers(self.journal)
         self._ticking: asyncio.TimerHandle | None = None
@@ -191,16 +161,13 @@ class Coordinator:
         if self._ticking:
             self._ticking.cancel()
         self._timers.clear()
-        for link in list(self._hosts):
-            link.close("the coordinator stops")
+        self._roster.close("the coordinator stops")
         await self.store.close()
 
     def _take_up(self, run: Run) -> None:
         self.runs[run.task] = run
         for step in run.in_flight.values():
-            award = AwardId(step.award["award"])
-            self._awards[award] = (run, step)
-            self._given.setdefault(AgentId(step.award["agent"]), set()).add(award)
+            self._roster.give(run, step)
         for step in run.retrying.values():
             self._retry_later(run, step)
         for step in run.asking.values():
@@ -210,8 +177,7 @@ class Coordinator:
     def _tick(self) -> None:
         """Once a second: agents that fell silent may have come back, and parked steps look again."""
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
-        for name in list(self._parked):
-            self._unpark(name)
+        self._parking.look_again()
 
     # Tasks come in
 
@@ -331,7 +297,8 @@ class Coordinator:
             self._timers.cancel(run.task, f"expire {step.id}")
             self._keep_approval(run, step, "void")
         self._record(run, kind, None, data)
-        self._stop_in_flight(run)
+        for step in run.in_flight.values():
+            self._roster.stop(step)
 
     def _conclude(self, run: Run, kind: Kind, data: JsonObject) -> None:
         self._record(run, kind, None, data)
@@ -352,7 +319,7 @@ class Coordinator:
         try:
             contract = self.directory.contract(step.call, step.version)
         except NotFound:
-            self._park(run, step)
+            self._parking.park(run, step)
             return
         ruling = self._ruling(step, contract)
         step.rule = ruling.words
@@ -387,7 +354,7 @@ class Coordinator:
         if bids:
             self._fail(run, step, HanseError.from_data(_refused(step, decision.reason)), None)
         else:
-            self._park(run, step)
+            self._parking.park(run, step)
 
     def _award(self, run: Run, step: StepRun, winner: Bid, bids: Sequence[Bid], reason: str) -> None:
         attempt = step.attempt + 1
@@ -410,112 +377,26 @@ class Coordinator:
                 "approval": approval["approval"] if approval else None,
             },
         )
-        self._awards[award] = (run, step)
-        self._given.setdefault(winner.agent, set()).add(award)
-        self.directory.members[winner.agent].in_flight += 1
+        self._roster.give(run, step)
         self._faults.reach("coordinator.before_award_commit")
         self.journal.then(lambda: self._send(award))
 
     def _send(self, award: AwardId) -> None:
         """The award is on disk: the call may leave."""
         self._faults.reach("coordinator.after_award_commit")
-        entry = self._awards.get(award)
-        if entry is None:
-            return
-        run, step = entry
-        agent = AgentId(step.award["agent"])
-        if (link := self._home.get(agent)) is not None:
-            self._hosts[link].outbox.call(self._call(run, step, agent))
-
-    def _call(self, run: Run, step: StepRun, agent: AgentId) -> Call:
-        timeout = self.directory.members[agent].contracts[step.call].timeout_seconds + CALL_GRACE_SECONDS
-        latest = self.clock.now_ms() + round(timeout * 1000)
-        deadline = latest if run.deadline_ms is None or step.undoes else min(latest, run.deadline_ms)
-        token = mint(
-            self._key_of(agent),
-            {
-                "task": run.task,
-                "step": step.id,
-                "capability": step.call,
-                "tenant": run.tenant,
-                "input": step.award["input"],
-                "before": deadline,
-                "cents": step.award["price_cents"],
-            },
-        )
-        return Call(
-            award=AwardId(step.award["award"]),
-            key=step_key(run.task, step.id),
-            agent=agent,
-            task=run.task,
-            step=step.id,
-            tenant=run.tenant,
-            capability=step.call,
-            input=step.input,
-            token=token.to_data(),
-            attempt=step.attempt,
-            deadline_ms=deadline,
-            budget_cents=step.award["price_cents"],
-        )
-
-    def _key_of(self, agent: AgentId) -> Any:
-        if agent not in self._keys:
-            self._keys[agent] = agent_key(self._root_key, agent)
-        return self._keys[agent]
-
-    def _park(self, run: Run, step: StepRun) -> None:
-        step.parked = True
-        self._parked.setdefault(step.call, deque()).append((run, step))
-
-    def _unpark(self, name: CapabilityName) -> None:
-        """Lets waiting steps try again, as many as there is room for."""
-        waiting = self._parked.pop(name, None)
-        while waiting:
-            run, step = waiting.popleft()
-            step.parked = False
-            if not run.status.terminal:
-                self._advance(run)
-            if step.parked:
-                self._parked.setdefault(name, deque()).extend(waiting)
-                return
-
-    # An explicit call for proposals
+        self._roster.send(award)
 
     def _call_for_proposals(self, run: Run, step: StepRun) -> None:
-        members = self._eligible(step)
-        if not members:
-            self._park(run, step)
-            return
-        step.parked = True
-        self._tender_count += 1
-        number = self._tender_count
-        self._tenders[number] = _Tender(run, step, {member.agent for member in members})
-        for member in members:
-            link = self._home[member.agent]
-            link.send(Proposal(number, member.agent, run.task, step.id, run.tenant, step.call, step.input))
-        self._loop.call_later(PROPOSAL_SECONDS, self._close_tender, number)
+        if members := self._eligible(step):
+            self._tenders.call(run, step, members)
+        else:
+            self._parking.park(run, step)
 
-    def _proposed(self, message: Proposed) -> None:
-        tender = self._tenders.get(message.number)
-        if tender is not None:
-            tender.bids.append(Bid(**message.bid))
-            if len(tender.bids) == len(tender.asked):
-                self._close_tender(message.number)
-
-    def _close_tender(self, number: int) -> None:
-        tender = self._tenders.pop(number, None)
-        if tender is None:
-            return
-        run, step = tender.run, tender.step
-        step.parked = False
-        if run.status.terminal or not self._still_wanted(run, step):
-            return
-        bids = sorted(tender.bids, key=lambda bid: bid.agent)
-        self._settle(run, step, [bid for bid in bids if bid.agent in self._home])
-        self._advance(run)
-
-    def _still_wanted(self, run: Run, step: StepRun) -> bool:
-        return step.id in run.ready or (step.undoes is not None and not step.done)
+    def _bids_are_in(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
+        wanted = step.id in run.ready or (step.undoes is not None and not step.done)
+        if wanted and not run.status.terminal:
+            self._settle(run, step, bids)
+            self._advance(run)
 
     # People
 
@@ -596,11 +477,10 @@ class Coordinator:
     # Outcomes
 
     def _land(self, result: Result) -> None:
-        entry = self._awards.pop(result.award, None)
+        entry = self._roster.take(result.award)
         if entry is None:
             return  # late: this award was settled otherwise
         run, step = entry
-        self._release(step)
         if result.error is None:
             self._record(
                 run,
@@ -624,12 +504,6 @@ class Coordinator:
         error = HanseError.from_data(data)
         in_time = run.deadline_ms is None or self.clock.now_ms() < run.deadline_ms
         return TimedOut(error.detail, **error.ids) if isinstance(error, DeadlineExceeded) and in_time else error
-
-    def _release(self, step: StepRun) -> None:
-        agent = AgentId(step.award["agent"])
-        self._given.get(agent, set()).discard(AwardId(step.award["award"]))
-        if (member := self.directory.members.get(agent)) and member.present:
-            member.in_flight = max(0, member.in_flight - 1)
 
     def _fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
         retry_at = self._retry_at(run, step, error)
@@ -664,11 +538,6 @@ class Coordinator:
             run.retry(step)
             self._advance(run)
 
-    def _stop_in_flight(self, run: Run) -> None:
-        for step in run.in_flight.values():
-            if (link := self._home.get(AgentId(step.award["agent"]))) is not None:
-                self._hosts[link].outbox.stop(AwardId(step.award["award"]))
-
     def _watch_deadline(self, run: Run) -> None:
         if run.deadline_ms is not None:
             self._timers.at(run.task, "deadline", run.deadline_ms, lambda: self._expire_task(run))
@@ -685,8 +554,7 @@ class Coordinator:
             case Results(results):
                 for result in results:
                     self._land(result)
-                for name in list(self._parked):
-                    self._unpark(name)
+                self._parking.look_again()
             case Request():
                 assert self._handle_request is not None
                 self._handle_request(link, message)
@@ -695,89 +563,62 @@ class Coordinator:
             case Hello():
                 self._joined(link, message)
             case Proposed():
-                self._proposed(message)
+                self._tenders.proposed(message)
             case Progress():
                 self._progressed(message)
             case _:
                 link.close(f"a coordinator does not take {type(message).__name__}")
 
     def closed(self, link: Link, reason: str) -> None:
-        host = self._hosts.pop(link, None)
-        for agent in host.agents if host else ():
-            if self._home.get(agent) is link:
-                self._left(agent, reason)
+        for agent in self._roster.empty(link):
+            self._left(agent, reason)
 
     def _joined(self, link: Link, hello: Hello) -> None:
-        self._hosts[link] = _Host(Outbox(link), hello.incarnation)
+        self._roster.take_in(link)
         link.send(Welcome(self.settings.shard, self.store.epoch))
         for described in hello.agents:
             try:
                 self._join(link, hello, described)
             except InvalidContract as error:
                 _log.error("%s may not join: %s", described["agent"], error, extra={"action": "agent.refused"})
-        for described in hello.agents:
-            self._resend(AgentId(described["agent"]))
-        for name in list(self._parked):
-            self._unpark(name)
+        self._parking.look_again()
 
     def _join(self, link: Link, hello: Hello, described: Mapping[str, Any]) -> None:
         agent = AgentId(described["agent"])
-        if (old := self._home.get(agent)) is not None and old is not link:
+        if self._roster.is_elsewhere(link, agent):
             self._left(agent, "another process took its place")
-        member = self.directory.join(
-            described, host=hello.host, incarnation=hello.incarnation, now=self.clock.monotonic()
-        )
-        self._home[agent] = link
-        self._hosts[link].agents.append(agent)
-        self.journal.append(
-            Kind.AGENT_JOINED,
-            None,
-            None,
-            {
-                "agent": agent,
-                "domain": member.domain,
-                "incarnation": hello.incarnation,
-                "capabilities": [contract.full_name for contract in member.contracts.values()],
-                "contract": digest([contract.digest for contract in member.contracts.values()]),
-            },
-        )
+        now = self.clock.monotonic()
+        member = self.directory.join(described, host=hello.host, incarnation=hello.incarnation, now=now)
+        self._roster.seat(link, agent)
+        self._roster.count(member)
+        self.journal.append(Kind.AGENT_JOINED, None, None, _joining(member))
         self.watchers.touch(None)
-
-    def _resend(self, agent: AgentId) -> None:
-        """What it was given and never answered: the same call, the same key."""
-        awards = self._given.get(agent, set())
-        if (member := self.directory.members.get(agent)) is not None:
-            member.in_flight = len(awards)
-        for award in sorted(awards):
+        for award, _, _ in self._roster.in_hand(agent):
             self.journal.then(lambda award=award: self._send(award))
 
     def _left(self, agent: AgentId, reason: str) -> None:
         """Whether the calls in flight were done is unknown, and the receipts will tell."""
-        del self._home[agent]
-        self.directory.leave(agent)
-        awards = self._given.get(agent, set())
-        self.journal.append(Kind.AGENT_LEFT, None, None, {"agent": agent, "reason": reason, "in_flight": len(awards)})
-        for award in sorted(awards):
-            run, step = self._awards[award]
-            self._record(run, Kind.STEP_INTERRUPTED, step, {"agent": agent, "attempt": step.attempt, "reason": reason})
-            if not run.pin(step).effect.writes:
-                self._give_to_another(run, step, agent, award)
+        self._roster.rise(agent)
+        in_hand = list(self._roster.in_hand(agent))
+        self.journal.append(Kind.AGENT_LEFT, None, None, {"agent": agent, "reason": reason, "in_flight": len(in_hand)})
         self.watchers.touch(None)
+        for award, run, step in in_hand:
+            data = {"agent": agent, "attempt": step.attempt, "reason": reason}
+            self._record(run, Kind.STEP_INTERRUPTED, step, data)
+            if not run.pin(step).effect.writes and self._eligible(step):
+                self._give_to_another(run, step, agent, award)
 
     def _give_to_another(self, run: Run, step: StepRun, agent: AgentId, award: AwardId) -> None:
         """A step that changes nothing need not wait for its agent, if there is another one."""
-        if self._eligible(step):
-            del self._awards[award]
-            self._given[agent].discard(award)
-            self._fail(run, step, Unavailable(f"{agent} is gone", agent=agent), agent)
-            self._advance(run)
+        self._roster.take(award)
+        self._fail(run, step, Unavailable(f"{agent} is gone", agent=agent), agent)
+        self._advance(run)
 
     def _heard(self, offers: Sequence[Mapping[str, Any]]) -> None:
         now = self.clock.monotonic()
         for offer in offers:
             self.directory.heard(offer, now)
-        for name in list(self._parked):
-            self._unpark(name)
+        self._parking.look_again()
 
     def _progressed(self, message: Progress) -> None:
         run = self.runs.get(message.task)
@@ -795,6 +636,17 @@ class Coordinator:
 
     def members(self) -> Iterator[Member]:
         yield from self.directory.members.values()
+
+
+def _joining(member: Member) -> JsonObject:
+    contracts = list(member.contracts.values())
+    return {
+        "agent": member.agent,
+        "domain": member.domain,
+        "incarnation": member.incarnation,
+        "capabilities": [contract.full_name for contract in contracts],
+        "contract": digest([contract.digest for contract in contracts]),
+    }
 
 
 def _internal(error: Exception) -> JsonObject:
