@@ -166,8 +166,7 @@ class _Mailbox:
         return link is not None
 
 
-@ray.remote(concurrency_groups=_GROUPS)
-class CoordinatorActor(_Mailbox):
+class _CoordinatorProcess(_Mailbox):
     """One shard's coordinator."""
 
     def __init__(self, configuration: Configuration, shard: int) -> None:
@@ -220,8 +219,7 @@ class CoordinatorActor(_Mailbox):
         self.process.submit(self._coordinator.stop()).result(READY_SECONDS)
 
 
-@ray.remote(concurrency_groups=_GROUPS)
-class HostActor(_Mailbox):
+class _HostProcess(_Mailbox):
     """One process with its agents."""
 
     def __init__(self, configuration: Configuration, host: str, namespace: str) -> None:
@@ -268,6 +266,11 @@ class HostActor(_Mailbox):
     @ray.method(concurrency_group="control")
     def stop(self) -> None:
         self.process.submit(self._running.stop()).result(READY_SECONDS)
+
+
+_remote: Any = ray.remote(concurrency_groups=_GROUPS)
+CoordinatorActor: Any = _remote(_CoordinatorProcess)
+HostActor: Any = _remote(_HostProcess)
 
 
 class _Forgetting:
@@ -359,5 +362,5 @@ async def answer(reference: Any) -> Any:
     try:
         return await asyncio.wrap_future(reference.future())
     except RayError as error:
-        cause = error.cause if hasattr(error, "cause") and isinstance(error.cause, HanseError) else None
-        raise cause or Unavailable(str(error).splitlines()[0]) from error
+        cause = getattr(error, "cause", None)
+        raise cause if isinstance(cause, HanseError) else Unavailable(str(error).splitlines()[0]) from error

@@ -53,7 +53,7 @@ from ..contracts.events import timestamp
 from ..contracts.ids import approval_id, award_id, uuid7
 from ..contracts.messages import Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
 from ..contracts.ports import Faults, NoFaults
-from ..contracts.views import ApprovalView
+from ..contracts.views import ApprovalStatus, ApprovalView
 from ..contracts.wire import pack
 from .approvals import AUTOMATIC, Ruling
 from .checker import check
@@ -295,7 +295,7 @@ class Coordinator:
         """Nothing new starts, questions are void, and what is in flight is told that nobody waits for it."""
         for step in run.asking.values():
             self._timers.cancel(run.task, f"expire {step.id}")
-            self._keep_approval(run, step, "void")
+            self._keep_approval(run, step, ApprovalStatus.VOID)
         self._record(run, kind, None, data)
         for step in run.in_flight.values():
             self._roster.stop(step)
@@ -417,10 +417,12 @@ class Coordinator:
             "expires_ms": expires,
         }
         self._record(run, Kind.APPROVAL_REQUESTED, step, data)
-        self._keep_approval(run, step, "pending")
+        self._keep_approval(run, step, ApprovalStatus.PENDING)
         self._expire_later(run, step)
 
-    def decide_approval(self, run: Run, step: StepRun, decision: str, digest_seen: str, by: str, note: str) -> None:
+    def decide_approval(
+        self, run: Run, step: StepRun, decision: ApprovalStatus, digest_seen: str, by: str, note: str
+    ) -> None:
         """Takes a person's decision. Raises DigestMismatch when it was made about something else."""
         asked = step.asked
         if asked is None:
@@ -434,12 +436,12 @@ class Coordinator:
         self._decide(run, step, decision, by, note)
         self._advance(run)
 
-    def _decide(self, run: Run, step: StepRun, decision: str, by: str, note: str) -> None:
+    def _decide(self, run: Run, step: StepRun, decision: ApprovalStatus, by: str, note: str) -> None:
         asked = step.asked
         assert asked is not None
         data = {
             "approval": asked["approval"],
-            "decision": decision,
+            "decision": str(decision),
             "digest": asked["digest"],
             "rule": asked["rule"],
             "by": by,
@@ -452,12 +454,12 @@ class Coordinator:
 
     def _decided_against(self, step: StepRun) -> HanseError | None:
         approval = step.approval
-        if approval is None or approval["decision"] == "approved":
+        if approval is None or approval["decision"] == ApprovalStatus.APPROVED:
             if approval is not None and approval["digest"] != digest(step.input):
                 return DigestMismatch(step=step.id)
             return None
         said = f"{approval['by']}: {approval['note']}" if approval["note"] else approval["by"]
-        kind = ApprovalExpired if approval["decision"] == "expired" else ApprovalDenied
+        kind = ApprovalExpired if approval["decision"] == ApprovalStatus.EXPIRED else ApprovalDenied
         return kind(f"{kind.__doc__} {approval['rule']}; {said}", approval=approval["approval"])
 
     def _expire_later(self, run: Run, step: StepRun) -> None:
@@ -466,10 +468,12 @@ class Coordinator:
 
     def _expire(self, run: Run, step: StepRun) -> None:
         if step.asked is not None and not run.status.terminal:
-            self._decide(run, step, "expired", "the clock", "")
+            self._decide(run, step, ApprovalStatus.EXPIRED, "the clock", "")
             self._advance(run)
 
-    def _keep_approval(self, run: Run, step: StepRun, decision: str, by: str | None = None, note: str = "") -> None:
+    def _keep_approval(
+        self, run: Run, step: StepRun, decision: ApprovalStatus, by: str | None = None, note: str = ""
+    ) -> None:
         view = question(run, step, decision, by, note)
         row = (view.id, run.tenant, run.task, view.decision, pack(view.model_dump(mode="json")))
         self.journal.write(Write("write_approval", row))
@@ -666,7 +670,9 @@ def _refused(step: StepRun, reason: str) -> JsonObject:
     return {"code": "refused", "branch": "policy", "detail": f"nobody takes {step.call}: {reason}", "ids": {}}
 
 
-def question(run: Run, step: StepRun, decision: str = "pending", by: str | None = None, note: str = "") -> ApprovalView:
+def question(
+    run: Run, step: StepRun, decision: ApprovalStatus = ApprovalStatus.PENDING, by: str | None = None, note: str = ""
+) -> ApprovalView:
     """What a person is asked, as the step that waits for it says."""
     asked = step.asked
     assert asked is not None
@@ -683,5 +689,5 @@ def question(run: Run, step: StepRun, decision: str = "pending", by: str | None 
         expires_at=timestamp(expires) if expires else None,
         decision=decision,
         by=by,
-        note=note,  # pyright: ignore[reportArgumentType]
+        note=note,
     )

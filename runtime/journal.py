@@ -56,7 +56,7 @@ class Journal:
     async def durable(self) -> None:
         """Returns when everything appended so far is on disk."""
         done = self._loop.create_future()
-        self.then(lambda: done.done() or done.set_result(None))
+        self.then(lambda: None if done.done() else done.set_result(None))
         await done
 
     def read(self, task: TaskId | None = None, after: int = 0, limit: int | None = None) -> Iterator[Event]:

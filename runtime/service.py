@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..contracts import (
+    ApprovalStatus,
     FederationView,
     HanseError,
     InvalidInput,
@@ -222,7 +223,7 @@ class Service:
             raise NotFound(f"there is no approval {wanted['approval']}", approval=wanted["approval"])
         view = unpack(rows[0][2])
         run = self._coordinator.run_of(request.tenant, TaskId(view["task"]))
-        decision = "approved" if wanted["approve"] else "denied"
+        decision = ApprovalStatus.APPROVED if wanted["approve"] else ApprovalStatus.DENIED
         step = run.steps[StepId(view["step"])]
         self._coordinator.decide_approval(
             run, step, decision, str(wanted["digest"]), request.by, str(wanted.get("note") or "")
