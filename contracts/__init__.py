@@ -88,6 +88,7 @@ from .token import Demand, Token
 # What clients see
 from .views import (
     AgentView,
+    ApprovalStatus,
     ApprovalView,
     AuditReport,
     BidView,
@@ -185,6 +186,7 @@ __all__ = [
     "Token",
     # What clients see
     "AgentView",
+    "ApprovalStatus",
     "ApprovalView",
     "AuditReport",
     "BidView",

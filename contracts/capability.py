@@ -7,17 +7,27 @@ on the author's screen and not in somebody's task.
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
+from math import inf
 from typing import Any, TypeVar, get_type_hints
 
-from .errors import InvalidContract
+from pydantic import TypeAdapter, ValidationError
+
+from .compensation import bind
+from .errors import InvalidContract, InvalidInput
 from .ids import CapabilityName, Digest, Domain
-from .schema import JsonObject, Shape, digest
+from .plain import check
+from .schema import JsonObject, Shape, digest, invalid
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+_DOMAIN = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_VERSION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?")
 
 
 class Effect(StrEnum):
@@ -59,8 +69,13 @@ class RetryPolicy:
 
     def interval(self, attempt: int, random: float) -> float:
         """Seconds to wait after failed `attempt` (from 1), with `random` in [0, 1)."""
-        full = min(self.max_interval, self.initial_interval * self.backoff_factor ** (attempt - 1))
-        return full * (1 - self.jitter * random)
+        return min(self.max_interval, self._grown(attempt)) * (1 - self.jitter * random)
+
+    def _grown(self, attempt: int) -> float:
+        try:
+            return self.initial_interval * self.backoff_factor ** (attempt - 1)
+        except OverflowError:  # 2.0 ** 1024
+            return inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +107,23 @@ class Contract:
     labels: tuple[str, ...] = ()
     retry: RetryPolicy = RetryPolicy()
 
+    def __post_init__(self) -> None:
+        """Raises InvalidContract for a promise that nobody can rely on, whoever makes it."""
+        major_minor(self.version)
+        _check_name(self.name)
+        _check_figures(self)
+        _check_template(self)
+
     def to_data(self) -> JsonObject:
         return {**asdict(self), "labels": list(self.labels)}
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "Contract":
-        undo = data["compensation"]
-        return Contract(
-            **{
-                **data,
-                "effect": Effect(data["effect"]),
-                "risk": Risk(data["risk"]),
-                "negotiation": Negotiation(data["negotiation"]),
-                "labels": tuple(data["labels"]),
-                "retry": RetryPolicy(**data["retry"]),
-                "compensation": undo and Compensation(**undo),
-            }
-        )
+        """Raises InvalidContract when this is none. What a newer version added is ignored."""
+        try:
+            return _contracts().validate_python(data)
+        except ValidationError as error:
+            raise InvalidContract(f"this is not a contract: {invalid(error).detail}") from None
 
     @cached_property
     def digest(self) -> Digest:
@@ -122,15 +137,59 @@ class Contract:
         """Whether this version can stand in for `wanted` (`1.2`, `1` or None): same major, at least that minor."""
         if not wanted:
             return True
-        return major_minor(self.version)[0] == major_minor(wanted)[0] and major_minor(self.version) >= major_minor(wanted)
+        mine, theirs = major_minor(self.version), major_minor(wanted)
+        return mine[0] == theirs[0] and mine >= theirs
+
+
+@cache
+def _contracts() -> TypeAdapter[Contract]:
+    return TypeAdapter(Contract)
 
 
 def major_minor(version: str) -> tuple[int, int]:
     """`"1.2"` as (1, 2) and `"1"` as (1, 0). Raises InvalidContract for anything else."""
-    major, _, minor = version.partition(".")
-    if not (major.isdecimal() and (minor.isdecimal() or not minor)):
-        raise InvalidContract(f"{version!r} is not a version. Write major.minor, such as 1.0.")
-    return int(major), int(minor or 0)
+    match = _VERSION.fullmatch(version) if isinstance(version, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+    if match is None:
+        raise InvalidContract(f'{version!r:.80} is not a version. Write "major.minor" as text, such as "1.0".')
+    return int(match[1]), int(match[2] or 0)
+
+
+def _check_name(name: str) -> None:
+    domain, _, method = name.partition(".")
+    if not _DOMAIN.fullmatch(domain):
+        raise InvalidContract(f"{domain!r:.80} is no domain. Write lower-case letters, digits and _, at most 64")
+    if not _METHOD.fullmatch(method):
+        raise InvalidContract(f"{method!r:.80} is no name for a capability. Write letters, digits and _, at most 64")
+
+
+def _check_figures(contract: Contract) -> None:
+    retry = contract.retry
+    figures = {
+        "price_cents": (contract.price_cents, 0, inf),
+        "latency_ms": (contract.latency_ms, 0, inf),
+        "timeout_seconds": (contract.timeout_seconds, 0.001, inf),
+        "retry.initial_interval": (retry.initial_interval, 0, inf),
+        "retry.max_interval": (retry.max_interval, 0, inf),
+        "retry.backoff_factor": (retry.backoff_factor, 1, inf),
+        "retry.max_attempts": (retry.max_attempts, 1, inf),
+        "retry.jitter": (retry.jitter, 0, 1),
+    }
+    for name, (value, least, most) in figures.items():
+        if not (_is_number(value) and least <= value <= most and value != inf):
+            limits = f"at least {least:g}" if most == inf else f"between {least:g} and {most:g}"
+            raise InvalidContract(f"{contract.name}: {name}={value!r:.80} is not possible. Write a number, {limits}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_template(contract: Contract) -> None:
+    undo = contract.compensation
+    try:
+        check(dict(undo.input) if undo else {}, "/compensation_input")
+    except InvalidInput as error:
+        raise InvalidContract(f"{contract.name}: {error.detail}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +231,9 @@ def capability(
     """
 
     def mark(handler: Handler) -> Handler:
-        where = handler.__qualname__
+        where = getattr(handler, "__qualname__", type(handler).__name__)
+        if isinstance(labels, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidContract(f'{where}: labels are several texts. Write: labels=("{labels}",)')
         declared = Declared(
             version=".".join(map(str, major_minor(version))),
             effect=_member(Effect, effect, "effect", where),
@@ -207,21 +268,34 @@ def capabilities_of(cls: type, domain: Domain) -> dict[CapabilityName, Capabilit
     """Reads and checks every capability of a class. Raises InvalidContract, saying what to write."""
     marked = {name: handler for name in dir(cls) if (handler := _declared(cls, name))}
     found = {name: _read(cls, domain, name, *marked[name]) for name in sorted(marked)}
-    for each in found.values():
-        _check_compensation(each, found, domain)
-    return {each.contract.name: each for each in found.values()}
+    bound = [_with_compensation(each, found, marked[each.method][1]) for each in found.values()]
+    return {each.contract.name: each for each in bound}
 
 
 def _declared(cls: type, name: str) -> tuple[Callable[..., Any], Declared] | None:
     handler = inspect.getattr_static(cls, name, None)
     declared = getattr(handler, "__hanse_capability__", None)
-    return (handler, declared) if callable(handler) and declared else None
+    if not isinstance(declared, Declared):
+        return _check_override(cls, name, handler)
+    if not inspect.isfunction(handler):
+        raise InvalidContract(f"{cls.__name__}.{name} is a {type(handler).__name__}. Write a plain async method")
+    return handler, declared
+
+
+def _check_override(cls: type, name: str, handler: Any) -> None:
+    """A method that overrides a capability without saying so would take it away unnoticed."""
+    above = (vars(base).get(name) for base in cls.__mro__)
+    if callable(handler) and any(hasattr(each, "__hanse_capability__") for each in above):
+        raise InvalidContract(
+            f"{cls.__name__}.{name} overrides a capability and is none. Write @capability(...) above it, "
+            f"or {name} = None to offer it no more"
+        )
 
 
 def _read(cls: type, domain: Domain, method: str, handler: Callable[..., Any], declared: Declared) -> Capability:
     where = f"{cls.__name__}.{method}"
     takes, gives, takes_context = _signature(handler, where)
-    shapes = Shape(takes, f"{where}, input"), Shape(gives, f"{where}, output")
+    shapes = Shape(takes, f"{where}, input"), Shape(gives, f"{where}, output", "serialization")
     contract = Contract(
         name=CapabilityName(f"{domain}.{method}"),
         version=declared.version,
@@ -229,7 +303,7 @@ def _read(cls: type, domain: Domain, method: str, handler: Callable[..., Any], d
         description=_description(handler, where),
         input_schema=shapes[0].schema,
         output_schema=shapes[1].schema,
-        compensation=_compensation(declared, shapes, domain, where),
+        compensation=_compensation(declared, domain, where),
         risk=declared.risk,
         price_cents=declared.price_cents,
         latency_ms=declared.latency_ms,
@@ -242,12 +316,17 @@ def _read(cls: type, domain: Domain, method: str, handler: Callable[..., Any], d
 
 
 def _signature(handler: Callable[..., Any], where: str) -> tuple[Any, Any, bool]:
+    if inspect.isasyncgenfunction(handler):
+        raise InvalidContract(f"{where} yields. A capability returns once; tell of progress with context.progress(...)")
     if not inspect.iscoroutinefunction(handler):
         raise InvalidContract(f"{where} must be async. Write: async def {handler.__name__}(self, request, context)")
     hints = _hints(handler, where)
-    names = list(inspect.signature(handler).parameters)[1:]
+    parameters = list(inspect.signature(handler).parameters.values())[1:]
+    names = [each.name for each in parameters]
     if not names or len(names) > 2:
         raise InvalidContract(f"{where} takes {len(names)} arguments. Write: (self, request: Model, context: Context)")
+    if not all(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters):
+        raise InvalidContract(f"{where} is called by position. Write: (self, request: Model, context: Context), no *")
     if names[0] not in hints:
         raise InvalidContract(f"{where}: annotate {names[0]!r} with the type of its input, a pydantic model")
     if "return" not in hints:
@@ -259,7 +338,12 @@ def _hints(handler: Callable[..., Any], where: str) -> dict[str, Any]:
     try:
         return get_type_hints(handler, include_extras=True)
     except NameError as error:
-        raise InvalidContract(f"{where}: the annotation {error.name!r} cannot be found in its module") from error
+        raise InvalidContract(
+            f"{where}: the annotation {error.name!r} cannot be found. "
+            "Define or import it at the top of the module, and not for type checking only"
+        ) from error
+    except (AttributeError, SyntaxError, TypeError) as error:
+        raise InvalidContract(f"{where}: an annotation cannot be read: {error}") from error
 
 
 def _description(handler: Callable[..., Any], where: str) -> str:
@@ -268,66 +352,47 @@ def _description(handler: Callable[..., Any], where: str) -> str:
     raise InvalidContract(f"{where} has no docstring. Write one sentence that says what it does; planners read it.")
 
 
-def _compensation(
-    declared: Declared, shapes: tuple[Shape, Shape], domain: Domain, where: str
-) -> Compensation | None:
-    if declared.effect is Effect.REVERSIBLE and not declared.compensation:
+def _compensation(declared: Declared, domain: Domain, where: str) -> Compensation | None:
+    wanted = declared.compensation
+    if declared.effect is Effect.REVERSIBLE and not wanted:
         raise InvalidContract(f'{where} is reversible but names no compensation. Write: compensation="method"')
-    if declared.effect is not Effect.REVERSIBLE and declared.compensation:
+    if declared.effect is not Effect.REVERSIBLE and wanted:
         raise InvalidContract(f'{where} names a compensation but is {declared.effect}. Write: effect="reversible"')
-    if not declared.compensation:
+    if not wanted:
         return None
-    name = declared.compensation if "." in declared.compensation else f"{domain}.{declared.compensation}"
+    name = wanted if "." in wanted else f"{domain}.{wanted}"
+    try:
+        _check_name(name)
+    except InvalidContract as error:
+        raise InvalidContract(f'{where}: compensation={wanted!r:.80}: {error.detail}. Write "method"') from None
     return Compensation(CapabilityName(name), declared.compensation_input)
 
 
-def _check_compensation(each: Capability, found: Mapping[str, Capability], domain: Domain) -> None:
+def _with_compensation(each: Capability, found: Mapping[str, Capability], declared: Declared) -> Capability:
+    """The capability with its compensation's input bound, where the compensation is the agent's own."""
     undo = each.contract.compensation
-    if undo is None:
-        return
-    other = found.get(undo.capability.removeprefix(f"{domain}."))
+    domain, _, method = (undo.capability if undo else "").partition(".")
+    if undo is None or domain != each.contract.name.partition(".")[0]:
+        return each  # another domain's is checked when a plan is submitted
+    other = found.get(method)
     if other is None:
-        return _check_spelling(each, found, undo.capability)
-    template = _bind(each, other)
-    object.__setattr__(each.contract, "compensation", Compensation(undo.capability, template))
-
-
-def _check_spelling(each: Capability, found: Mapping[str, Capability], wanted: str) -> None:
-    """A name from elsewhere may exist in the federation and is checked there; a near miss is a typing error."""
-    near = difflib.get_close_matches(wanted.rpartition(".")[2], found, n=1, cutoff=0.8)
-    if near:
+        _check_spelling(each, found, method, of_this_agent="." not in (declared.compensation or ""))
+        return each
+    if not other.contract.effect.writes:
         raise InvalidContract(
-            f"{each.contract.name}: there is no capability {wanted!r} to compensate it. Did you mean {near[0]!r}?"
+            f"{each.contract.name}: its compensation {other.contract.name} is {other.contract.effect} and changes "
+            f'nothing. Write effect="irreversible" above {other.method}, or name another'
         )
+    compensation = Compensation(undo.capability, bind(each.contract, other.contract, undo.input))
+    return replace(each, contract=replace(each.contract, compensation=compensation))
 
 
-def _bind(each: Capability, undo: Capability) -> JsonObject:
-    given = each.contract.compensation.input if each.contract.compensation else {}
-    template: JsonObject = dict(given)
-    for name in undo.input.schema.get("properties", {}):
-        if name not in template and (source := _source(each, undo, name)):
-            template[name] = {"$from": f"{source}.{name}"}
-    missing = [name for name in undo.input.schema.get("required", []) if name not in template]
-    if missing:
-        raise InvalidContract(
-            f"{each.contract.name}: its compensation {undo.contract.name} needs {missing[0]!r}, which is neither in the "
-            f"step's input nor in its output. Add it to the output, or write "
-            f'compensation_input={{"{missing[0]}": {{"$from": "output.…"}}}}'
-        )
-    return template
-
-
-def _source(each: Capability, undo: Capability, name: str) -> str | None:
-    wanted = undo.input.schema["properties"][name].get("type")
-    for source, shape in (("input", each.input), ("output", each.output)):
-        there = shape.schema.get("properties", {}).get(name)
-        if there is not None and _same_type(there.get("type"), wanted):
-            return source
-    return None
-
-
-def _same_type(there: Any, wanted: Any) -> bool:
-    return there == wanted or None in (there, wanted) or (there, wanted) == ("integer", "number")
+def _check_spelling(each: Capability, found: Mapping[str, Capability], method: str, *, of_this_agent: bool) -> None:
+    """`method` must be here. `domain.method` may be another provider's, but a near miss is a typing error."""
+    near = difflib.get_close_matches(method, found, n=1, cutoff=0.6 if of_this_agent else 0.8)
+    if near or of_this_agent:
+        hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(found)}"
+        raise InvalidContract(f"{each.contract.name}: there is no capability {method!r} to compensate it. {hint}")
 
 
 Kind = TypeVar("Kind", bound=StrEnum)

@@ -6,29 +6,37 @@
 
 A template is JSON in which an object with the single key `$from` stands for a value: `step.field.0.field`,
 `input.field`, and inside `for_each` also `item.field` and `index`. `{"$first": [a, b]}` takes the first that exists
-and is not null. A step that was skipped or refused has no output; a step that refers to it is skipped too, while
+and is not null; a written null at its end is taken. `{"$literal": value}` is the value as it stands, for data that has
+such keys itself. A step that was skipped or refused has no output; a step that refers to it is skipped too, while
 `after` only orders.
+
+A condition (`when`) is true, false, a reference, or one of the operators below over conditions or templates.
 
 `Plan.parse` proves what can be proved from the plan alone: shape, names, references, no cycles, bounds.
 """
 
+import difflib
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-from .errors import InvalidPlan
+from .errors import InvalidInput, InvalidPlan
 from .ids import CapabilityName, Digest, StepId
-from .schema import JsonObject, digest, pointer
+from .plain import check, pointer
+from .schema import JsonObject, digest
 
 MAX_STEPS = 10_000
 MAX_DEPTH = 64
 MAX_FAN_OUT = 10_000
 RESERVED = frozenset({"input", "item", "index", "output"})
+_MARKS = frozenset({"$from", "$first", "$literal"})
 
 _STEP_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
-_CALL = re.compile(r"([a-z][a-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*)(?:@(\d+(?:\.\d+)?))?\Z")
+_CALL = re.compile(r"([a-z][a-z0-9_]{0,63}\.[A-Za-z_][A-Za-z0-9_]{0,63})(?:@([0-9]{1,9}(?:\.[0-9]{1,9})?))?\Z")
+_INDEX = re.compile(r"[0-9]{1,9}\Z")
 _STEP_KEYS = {"id", "call", "input", "after", "when", "for_each", "optional"}
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "$eq": lambda a, b: a == b,
@@ -73,8 +81,13 @@ class Step:
 
     def to_data(self) -> JsonObject:
         data: JsonObject = {"id": self.id, "call": self.full_call, "input": self.input}
-        extra = {"after": list(self.after), "when": self.when, "for_each": self.for_each, "optional": self.optional}
-        return data | {name: value for name, value in extra.items() if value}
+        if self.after:
+            data["after"] = list(self.after)
+        if self.when is not None:  # false is a condition too
+            data["when"] = self.when
+        if self.for_each is not None:  # and an empty list a list
+            data["for_each"] = self.for_each
+        return data | ({"optional": True} if self.optional else {})
 
     @property
     def full_call(self) -> str:
@@ -91,6 +104,7 @@ class Plan:
     @staticmethod
     def parse(data: Any) -> "Plan":
         """Raises InvalidPlan with a JSON pointer to the first problem and what to write instead."""
+        _check_plain(data)
         body = _object(data, "", {"steps", "output"})
         steps = _list(body.get("steps"), "/steps")
         if not 1 <= len(steps) <= MAX_STEPS:
@@ -101,8 +115,9 @@ class Plan:
 
     @staticmethod
     def of_call(call: str, input: Any) -> "Plan":
-        """The plan of a task that is one call; the step is named `call`."""
-        return Plan.parse({"steps": [{"id": "call", "call": call, "input": input}], "output": {"$from": "call"}})
+        """The plan of a task that is one call; the step is named `call`. The input is data, not a template."""
+        step = {"id": "call", "call": call, "input": literal(input)}
+        return Plan.parse({"steps": [step], "output": {"$from": "call"}})
 
     def to_data(self) -> JsonObject:
         return {"steps": [step.to_data() for step in self.steps], "output": self.output}
@@ -122,29 +137,49 @@ class Plan:
 
 
 def references(template: Any) -> Iterator[str]:
-    """Every `$from` text in a template."""
-    if isinstance(template, Mapping):
-        node = cast("Mapping[str, Any]", template)
+    """Every `$from` text in a template, in order."""
+    left = [template]
+    while left:
+        node = left.pop()
         if is_binding(node):
             yield str(node["$from"])
-        else:
-            for value in node.values():
-                yield from references(value)
-    elif isinstance(template, (list, tuple)):
-        for value in cast("Sequence[Any]", template):
-            yield from references(value)
-
-
-def is_binding(node: Any) -> bool:
-    return isinstance(node, Mapping) and len(cast("Mapping[str, Any]", node)) == 1 and "$from" in node
+        elif not is_literal(node):
+            left.extend(reversed(_inside(node)))
 
 
 def has_bindings(template: Any) -> bool:
-    """Whether a template is anything but a literal."""
-    if isinstance(template, Mapping):
-        node = cast("Mapping[str, Any]", template)
-        return is_binding(node) or "$first" in node or any(has_bindings(value) for value in node.values())
-    return isinstance(template, (list, tuple)) and any(has_bindings(each) for each in cast("Sequence[Any]", template))
+    """Whether a template is anything but plain data: resolving it may give something else."""
+    left = [template]
+    while left:
+        node = left.pop()
+        if _is_marked(node):
+            return True
+        left.extend(_inside(node))
+    return False
+
+
+def literal(value: Any) -> Any:
+    """The template that stands for just this value."""
+    return {"$literal": value} if has_bindings(value) else value
+
+
+def is_binding(node: Any) -> bool:
+    return _is_marked(node) and "$from" in node
+
+
+def is_literal(node: Any) -> bool:
+    return _is_marked(node) and "$literal" in node
+
+
+def _is_marked(node: Any) -> bool:
+    """Whether an object stands for something else."""
+    return isinstance(node, dict) and len(keys := list(cast("dict[str, Any]", node))) == 1 and keys[0] in _MARKS
+
+
+def _inside(node: Any) -> Sequence[Any]:
+    if isinstance(node, dict):
+        return list(cast("dict[str, Any]", node).values())
+    return cast("list[Any]", node) if isinstance(node, list) else ()
 
 
 def resolve(template: Any, scope: Scope) -> Any:
@@ -156,6 +191,8 @@ def resolve(template: Any, scope: Scope) -> Any:
                 return look_up(node["$from"], scope)
             if "$first" in node:
                 return _first(node["$first"], scope)
+            if "$literal" in node:
+                return node["$literal"]
         return {name: resolve(value, scope) for name, value in node.items()}
     if isinstance(template, list):
         return [resolve(value, scope) for value in cast("list[Any]", template)]
@@ -166,7 +203,7 @@ def resolve_or_null(template: Any, scope: Scope) -> Any:
     """As `resolve`, with null for what does not exist: the way a plan's own output is made."""
     if isinstance(template, dict):
         node = cast("dict[str, Any]", template)
-        if len(node) == 1 and ("$from" in node or "$first" in node):
+        if len(node) == 1 and not _MARKS.isdisjoint(node):
             return _or_null(node, scope)
         return {name: resolve_or_null(value, scope) for name, value in node.items()}
     if isinstance(template, list):
@@ -208,13 +245,13 @@ _LOGIC: dict[str, Callable[[Any, Scope], bool]] = {
 def _compare(comparison: Callable[[Any, Any], bool], left: Any, right: Any) -> bool:
     try:
         return comparison(left, right)
-    except TypeError:
+    except (TypeError, RecursionError):
         return False
 
 
 def _first(options: Sequence[Any], scope: Scope) -> Any:
     for option in options:
-        if (value := _or_null(option, scope)) is not None:
+        if (value := _or_null(option, scope)) is not None or option is None:
             return value
     raise MissingOutput("$first")
 
@@ -227,9 +264,9 @@ def _or_null(template: Any, scope: Scope) -> Any:
 
 
 def _member(value: Any, part: str) -> Any:
-    if isinstance(value, Mapping):
-        return cast("Mapping[str, Any]", value).get(part, ABSENT)
-    if isinstance(value, (list, tuple)) and part.isdecimal() and int(part) < len(cast("Sequence[Any]", value)):
+    if isinstance(value, dict):
+        return cast("dict[str, Any]", value).get(part, ABSENT)
+    if isinstance(value, list) and _INDEX.match(part) and int(part) < len(cast("list[Any]", value)):
         return cast("Any", value[int(part)])
     return ABSENT
 
@@ -237,19 +274,32 @@ def _member(value: Any, part: str) -> Any:
 def _referred(step: Step) -> frozenset[StepId]:
     templates = (step.input, step.when, step.for_each)
     roots = {text.partition(".")[0] for template in templates for text in references(template)}
-    return frozenset(StepId(root) for root in (roots | set(_ok_steps(step.when))) - RESERVED)
+    roots.update(target for _, target in _ok_steps(step.when))
+    return frozenset(StepId(root) for root in roots - RESERVED)
 
 
-def _ok_steps(condition: Any) -> Iterator[str]:
-    if isinstance(condition, Mapping):
-        for name, operand in cast("Mapping[str, Any]", condition).items():
-            yield from [str(operand)] if name == "$ok" else _ok_steps(operand)
-    elif isinstance(condition, (list, tuple)):
-        for each in cast("Sequence[Any]", condition):
-            yield from _ok_steps(each)
+def _ok_steps(condition: Any, at: str = "") -> Iterator[tuple[str, str]]:
+    """The targets of `$ok` in a condition, with the pointers to them."""
+    node = cast("dict[str, Any]", condition if isinstance(condition, dict) else {})
+    for name, operand in node.items():
+        here = at + pointer(name)
+        if name == "$ok":
+            yield here, str(operand)
+        elif name == "$not":
+            yield from _ok_steps(operand, here)
+        elif name in ("$and", "$or"):
+            for i, each in enumerate(cast("list[Any]", operand)):
+                yield from _ok_steps(each, f"{here}/{i}")
 
 
 # What follows reads and proves a plan that came from outside.
+
+
+def _check_plain(data: Any) -> None:
+    try:
+        check(data)
+    except InvalidInput as error:
+        raise InvalidPlan(error.detail, **error.ids) from None
 
 
 def _step(data: Any, at: str) -> Step:
@@ -257,13 +307,15 @@ def _step(data: Any, at: str) -> Step:
     name, version = _call(body.get("call"), at + "/call")
     for part in ("input", "when", "for_each"):
         _check_template(body.get(part), f"{at}/{part}")
-    _check_condition(body.get("when"), f"{at}/when")
+    if body.get("when") is not None:
+        _check_condition(body["when"], f"{at}/when")
+    _check_fan(body.get("for_each"), f"{at}/for_each")
     return Step(
         id=_step_id(body.get("id"), at + "/id"),
         call=name,
         version=version,
         input=body.get("input", {}),
-        after=tuple(_step_id(each, pointer_at) for pointer_at, each in _enumerate(body.get("after", []), at + "/after")),
+        after=tuple(_step_id(each, where) for where, each in _enumerate(body.get("after", []), f"{at}/after")),
         when=body.get("when"),
         for_each=body.get("for_each"),
         optional=_boolean(body.get("optional", False), at + "/optional"),
@@ -315,34 +367,61 @@ def _check_template(template: Any, at: str, depth: int = 0) -> None:
         raise _wrong(at, f"is nested deeper than {MAX_DEPTH}")
     if isinstance(template, dict):
         node = cast("dict[str, Any]", template)
-        _check_binding(node, at)
-        for key, value in node.items():
+        _check_marks(node, at)
+        for key, value in node.items() if not is_literal(node) else ():
             _check_template(value, at + pointer(key), depth + 1)
     elif isinstance(template, list):
         for i, value in enumerate(cast("list[Any]", template)):
             _check_template(value, f"{at}/{i}", depth + 1)
 
 
-def _check_binding(node: dict[str, Any], at: str) -> None:
-    for key, kind in (("$from", str), ("$first", list)):
-        if key in node and (len(node) != 1 or not isinstance(node[key], kind) or not node[key]):
-            raise _wrong(at, f"{key} stands alone and takes a {'reference' if kind is str else 'list'}")
+def _check_marks(node: dict[str, Any], at: str) -> None:
+    if len(node) != 1 and (marks := sorted(_MARKS & node.keys())):
+        raise _wrong(at, f"{marks[0]} stands alone in its object. Data that has such a key goes into $literal")
+    if "$from" in node and not (isinstance(node["$from"], str) and all(node["$from"].split("."))):
+        raise _wrong(at, f"$from takes a reference, such as step.field.0, not {node['$from']!r:.80}")
+    if "$first" in node and not (isinstance(node["$first"], list) and node["$first"]):
+        raise _wrong(at, "$first takes a list with something in it")
+
+
+def _check_fan(fan: Any, at: str) -> None:
+    if isinstance(fan, list):
+        if len(cast("list[Any]", fan)) > MAX_FAN_OUT:
+            raise _wrong(at, f"has more than {MAX_FAN_OUT} items")
+    elif fan is not None and not _is_marked(fan):
+        raise _wrong(at, "takes a list, or a reference to one")
 
 
 def _check_condition(condition: Any, at: str) -> None:
-    if isinstance(condition, dict) and len(node := cast("dict[str, Any]", condition)) == 1:
-        name, operand = next(iter(node.items()))
-        if name in _COMPARISONS and not (isinstance(operand, list) and len(cast("list[Any]", operand)) == 2):
-            raise _wrong(at, f"{name} takes a list of two")
-        if name in ("$and", "$or"):
-            for where, each in _enumerate(operand, f"{at}/{name}"):
-                _check_condition(each, where)
-        elif name == "$not":
-            _check_condition(operand, f"{at}/{name}")
-        elif name == "$ok":
-            _step_id(operand, f"{at}/{name}")
-        elif name.startswith("$") and name not in {*_COMPARISONS, "$from", "$first"}:
-            raise _wrong(at, f"unknown condition {name!r}. Known: {', '.join([*_COMPARISONS, *_LOGIC])}")
+    if isinstance(condition, bool):
+        return
+    if not isinstance(condition, dict) or len(node := cast("dict[str, Any]", condition)) != 1:
+        raise _wrong(at, f"a condition is true, false, a reference, or one of {_OPERATORS}")
+    name, operand = next(iter(node.items()))
+    here = at + pointer(name)
+    if name in _COMPARISONS:
+        _check_operands(name, operand, here)
+    elif name in ("$and", "$or"):
+        for where, each in _enumerate(operand, here):
+            _check_condition(each, where)
+    elif name == "$not":
+        _check_condition(operand, here)
+    elif name == "$ok":
+        _step_id(operand, here)
+    elif name not in ("$from", "$first"):
+        raise _wrong(at, f"unknown condition {name!r:.80}. Known: {_OPERATORS}")
+
+
+def _check_operands(name: str, operands: Any, at: str) -> None:
+    if not isinstance(operands, list) or len(cast("list[Any]", operands)) != 2:
+        raise _wrong(at, f"{name} takes a list of two")
+    for i, each in enumerate(cast("list[Any]", operands)):
+        if isinstance(each, dict) and len(node := cast("dict[str, Any]", each)) == 1 and next(iter(node)) in _KNOWN:
+            raise _wrong(f"{at}/{i}", f"{name} compares values; conditions are joined with $and, $or and $not")
+
+
+_KNOWN = frozenset({*_COMPARISONS, *_LOGIC})
+_OPERATORS = ", ".join([*_COMPARISONS, *_LOGIC])
 
 
 def _check(plan: Plan) -> None:
@@ -351,28 +430,51 @@ def _check(plan: Plan) -> None:
         raise _wrong("/steps", f"two steps are called {_twice([step.id for step in plan.steps])!r}")
     for i, step in enumerate(plan.steps):
         _check_references(plan, step, pointer("steps", i))
-    for text in references(plan.output):
-        _check_target(plan, text, "/output", inside_each=False)
+    for where, text in _located(plan.output, "/output"):
+        _check_target(plan, text, where, inside_each=False)
     _check_acyclic(plan)
 
 
 def _check_references(plan: Plan, step: Step, at: str) -> None:
-    for target in plan.dependencies[step.id]:
-        if target not in plan.by_id:
-            raise _wrong(at, f"refers to {target!r}, which is no step of this plan")
+    for i, target in enumerate(step.after):
+        _check_step(plan, target, f"{at}/after/{i}")
     each = step.for_each is not None
     for part, inside in (("input", each), ("when", each), ("for_each", False)):
-        for text in references(getattr(step, part)):
-            _check_target(plan, text, f"{at}/{part}", inside_each=inside)
+        for where, text in _located(getattr(step, part), f"{at}/{part}"):
+            _check_target(plan, text, where, inside_each=inside)
+    for where, target in _ok_steps(step.when, f"{at}/when"):
+        _check_step(plan, target, where)
+
+
+def _check_step(plan: Plan, target: str, at: str) -> None:
+    if target not in plan.by_id:
+        raise _wrong(at, f"{target!r} is no step of this plan{_near(target, plan)}")
 
 
 def _check_target(plan: Plan, text: str, at: str, *, inside_each: bool) -> None:
     root = text.partition(".")[0]
     if root in ("item", "index"):
         if not inside_each:
-            raise _wrong(at, f"{text!r} means something only inside for_each")
+            raise _wrong(at, f"{text!r:.80} means something only inside for_each")
     elif root != "input" and root not in plan.by_id:
-        raise _wrong(at, f"{text!r} refers to {root!r}, which is neither a step nor 'input'")
+        raise _wrong(at, f"{text!r:.80} refers to {root!r:.80}, which is neither a step nor 'input'{_near(root, plan)}")
+
+
+def _near(name: str, plan: Plan) -> str:
+    near = difflib.get_close_matches(name[:64], itertools.islice(plan.by_id, 1000), n=1)
+    return f". Did you mean {near[0]!r}?" if near else ""
+
+
+def _located(template: Any, at: str) -> Iterator[tuple[str, str]]:
+    """References with the pointers to them, of a template whose depth was checked."""
+    if is_binding(template):
+        yield at, template["$from"]
+    elif isinstance(template, dict) and not is_literal(template):
+        for key, value in cast("dict[str, Any]", template).items():
+            yield from _located(value, at + pointer(key))
+    elif isinstance(template, list):
+        for i, value in enumerate(cast("list[Any]", template)):
+            yield from _located(value, f"{at}/{i}")
 
 
 def _check_acyclic(plan: Plan) -> None:
@@ -390,14 +492,23 @@ def _check_acyclic(plan: Plan) -> None:
             if not waiting[dependent]:
                 free.append(dependent)
     if waiting:
-        raise _wrong("/steps", f"the steps wait for each other in a circle: {' -> '.join(_cycle(waiting))}")
+        raise _wrong("/steps", f"the steps wait for each other in a circle: {_spelled(_cycle(waiting))}")
 
 
 def _cycle(waiting: Mapping[StepId, set[StepId]]) -> list[StepId]:
-    path = [next(iter(waiting))]
-    while (step := min(need for need in waiting[path[-1]] if need in waiting)) not in path:
-        path.append(step)
-    return [*path[path.index(step) :], step]
+    """Whoever is left waits for somebody who is left, so following that comes back to where it was."""
+    step = next(iter(waiting))
+    path: dict[StepId, int] = {}
+    while step not in path:
+        path[step] = len(path)
+        step = min(need for need in waiting[step] if need in waiting)
+    return [*list(path)[path[step] :], step]
+
+
+def _spelled(cycle: Sequence[StepId]) -> str:
+    """A long one is cut in the middle: nobody reads ten thousand names."""
+    shown = [*cycle[:8], f"({len(cycle) - 12} more)", *cycle[-4:]] if len(cycle) > 20 else cycle
+    return " -> ".join(shown)
 
 
 def _twice(names: Sequence[StepId]) -> StepId:

@@ -9,7 +9,7 @@ it can check what was minted for it and cannot mint for another. Tests carry vec
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, NewType, cast
 
@@ -47,7 +47,8 @@ class Token:
 
     A caveat is one of: `task`, `step`, `capability`, `tenant`, `input` (digest), which must be equal;
     `before` (unix milliseconds), which must lie ahead; `cents`, which must cover the cost. A caveat this version
-    does not know refuses.
+    does not know refuses. All but `cents` must be in the first block, the minted one: a token that was minted too
+    wide by mistake allows nothing, instead of everything.
     """
 
     blocks: tuple[bytes, ...]
@@ -74,7 +75,7 @@ class Token:
 
 
 def mint(key: Key, caveats: Mapping[str, Any]) -> Token:
-    """A token that allows whatever no caveat forbids: an empty map would allow everything this agent can do."""
+    """A token that allows what `caveats` say and nothing else."""
     block = pack(dict(caveats))
     return Token((block,), hmac.digest(key, block, "sha256"))
 
@@ -88,17 +89,22 @@ def verify(token: Token, key: Key, demand: Demand) -> None:
         signature = hmac.digest(signature, block, "sha256")
     if not hmac.compare_digest(signature, token.signature):
         raise _refused("the signature does not fit this agent and these caveats", demand)
-    for block in token.blocks:
-        _check_block(block, demand)
+    minted, *_ = [_check_block(block, demand) for block in token.blocks]
+    if missing := sorted(_REQUIRED - minted):
+        raise _refused(f"the token was minted without the caveat {missing[0]!r}", demand)
 
 
 _EQUAL = {"task": "task", "step": "step", "capability": "capability", "tenant": "tenant", "input": "input_digest"}
 
+_REQUIRED = frozenset({*_EQUAL, "before"})
 
-def _check_block(block: bytes, demand: Demand) -> None:
-    for name, allowed in _caveats(block, demand).items():
+
+def _check_block(block: bytes, demand: Demand) -> Set[Any]:
+    caveats = _caveats(block, demand)
+    for name, allowed in caveats.items():
         if not _allows(name, allowed, demand):
             raise _refused(f"the token's caveat {name!r:.80} does not allow this", demand)
+    return caveats.keys()
 
 
 def _caveats(block: bytes, demand: Demand) -> dict[Any, Any]:

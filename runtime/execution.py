@@ -87,6 +87,8 @@ class StepRun:
     asked: Mapping[str, Any] | None = None
     """The question it waits for."""
     asked_ms: int = 0
+    rule: str = ""
+    """What policy said when it was last looked at."""
     latency_ms: float | None = None
     reason: str = ""
     completed_at: int = 0
@@ -251,7 +253,12 @@ class Run:
 
     def _member(self, parent: StepRun, index: int, item: Any) -> StepRun:
         member = StepRun(
-            StepId(f"{parent.id}[{index}]"), parent.call, parent.version, step=parent.step, parent=parent, item=item,
+            StepId(f"{parent.id}[{index}]"),
+            parent.call,
+            parent.version,
+            step=parent.step,
+            parent=parent,
+            item=item,
             index=index,
         )
         self.steps[member.id] = self.ready[member.id] = member
@@ -466,7 +473,11 @@ class Run:
         return CompensationFailed(
             f"the compensation {stuck.id} ({stuck.call}) failed, so {', '.join(left)} stand as they are. "
             "Mend the cause and undo them by hand.",
-            task=self.task, step=stuck.id, left=left, cause=stuck.error, aborted_by=self.aborting,
+            task=self.task,
+            step=stuck.id,
+            left=left,
+            cause=stuck.error,
+            aborted_by=self.aborting,
         )
 
 

@@ -27,7 +27,12 @@ class Host:
     """Agents and their links. A plain class: the Ray actor around it is in `actors.py`."""
 
     def __init__(
-        self, name: str, engines: Sequence[Engine], incarnation: str, *, node: str = "",
+        self,
+        name: str,
+        engines: Sequence[Engine],
+        incarnation: str,
+        *,
+        node: str = "",
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self.name = name

@@ -66,7 +66,9 @@ class Carrier(Agent):
         return Restored(restored=not row["voided"])
 
     def _printed(self, number: str) -> Label:
-        instructions = f"{self.title} will fetch the items at your address within {self.days} days; write {number} on the parcel."
+        instructions = (
+            f"{self.title} will fetch the items at your address within {self.days} days; write {number} on the parcel."
+        )
         return Label(carrier=self.title, number=number, days=self.days, instructions=instructions)
 
 

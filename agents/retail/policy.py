@@ -102,9 +102,7 @@ def cancelled(order: Order, reason: str) -> Order:
     if reason not in CANCEL_REASONS:
         raise InvalidReason(order=order.order_id)
     refund = paid(order).evolve(transaction_type="refund")
-    return order.evolve(
-        status=Status.CANCELLED, cancel_reason=reason, payment_history=[*order.payment_history, refund]
-    )
+    return order.evolve(status=Status.CANCELLED, cancel_reason=reason, payment_history=[*order.payment_history, refund])
 
 
 def readdressed(order: Order, address: Address) -> Order:

@@ -24,7 +24,12 @@ def test_a_cancellation_says_what_comes_back_and_when() -> None:
 
 
 @pytest.mark.parametrize(
-    ("amount", "words"), [(-2.5, "You get back the difference of $2.50."), (2.5, "You pay the difference of $2.50."), (0, "The price stays the same.")]
+    ("amount", "words"),
+    [
+        (-2.5, "You get back the difference of $2.50."),
+        (2.5, "You pay the difference of $2.50."),
+        (0, "The price stays the same."),
+    ],
 )
 def test_a_difference_says_who_pays_it(amount: float, words: str) -> None:
     assert words in written(notice("items_modified", amount=amount)).body
