@@ -183,6 +183,8 @@ class FederationView(View):
     """Count per status."""
     approvals_pending: int
     events: int
+    heads: list[int] = Field(default_factory=list[int])
+    """Sequence of the last event in the journal of each shard: from here on is from now on."""
     models: str = "not configured"
     memory: str = "not configured"
 

@@ -252,6 +252,7 @@ class Service:
                 tasks=counts,
                 approvals_pending=len(coordinator.store.read("approvals", (request.tenant, "pending"))),
                 events=coordinator.journal.sequence,
+                heads=[coordinator.journal.sequence],
             )
         )
 

@@ -48,9 +48,7 @@ async def capability(request: Request, name: str) -> Response:
 async def call(request: Request, name: str, wait: Annotated[float, WAIT] = CALL_SECONDS) -> Response:
     """Submits a task of one call and waits. The header `Hanse-Task` names the task."""
     asked = fitted(CapabilityCall, await read_json(request))
-    submission = Submission(
-        call=_name(name), idempotency_key=idempotency_key(request.headers), **_options(asked)
-    )
+    submission = Submission(call=_name(name), idempotency_key=idempotency_key(request.headers), **_options(asked))
     return _answer(await submit_and_wait(request, submission, wait))
 
 

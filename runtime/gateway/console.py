@@ -16,8 +16,11 @@ router = APIRouter()
 async def console() -> Response:
     """The page."""
     page, policy = _page()
-    return Response(page, media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy,
-                                                                          "Referrer-Policy": "no-referrer"})
+    return Response(
+        page,
+        media_type="text/html; charset=utf-8",
+        headers={"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"},
+    )
 
 
 @cache

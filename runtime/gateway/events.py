@@ -68,9 +68,10 @@ async def tenant_events(
     after: Annotated[str | None, AFTER] = None,
     wait: Annotated[float, WAIT] = 0,
     limit: Annotated[int, LIMIT] = MAX_PAGE,
+    shard: Annotated[int | None, Query(ge=0, description="Only what this shard of the coordinator says.")] = None,
 ) -> Response:
     """All tasks of the tenant, from now on or from where the caller left off; `after=0` is the very beginning."""
-    feed = await feed_of_tenant(client_of(request), after or request.headers.get("last-event-id"))
+    feed = await feed_of_tenant(client_of(request), after or request.headers.get("last-event-id"), shard)
     return await _page(request, feed, wait, limit) if _wants_page(request) else _Stream(request, feed)
 
 

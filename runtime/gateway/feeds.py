@@ -6,10 +6,10 @@ shards, each with a sequence of its own, so that cursor has a number for each: `
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ...contracts import Event
+from ...contracts import Event, NotFound
 from ..client import Client
 from .problems import BadRequest
 
@@ -74,17 +74,18 @@ class TenantFeed:
 
     ended = False
 
-    def __init__(self, client: Client, after: Sequence[int]) -> None:
+    def __init__(self, client: Client, after: Mapping[int, int]) -> None:
+        """`after` is the place in each shard that is read."""
         self._client = client
-        self._after = list(after)
+        self._after = dict(after)
         self._asking: dict[int, asyncio.Task[list[Event]]] = {}
 
     @property
     def cursor(self) -> str:
-        return ",".join(map(str, self._after))
+        return ",".join(map(str, self._after.values()))
 
     async def page(self, wait_seconds: float, limit: int = 1000) -> list[Placed]:
-        for shard in range(len(self._after)):
+        for shard in self._after:
             if shard not in self._asking:
                 self._asking[shard] = asyncio.create_task(self._ask(shard, wait_seconds, limit))
         until = asyncio.FIRST_COMPLETED if wait_seconds > 0 else asyncio.ALL_COMPLETED
@@ -100,10 +101,8 @@ class TenantFeed:
             asked.cancel()
 
     async def _ask(self, shard: int, wait_seconds: float, limit: int) -> list[Event]:
-        only = shard if len(self._after) > 1 else None
-        return await self._client.events(
-            None, after=self._after[shard], wait_seconds=wait_seconds, limit=limit, shard=only
-        )
+        after = self._after[shard]
+        return await self._client.events(None, after=after, wait_seconds=wait_seconds, limit=limit, shard=shard)
 
     def _placed(self, shard: int, events: Sequence[Event]) -> list[Placed]:
         found: list[Placed] = []
@@ -122,9 +121,13 @@ async def feed_of_task(client: Client, task: str, after: str | None) -> TaskFeed
     return TaskFeed(client, task, numbers[0])
 
 
-async def feed_of_tenant(client: Client, after: str | None) -> TenantFeed:
-    """From now on, or behind `after`; `0` is the beginning. Raises BadRequest."""
-    heads = (await client.status()).heads
+async def feed_of_tenant(client: Client, after: str | None, shard: int | None = None) -> TenantFeed:
+    """From now on, or behind `after`; `0` is the beginning. Of one shard, or of all. Raises BadRequest, NotFound."""
+    heads = dict(enumerate((await client.status()).heads))
+    if shard is not None:
+        if shard not in heads:
+            raise NotFound(f"there is no shard {shard}")
+        heads = {shard: heads[shard]}
     if after is None:
         return TenantFeed(client, heads)
     numbers = _numbers(after)
@@ -132,7 +135,7 @@ async def feed_of_tenant(client: Client, after: str | None) -> TenantFeed:
         numbers = [0] * len(heads)
     if len(numbers) != len(heads):
         raise _no_cursor(after)
-    return TenantFeed(client, numbers)
+    return TenantFeed(client, dict(zip(heads, numbers, strict=True)))
 
 
 def _numbers(cursor: str) -> list[int]:

@@ -70,8 +70,9 @@ def _federation(view: FederationView) -> Iterable[str]:
     agents = [({"healthy": "true"}, healthy), ({"healthy": "false"}, len(view.agents) - healthy)]
     queues = [({"agent": agent.id}, agent.queue_depth) for agent in view.agents]
     yield from metric("hanse_tasks", "gauge", "Tasks of the tenant per status.", tasks)
-    yield from metric("hanse_approvals_pending", "gauge", "Questions that wait for a person.",
-                      [({}, view.approvals_pending)])
+    yield from metric(
+        "hanse_approvals_pending", "gauge", "Questions that wait for a person.", [({}, view.approvals_pending)]
+    )
     yield from metric("hanse_agents", "gauge", "Agents of the federation.", agents)
     yield from metric("hanse_agent_queue_depth", "gauge", "Calls accepted and not yet answered.", queues)
     yield from metric("hanse_journal_events", "gauge", "Entries in the journals.", [({}, view.events)])

@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from ...contracts import JsonObject, Problem, Submission
 from .problems import MEDIA_TYPE
-from .schemas import CapabilityCall, Cancellation, Decision, EventPage
+from .schemas import Cancellation, CapabilityCall, Decision, EventPage
 
 DESCRIBED: tuple[type[BaseModel], ...] = (Problem, Submission, CapabilityCall, Cancellation, Decision, EventPage)
 _REF = "#/components/schemas/{model}"

@@ -6,12 +6,11 @@ Every answer of 400 and above is made here, also those that the framework would 
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 import orjson
 from starlette.responses import Response
 
-from ...contracts import HanseError, NotAuthenticated, Overloaded, Permanent, Problem, Transient
+from ...contracts import HanseError, NotAuthenticated, Overloaded, Permanent, Problem
 from ..views import problem
 
 MEDIA_TYPE = "application/problem+json"

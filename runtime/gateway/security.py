@@ -95,7 +95,9 @@ def check_body(method: str, headers: Headers, settings: Settings) -> None:
             raise BadRequest("Content-Length is not a number")
         if int(length) > settings.body_bytes:
             raise _too_large(settings.body_bytes)
-    if method not in ("GET", "HEAD", "DELETE", "OPTIONS") and (length not in (None, "0") or "transfer-encoding" in headers):
+    if method not in ("GET", "HEAD", "DELETE", "OPTIONS") and (
+        length not in (None, "0") or "transfer-encoding" in headers
+    ):
         _check_type(headers.get("content-type"))
 
 

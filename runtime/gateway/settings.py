@@ -1,12 +1,12 @@
-"""What a gateway is told at its start. It holds no token, only digests of tokens, because Ray keeps it in its records."""
+"""What a gateway is told at its start. It holds digests of tokens and no token, because Ray keeps it in its records."""
 
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from ..config import Configuration
 from ...contracts import InvalidConfiguration, Tenant
+from ..config import Configuration
 
 OPEN = "loopback"
 """Who decides and submits where requests without a token are let in."""

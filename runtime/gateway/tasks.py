@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from ...contracts import InvalidInput, NotFound, Submission, TaskStatus, TaskView
+from ...contracts import NotFound, Submission, TaskStatus, TaskView
 from . import answers
 from .bodies import fitted, read_json, read_model
 from .desk import client_of, desk_of
