@@ -1,4 +1,4 @@
-"""Two carriers that offer the same capability: a return label. Price, time and coverage differ, so each label is negotiated.
+"""Two carriers that offer the same capability, a return label, at another price, in another time, for other regions.
 
 `carriers.label` asks for proposals: a carrier that does not serve a region does not bid for it, and the refusal in the
 handler is there for whoever calls a carrier without asking. A label is voided by the carrier that made it.
@@ -66,7 +66,9 @@ class Carrier(Agent):
         return Restored(restored=not row["voided"])
 
     def _printed(self, number: str) -> Label:
-        instructions = f"{self.title} will fetch the items at your address within {self.days} days; write {number} on the parcel."
+        instructions = (
+            f"{self.title} will fetch the items at your address within {self.days} days; write {number} on the parcel."
+        )
         return Label(carrier=self.title, number=number, days=self.days, instructions=instructions)
 
 

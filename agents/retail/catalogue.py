@@ -80,7 +80,7 @@ class Catalogue(Agent):
 
     @capability(version="1.0", effect="read", latency_ms=5)
     async def quote(self, request: QuoteRequest, context: Context) -> Quote:
-        """What it costs to put other items in the place of bought ones. Each must be available and of the same product."""
+        """What it costs to put other items in the place of bought ones: available ones of the same products."""
         lines = [await self._line(swap, context) for swap in request.swaps]
         extra = difference([swap.price for swap in request.swaps], [line.price for line in lines])
         return Quote(lines=lines, difference=extra)

@@ -145,9 +145,7 @@ class Orders(Agent):
         """Whether a pending order may be paid by another method, how much that is and what paid it so far."""
         order = await self._order(request, context)
         payment = policy.check_payment(order, request.payment_method_id)
-        return CheckedAmount(
-            user_id=order.user_id, amount=payment.amount, payment_method_id=payment.payment_method_id
-        )
+        return CheckedAmount(user_id=order.user_id, amount=payment.amount, payment_method_id=payment.payment_method_id)
 
     @capability(version="1.0", effect="read", latency_ms=20)
     async def export(self, request: PageRequest, context: Context) -> Page:
@@ -160,7 +158,9 @@ class Orders(Agent):
     async def cancel(self, request: Cancel, context: Context) -> Settled:
         """Cancel a pending order. What was paid is to be refunded to the method that paid it."""
         order = await self._order(request, context)
-        return await self._settled(context, policy.cancelled(order, request.reason), policy.paid(order).payment_method_id)
+        return await self._settled(
+            context, policy.cancelled(order, request.reason), policy.paid(order).payment_method_id
+        )
 
     @capability(version="1.0", effect="reversible", compensation="restore", risk="medium")
     async def modify_items(self, request: Replace, context: Context) -> Repriced:
@@ -179,9 +179,7 @@ class Orders(Agent):
     async def modify_payment(self, request: Repay, context: Context) -> Settled:
         """Let another payment method pay a pending order. The first is to be refunded."""
         order = await self._order(request, context)
-        return await self._settled(
-            context, policy.repaid(order, request.payment_method_id), request.payment_method_id
-        )
+        return await self._settled(context, policy.repaid(order, request.payment_method_id), request.payment_method_id)
 
     @capability(version="1.0", effect="reversible", compensation="restore", risk="medium")
     async def return_items(self, request: Return, context: Context) -> Changed:

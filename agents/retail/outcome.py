@@ -38,7 +38,5 @@ def _outcome(action: Action, steps: Mapping[str, str | None]) -> Outcome:
 def _deciding(number: int, steps: Mapping[str, str | None]) -> dict[str, str | None]:
     parts = {step: step.partition("_") for step in steps}
     return {
-        step: error
-        for step, error in steps.items()
-        if parts[step][0] == f"a{number}" and parts[step][2] not in _SILENT
+        step: error for step, error in steps.items() if parts[step][0] == f"a{number}" and parts[step][2] not in _SILENT
     }

@@ -202,9 +202,7 @@ def _cancel(part: _Part) -> None:
     paid_back = {"$ok": part.id("refund")}
     _undo(part, unless=paid_back)
     part.changes(keys, "change", "refund", "undo")
-    part.letter(
-        "cancelled", when=paid_back, amount=part.of("change", "amount"), arrives=part.of("refund", "arrives")
-    )
+    part.letter("cancelled", when=paid_back, amount=part.of("change", "amount"), arrives=part.of("refund", "arrives"))
     part.result("change")
 
 
@@ -265,9 +263,7 @@ def _return(part: _Part) -> None:
     part.add("check", "orders.check_return", part.for_customer(wanted), after=part.before(*keys))
     payee = {**_account(part), "paid_with": part.of("check", "payment_method_id")}
     part.add("payee", "payments.check_payee", payee)
-    part.add(
-        "change", "orders.return_items", part.for_customer(part.arguments), when={"$ok": part.id("payee")}
-    )
+    part.add("change", "orders.return_items", part.for_customer(part.arguments), when={"$ok": part.id("payee")})
     part.changes(keys, "change")
     _label_and_letter(part, "return_requested", amount=part.of("check", "amount"))
     part.result("change")

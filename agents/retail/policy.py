@@ -100,15 +100,13 @@ def paid(order: Order) -> Payment:
 
 
 def cancelled(order: Order, reason: str) -> Order:
-    """Only a pending order that was not modified, for one of two reasons. Everything paid goes back where it came from."""
+    """Only a pending order with its first items, for one of two reasons. What was paid goes back where it came from."""
     if order.status != Status.PENDING:
         raise NotPending("Non-pending order cannot be cancelled", order=order.order_id)
     if reason not in CANCEL_REASONS:
         raise InvalidReason(order=order.order_id)
     refund = paid(order).evolve(transaction_type="refund")
-    return order.evolve(
-        status=Status.CANCELLED, cancel_reason=reason, payment_history=[*order.payment_history, refund]
-    )
+    return order.evolve(status=Status.CANCELLED, cancel_reason=reason, payment_history=[*order.payment_history, refund])
 
 
 def readdressed(order: Order, address: Address) -> Order:
