@@ -1,6 +1,7 @@
 """The catalogue agent: keeps the products and says what an item costs now and whether it is there."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from pydantic import Field
 
@@ -48,9 +49,9 @@ class Catalogue(Agent):
 
     domain = "catalogue"
 
-    def __init__(self, data: str | None = None) -> None:
-        """`data`: a document set to start with instead of the shipped one."""
-        super().__init__()
+    def __init__(self, data: str | None = None, **options: Any) -> None:
+        """`data`: a file with a document set to start with instead of the shipped one."""
+        super().__init__(**options)
         self._data = data
         self._products = Register("products", Product)
 
