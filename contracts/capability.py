@@ -268,7 +268,7 @@ def capabilities_of(cls: type, domain: Domain) -> dict[CapabilityName, Capabilit
     """Reads and checks every capability of a class. Raises InvalidContract, saying what to write."""
     marked = {name: handler for name in dir(cls) if (handler := _declared(cls, name))}
     found = {name: _read(cls, domain, name, *marked[name]) for name in sorted(marked)}
-    bound = [_with_compensation(each, found, marked[each.method][1]) for each in found.values()]
+    bound = [_with_compensation(each, found) for each in found.values()]
     return {each.contract.name: each for each in bound}
 
 
@@ -368,7 +368,7 @@ def _compensation(declared: Declared, domain: Domain, where: str) -> Compensatio
     return Compensation(CapabilityName(name), declared.compensation_input)
 
 
-def _with_compensation(each: Capability, found: Mapping[str, Capability], declared: Declared) -> Capability:
+def _with_compensation(each: Capability, found: Mapping[str, Capability]) -> Capability:
     """The capability with its compensation's input bound, where the compensation is the agent's own."""
     undo = each.contract.compensation
     domain, _, method = (undo.capability if undo else "").partition(".")

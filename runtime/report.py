@@ -172,7 +172,9 @@ class Tally:
 
     def _interrupted(self, event: Event) -> None:
         self.counts["interruptions"] += 1
-        self.happenings.append(f"{event.data.get('agent')} lost while doing {event.step}: {event.data.get('reason', '')}")
+        self.happenings.append(
+            f"{event.data.get('agent')} lost while doing {event.step}: {event.data.get('reason', '')}"
+        )
 
     def _completed(self, event: Event) -> None:
         step = _step(event)

@@ -58,7 +58,7 @@ def command(app: typer.Typer, name: str | None = None, **settings: Any) -> Calla
     """Makes a function a command of `app`."""
 
     def register(body: Body) -> Body:
-        app.command(name or getattr(body, "__name__").removesuffix("_"), **settings)(_shell(body))
+        app.command(name or body.__name__.removesuffix("_"), **settings)(_shell(body))
         return body
 
     return register
@@ -75,7 +75,7 @@ def _shell(body: Body) -> Callable[..., None]:
     own = list(signature.parameters.values())[1:]
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     parameters = [context, *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own), *_COMMON.values()]
-    shell.__name__, shell.__doc__ = getattr(body, "__name__"), body.__doc__
+    shell.__name__, shell.__doc__ = body.__name__, body.__doc__
     shell.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     shell.__annotations__ = {each.name: each.annotation for each in parameters}
     return shell
@@ -114,7 +114,9 @@ def _explained(session: Session, error: HanseError, exit: Exit) -> typer.Exit:
 
 def _unexpected(error: Exception) -> HanseError:
     """A fault of Hanse itself. The exception is being handled, so --debug shows where it came from."""
-    return Failed(f"Hanse did not expect this: {type(error).__name__}: {error}. Run it again with --debug and report it")
+    return Failed(
+        f"Hanse did not expect this: {type(error).__name__}: {error}. Run it again with --debug and report it"
+    )
 
 
 def _option(name: str, annotation: Any, default: Any, help: str, *flags: str, **more: Any) -> inspect.Parameter:

@@ -103,7 +103,10 @@ def line(error: HanseError) -> str:
 def more(error: HanseError) -> list[str]:
     """Further problems of the same error, where it has several."""
     problems = error.ids.get("problems") or []
-    return [plain(each if isinstance(each, str) else f"{each.get('pointer')}: {each.get('detail')}") for each in problems[1:]]
+    return [
+        plain(each if isinstance(each, str) else f"{each.get('pointer')}: {each.get('detail')}")
+        for each in problems[1:]
+    ]
 
 
 def _ids(ids: Mapping[str, Any]) -> list[str]:

@@ -65,7 +65,9 @@ def running(options: Options) -> tuple[Path, RunFile]:
         return next(iter(alive.items()))
     if known:
         folder, run = next(iter(known.items()))
-        raise Unavailable(f"the federation over {folder} is gone: its process {run.pid} ended. Start it again: hanse up")
+        raise Unavailable(
+            f"the federation over {folder} is gone: its process {run.pid} ended. Start it again: hanse up"
+        )
     raise Unavailable("no federation runs here. Start one with hanse up, or say where one is: --url or HANSE_URL")
 
 
