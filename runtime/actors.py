@@ -268,7 +268,8 @@ class _HostProcess(_Mailbox):
         self.process.submit(self._running.stop()).result(READY_SECONDS)
 
 
-_remote: Any = ray.remote(concurrency_groups=_GROUPS)
+_untyped: Any = ray
+_remote: Any = _untyped.remote(concurrency_groups=_GROUPS)
 CoordinatorActor: Any = _remote(_CoordinatorProcess)
 HostActor: Any = _remote(_HostProcess)
 

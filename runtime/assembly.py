@@ -95,9 +95,10 @@ def make_host(
     configuration: Configuration, host: str, key: bytes, world: World, on_failure: Failure, node: str = ""
 ) -> Host:
     """A host with an engine for each of its agents. Not started."""
-    engines = [_engine(configuration, entry, key, world) for entry in configuration.hosts[host]]
-    incarnation = world.entropy.bytes(8).hex()
-    return Host(host, engines, incarnation, node=node, on_failure=on_failure)
+    made = Host(host, world.entropy.bytes(8).hex(), node=node, on_failure=on_failure)
+    for entry in configuration.hosts[host]:
+        _house(made, configuration, entry, key, world)
+    return made
 
 
 def agent_id(entry: AgentEntry) -> AgentId:
@@ -105,18 +106,21 @@ def agent_id(entry: AgentEntry) -> AgentId:
     return AgentId(entry.name or entry.load().name)
 
 
-def _engine(configuration: Configuration, entry: AgentEntry, key: bytes, world: World) -> Engine:
+def _house(host: Host, configuration: Configuration, entry: AgentEntry, key: bytes, world: World) -> None:
     name = agent_id(entry)
-    agent = entry.load()(name=name, **entry.options)
-    return Engine(
-        agent,
-        open_store(configuration, f"agents/{name}", "agent"),
+    store = open_store(configuration, f"agents/{name}", "agent")
+    connectors = make_connectors(configuration)
+    engine = Engine(
+        entry.load().configured(name=name, options=entry.options),
+        store,
         key=agent_key(key, name),
         clock=world.clock,
         entropy=world.entropy,
-        connectors=make_connectors(configuration),
+        connectors=connectors,
         faults=world.faults,
+        on_progress=host.send,
     )
+    host.take_in(engine, *(each.close for each in connectors.values()), store.close)
 
 
 def make_connectors(configuration: Configuration) -> Mapping[str, Connector]:

@@ -11,6 +11,9 @@ from .catalogue import Catalogue
 from .customer_tasks import CustomerTask, customer_tasks, of_different_customers
 from .customers import Customers
 from .desk import Desk
+
+# The store as documents
+from .export import exported
 from .notices import Notices
 from .orders import Orders
 from .outcome import Outcome, outcomes
@@ -35,4 +38,6 @@ __all__ = [
     "of_different_customers",
     "outcomes",
     "plan_of",
+    # The store as documents
+    "exported",
 ]

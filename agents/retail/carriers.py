@@ -1,4 +1,4 @@
-"""Two carriers that offer the same capability: a return label. Price, time and coverage differ, so each label is negotiated.
+"""Two carriers that offer the same capability, a return label, at another price, in another time, for other regions.
 
 `carriers.label` asks for proposals: a carrier that does not serve a region does not bid for it, and the refusal in the
 handler is there for whoever calls a carrier without asking. A label is voided by the carrier that made it.

@@ -1,6 +1,7 @@
 """The catalogue agent: keeps the products and says what an item costs now and whether it is there."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from pydantic import Field
 
@@ -48,9 +49,9 @@ class Catalogue(Agent):
 
     domain = "catalogue"
 
-    def __init__(self, data: str | None = None) -> None:
-        """`data`: a document set to start with instead of the shipped one."""
-        super().__init__()
+    def __init__(self, data: str | None = None, **options: Any) -> None:
+        """`data`: a file with a document set to start with instead of the shipped one."""
+        super().__init__(**options)
         self._data = data
         self._products = Register("products", Product)
 
@@ -80,7 +81,7 @@ class Catalogue(Agent):
 
     @capability(version="1.0", effect="read", latency_ms=5)
     async def quote(self, request: QuoteRequest, context: Context) -> Quote:
-        """What it costs to put other items in the place of bought ones. Each must be available and of the same product."""
+        """What it costs to put other items in the place of bought ones: available ones of the same products."""
         lines = [await self._line(swap, context) for swap in request.swaps]
         extra = difference([swap.price for swap in request.swaps], [line.price for line in lines])
         return Quote(lines=lines, difference=extra)

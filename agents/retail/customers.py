@@ -1,5 +1,7 @@
 """The customers agent: keeps the profiles and says who somebody is."""
 
+from typing import Any
+
 from ...contracts import capability
 from ..agent import Agent
 from ..context import Context
@@ -56,9 +58,9 @@ class Customers(Agent):
 
     domain = "customers"
 
-    def __init__(self, data: str | None = None) -> None:
-        """`data`: a document set to start with instead of the shipped one."""
-        super().__init__()
+    def __init__(self, data: str | None = None, **options: Any) -> None:
+        """`data`: a file with a document set to start with instead of the shipped one."""
+        super().__init__(**options)
         self._data = data
         self._customers = Register("customers", Customer)
 

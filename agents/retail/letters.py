@@ -50,11 +50,11 @@ _SUBJECTS: dict[Kind, str] = {
 }
 _BODIES: dict[Kind, str] = {
     "cancelled": "we have cancelled your order {order}. {amount} goes back to the payment method you used, {arrives}.",
-    "items_modified": "the items of your order {order} have been changed. {difference} Nothing more can be changed in it.",
+    "items_modified": "the items of your order {order} have been changed. {difference} They cannot be changed again.",
     "order_readdressed": "your order {order} will be sent to the address you gave us.",
-    "payment_modified": "the {amount} for your order {order} now come from the payment method you chose; the first one has been refunded.",
+    "payment_modified": "your order {order} is now paid by the method you chose; {amount} go back to the first one.",
     "customer_readdressed": "we have changed the default address in your profile. If that was not you, please call us.",
-    "return_requested": "we have noted your return for order {order}. {how}\n\n{amount} follow when the items have arrived.",
+    "return_requested": "we have noted your return for order {order}. {how}\n\n{amount} follow once we have the items.",
     "exchange_requested": "we have noted your exchange for order {order}. {how}\n\n{difference}",
 }
 

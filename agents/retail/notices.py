@@ -1,5 +1,7 @@
 """The notices agent: writes to customers. A letter that was sent stays sent, so plans do this last."""
 
+from typing import Any
+
 from ...contracts import capability
 from ..agent import Agent
 from ..context import Context
@@ -21,8 +23,8 @@ class Notices(Agent):
 
     domain = "notices"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._sent = Register("sent", Sent)
 
     @capability(version="1.0", effect="irreversible", latency_ms=30)

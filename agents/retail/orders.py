@@ -1,5 +1,7 @@
 """The orders agent: keeps every order and applies the store's policy to each change of one."""
 
+from typing import Any
+
 from pydantic import Field
 
 from ...contracts import capability
@@ -100,9 +102,9 @@ class Orders(Agent):
 
     domain = "orders"
 
-    def __init__(self, data: str | None = None) -> None:
-        """`data`: a document set to start with instead of the shipped one."""
-        super().__init__()
+    def __init__(self, data: str | None = None, **options: Any) -> None:
+        """`data`: a file with a document set to start with instead of the shipped one."""
+        super().__init__(**options)
         self._data = data
         self._orders = Register("orders", Order)
 

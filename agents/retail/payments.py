@@ -96,9 +96,9 @@ class Payments(Agent):
 
     domain = "payments"
 
-    def __init__(self, data: str | None = None) -> None:
-        """`data`: a document set to start with instead of the shipped one."""
-        super().__init__()
+    def __init__(self, data: str | None = None, **options: Any) -> None:
+        """`data`: a file with a document set to start with instead of the shipped one."""
+        super().__init__(**options)
         self._data = data
         self._wallets = Register("wallets", Wallet)
         self._ledger = Register("ledger", Entry)

@@ -82,7 +82,11 @@ def check_payment(order: Order, payment_method_id: str) -> Payment:
 
 
 def paid(order: Order) -> Payment:
-    """What was paid and not paid back, when one method paid it all. Raises NotPaidOnce otherwise."""
+    """What was paid and not paid back, when one method paid it all. Raises NotPaidOnce otherwise.
+
+    Net on purpose. The store this data is from refunds every line of the history when an order is cancelled, so after a
+    change of the payment method it pays the price back three times; none of its recorded outcomes has that case.
+    """
     balance: Counter[str] = Counter()
     for each in order.payment_history:
         balance[each.payment_method_id] += cents(each.amount) * (1 if each.transaction_type == "payment" else -1)
@@ -96,7 +100,7 @@ def paid(order: Order) -> Payment:
 
 
 def cancelled(order: Order, reason: str) -> Order:
-    """Only a pending order that was not modified, for one of two reasons. Everything paid goes back where it came from."""
+    """Only a pending order with its first items, for one of two reasons. What was paid goes back where it came from."""
     if order.status != Status.PENDING:
         raise NotPending("Non-pending order cannot be cancelled", order=order.order_id)
     if reason not in CANCEL_REASONS:

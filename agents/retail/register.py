@@ -2,8 +2,8 @@
 
 A change keeps the document as it was before, under the idempotency key of the step that made it. Taking a change back
 is allowed only while it is the latest one: compensations run in reverse order, so a plan that undoes itself always
-finds it so, and nobody else's later change is ever overwritten. Taking back twice is taking back once, because a plan's own
-`undo` step and the compensation of an aborted task may both ask for it.
+finds it so, and nobody else's later change is ever overwritten. Taking back twice is taking back once, because a
+plan's own `undo` step and the compensation of an aborted task may both ask for it.
 """
 
 from typing import Any, Generic, TypeVar
