@@ -77,7 +77,7 @@ from .ids import (
 from .plan import Plan, Step
 
 # Ports
-from .ports import Clock, Entropy, Store, Write
+from .ports import Clock, Entropy, Faults, NoFaults, Store, Write
 
 # Schemas
 from .schema import Json, JsonObject, Shape, canonical, digest
@@ -173,6 +173,8 @@ __all__ = [
     # Ports
     "Clock",
     "Entropy",
+    "Faults",
+    "NoFaults",
     "Store",
     "Write",
     # Schemas

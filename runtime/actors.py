@@ -71,6 +71,8 @@ class _Process:
         self.loop = _new_loop()
         self.ready: Future[None] = Future()
         self._main = main
+
+    def start(self) -> None:
         threading.Thread(target=self._run, name="hanse", daemon=True).start()
 
     def submit(self, work: Coroutine[Any, Any, Any]) -> "Future[Any]":
@@ -175,6 +177,7 @@ class _CoordinatorProcess(_Mailbox):
         self._path = socket_path(configuration.data, shard)
         self.links = {}
         self.process = _Process(self._main)
+        self.process.start()
 
     async def _main(self) -> None:
         importable(self._configuration.folder)
@@ -228,6 +231,7 @@ class _HostProcess(_Mailbox):
         self._namespace = namespace
         self.links = {}
         self.process = _Process(self._main)
+        self.process.start()
 
     async def _main(self) -> None:
         importable(self._configuration.folder)
@@ -363,5 +367,12 @@ async def answer(reference: Any) -> Any:
     try:
         return await asyncio.wrap_future(reference.future())
     except RayError as error:
-        cause = getattr(error, "cause", None)
-        raise cause if isinstance(cause, HanseError) else Unavailable(str(error).splitlines()[0]) from error
+        raise _ours(error) from error
+
+
+def _ours(error: RayError) -> HanseError:
+    """What a handler of an actor raised, when it is ours; else that the actor could not answer, and why."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, HanseError):
+        return cause
+    return Unavailable(f"{type(cause).__name__}: {cause}" if cause else str(error).splitlines()[0])

@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import os
-import secrets
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +57,12 @@ def namespace_of(configuration: Configuration) -> str:
 def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     """Connects this process to the cluster at `address`, or starts one here. Blocks for seconds. True when started.
 
-    A cluster started here answers on loopback only and asks every caller for a token that only this user can read.
+    A cluster started here answers on loopback only. Ray turns its token authentication on for it, with the token in
+    `~/.ray/auth_token` that only this user can read, unless `RAY_AUTH_MODE` says otherwise; nothing is reported home.
     """
     if ray.is_initialized():
         return False
-    _secure(configuration.data)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     arguments: dict[str, Any] = {"namespace": namespace_of(configuration), "logging_level": "ERROR"}
     if address is None:
         arguments |= {
@@ -147,24 +147,6 @@ def _resources(entries: tuple[AgentEntry, ...]) -> dict[str, float]:
         for name, amount in entry.resources.items():
             total[name] = total.get(name, 0) + amount
     return total
-
-
-def _secure(data: Path) -> None:
-    """Token authentication for everything Ray opens, and no report to anybody."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file(data))
-
-
-def _token_file(data: Path) -> Path:
-    path = data / "ray.token"
-    data.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
-    return path
 
 
 async def _quietly(*work: Awaitable[Any]) -> None:
