@@ -423,9 +423,14 @@ class Coordinator:
     def decide_approval(
         self, run: Run, step: StepRun, decision: ApprovalStatus, digest_seen: str, by: str, note: str
     ) -> None:
-        """Takes a person's decision. Raises DigestMismatch when it was made about something else."""
-        asked = step.asked
+        """Takes a person's decision; the same one again changes nothing.
+
+        Raises DigestMismatch when it was made about something else, Conflict when it was decided otherwise before.
+        """
+        asked, made = step.asked, step.approval
         if asked is None:
+            if made and (made["decision"], made["digest"], made["by"]) == (str(decision), digest_seen, by):
+                return
             raise Conflict("this was decided before", approval=approval_id(run.task, step.id))
         if digest_seen != asked["digest"]:
             raise DigestMismatch(

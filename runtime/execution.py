@@ -196,8 +196,9 @@ class Run:
                 yield self._fatal
                 return
             for step in [step for step in self.ready.values() if not step.parked]:
-                yield self._command(step)
-            if not self._left:
+                if self._fatal is None:  # the driver may fail a step while it does what was yielded before
+                    yield self._command(step)
+            if not self._left and self._fatal is None:
                 yield Conclude(Kind.TASK_COMPLETED, {"output": self._answer(), "cost_cents": self.spent_cents})
         elif not self.in_flight:
             yield from self._unwind()

@@ -58,7 +58,7 @@ def _options(asked: CapabilityCall) -> JsonObject:
 
 def _answer(view: TaskView) -> Response:
     about = {"Hanse-Task": view.id}
-    if not TaskStatus(view.status).terminal:
+    if not view.status.terminal:
         return answers.task(view, about)
     if view.status is TaskStatus.COMPLETED:
         return answers.data(view.output, headers=about)

@@ -5,12 +5,11 @@ Every answer of 400 and above is made here, also those that the framework would 
 
 import math
 from collections.abc import Mapping
-from http import HTTPStatus
 
 import orjson
 from starlette.responses import Response
 
-from ...contracts import HanseError, NotAuthenticated, Overloaded, Permanent, Problem
+from ...contracts import HanseError, NotAuthenticated, NotFound, Overloaded, Permanent, Problem, TooLarge
 from ..views import problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -70,20 +69,17 @@ def respond_with(about: Problem, headers: Mapping[str, str] | None = None) -> Re
 
 def from_status(status: int, detail: str) -> HanseError:
     """Our error for one of the framework's."""
-    if status == 405:
-        return MethodNotAllowed(detail)
+    known = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge}.get(status)
+    if known is not None:
+        return known(detail)
     error = BadRequest(detail) if 400 <= status < 500 else Internal(detail)
-    error.__dict__.update(status=status, code=_code(status))
+    error.__dict__["status"] = status
     return error
 
 
 def dump(about: Problem) -> bytes:
     """Ids may hold anything that an agent put there; what JSON cannot carry becomes text."""
     return orjson.dumps(about.model_dump(warnings=False), default=str, option=orjson.OPT_NON_STR_KEYS)
-
-
-def _code(status: int) -> str:
-    return "not_found" if status == 404 else HTTPStatus(status).phrase.lower().replace(" ", "_")
 
 
 def _headers(error: HanseError) -> dict[str, str]:

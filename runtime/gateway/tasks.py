@@ -80,13 +80,17 @@ async def cancel(request: Request, task: str) -> Response:
     return answers.task(await client_of(request).cancel(id, reason))
 
 
+@router.post("/v1/tasks/{task}:{verb}", include_in_schema=False)
+async def other_verb(task: str, verb: str) -> Response:
+    """Otherwise `POST` on a task would look like a wrong method on the task itself."""
+    raise NotFound(f"a task has no verb {verb[:64]!r}. Known: cancel")
+
+
 async def submit_and_wait(request: Request, submission: Submission, seconds: float) -> TaskView:
     """Takes a place among those who wait before anything is started. Raises Overloaded when there is none."""
     client = client_of(request)
     with desk_of(request).admission.wait():
         view = await client.submit(submission)
-        if TaskStatus(view.status).terminal:
-            return view
         return await wait_for(request, client, view.id, _clamped(request, seconds))
 
 
