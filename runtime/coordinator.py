@@ -26,6 +26,7 @@ from ..contracts import (
     Conflict,
     Contract,
     DeadlineExceeded,
+    Digest,
     DigestMismatch,
     Entropy,
     Event,
@@ -34,13 +35,14 @@ from ..contracts import (
     InvalidContract,
     JsonObject,
     Kind,
+    ModelUnavailable,
     Negotiation,
     NotFound,
     Overloaded,
-    Plan,
     RetryPolicy,
     StorageError,
     Store,
+    Submission,
     TaskId,
     Tenant,
     TimedOut,
@@ -56,7 +58,7 @@ from ..contracts.ports import Faults, NoFaults
 from ..contracts.views import ApprovalStatus, ApprovalView
 from ..contracts.wire import pack
 from .approvals import AUTOMATIC, Ruling
-from .checker import check
+from .checker import Checker, Proved, check_input
 from .directory import Directory, Member
 from .execution import Abort, Conclude, Expand, Run, Skip, Start, StepRun, fold
 from .journal import Journal
@@ -128,6 +130,7 @@ class Coordinator:
         self._tenders = Tenders(self._roster, self._bids_are_in)
         self._parking = Parking(self._advance)
         self._timers = Timers(clock)
+        self._checker = Checker(self.directory)
         self.watchers = Watchers(self.journal)
         self._ticking: asyncio.TimerHandle | None = None
         self._handle_request: Callable[[Link, Request], None] | None = None
@@ -182,43 +185,23 @@ class Coordinator:
     # Tasks come in
 
     def submit(
-        self,
-        tenant: Tenant,
-        body: JsonObject,
-        plan: Plan,
-        *,
-        key: str | None,
-        by: str,
-        then: Callable[[Run], None],
+        self, tenant: Tenant, submission: Submission, body: Digest, *, by: str, then: Callable[[Run], None]
     ) -> None:
-        """Takes a checked plan on; `then` runs when the task is on disk. Raises InvalidPlan, NotFound, Overloaded."""
+        """Takes a task on; `then` runs when it is on disk. `body` is the digest that its idempotency key stands for.
+
+        Raises InvalidPlan, InvalidInput, NotFound, ModelUnavailable for a goal in words, Overloaded, Unavailable.
+        """
         if len(self.runs) >= self.settings.limits.open_tasks:
             raise Overloaded(f"{len(self.runs)} tasks are open; come again", retry_after_seconds=1)
-        pins = self._pins(plan)
-        now = self.clock.now_ms()
+        proved = self._prove(submission)
+        now, key = self.clock.now_ms(), submission.idempotency_key
         task = TaskId(uuid7(now, self._entropy.bytes(8), self.settings.shard))
-        deadline = body.get("deadline_seconds")
-        event = self.journal.append(
-            Kind.TASK_SUBMITTED,
-            task,
-            None,
-            {
-                "tenant": tenant,
-                "key": key,
-                "body": body["digest"],
-                "by": by,
-                "plan": plan.to_data(),
-                "input": body.get("input"),
-                "pins": pins,
-                "budget_cents": (body.get("budget") or {}).get("cents"),
-                "deadline_ms": deadline and now + round(deadline * 1000),
-                "labels": body.get("labels") or {},
-            },
-        )
-        self.journal.write(Write("insert_task", (task, tenant, key, body["digest"], "submitted", now, now)))
-        run = self.runs[task] = Run(event, plan)
+        data = _submitted(tenant, submission, body, proved, now, by)
+        event = self.journal.append(Kind.TASK_SUBMITTED, task, None, data)
+        self.journal.write(Write("insert_task", (task, tenant, key, body, "submitted", now, now)))
+        run = self.runs[task] = Run(event, proved.plan, proved.pins)
         if key is not None:
-            self.keys[tenant, key] = (task, body["digest"])
+            self.keys[tenant, key] = (task, body)
         self.watchers.touch(task)
         self._faults.reach("coordinator.before_submit_commit")
         self.journal.then(lambda: self._acknowledge(run, then))
@@ -229,16 +212,17 @@ class Coordinator:
         self._faults.reach("coordinator.after_submit_commit")
         then(run)
 
-    def _pins(self, plan: Plan) -> JsonObject:
+    def _prove(self, submission: Submission) -> Proved:
         try:
-            return {name: pin.to_data() for name, pin in check(plan, self.directory).items()}
+            proved = self._checker.prove(plan_of(submission))
+            if submission.call is not None:
+                check_input(self.directory.contract(proved.plan.steps[0].call), input_of(submission))
         except NotFound as error:
-            missing = self.settings.expected_agents - set(self.directory.members)
-            if missing:
-                raise Unavailable(
-                    f"{error.detail}; still waiting for {', '.join(sorted(missing))}", **error.ids
-                ) from error
+            if missing := self.settings.expected_agents - set(self.directory.members):
+                waiting = f"{error.detail}; still waiting for {', '.join(sorted(missing))}"
+                raise Unavailable(waiting, **error.ids) from error
             raise
+        return proved
 
     def cancel(self, run: Run, reason: str, by: str) -> None:
         """Asks for the end of a task. What is in flight is stopped or awaited, then undone."""
@@ -645,6 +629,42 @@ class Coordinator:
 
     def members(self) -> Iterator[Member]:
         yield from self.directory.members.values()
+
+
+def plan_of(submission: Submission) -> JsonObject:
+    """The plan of a submission, as data. A call is a plan of one step whose input is the task's.
+
+    Raises ModelUnavailable for a goal in words.
+    """
+    if submission.goal is not None:
+        raise ModelUnavailable(
+            "a goal in words needs a planner, and none is configured. Send call and input, or a plan"
+        )
+    if submission.call is not None:
+        step = {"id": "call", "call": submission.call, "input": {"$from": "input"}}
+        return {"steps": [step], "output": {"$from": "call"}}
+    return submission.plan
+
+
+def input_of(submission: Submission) -> Any:
+    """A call without input is a call with an empty one."""
+    return {} if submission.call is not None and submission.input is None else submission.input
+
+
+def _submitted(tenant: Tenant, submission: Submission, body: Digest, proved: Proved, now: int, by: str) -> JsonObject:
+    deadline = submission.deadline_seconds
+    return {
+        "tenant": tenant,
+        "key": submission.idempotency_key,
+        "body": body,
+        "by": by,
+        "plan": proved.plan.data,
+        "input": input_of(submission),
+        "pins": proved.pins_data,
+        "budget_cents": submission.budget.cents if submission.budget else None,
+        "deadline_ms": deadline and now + round(deadline * 1000),
+        "labels": submission.labels,
+    }
 
 
 def _joining(member: Member) -> JsonObject:
