@@ -77,7 +77,7 @@ from .ids import (
 from .plan import Plan, Step
 
 # Ports
-from .ports import Clock, Entropy, Store, Write
+from .ports import Clock, Entropy, Faults, NoFaults, Store, Write
 
 # Schemas
 from .schema import Json, JsonObject, Shape, canonical, digest
@@ -88,6 +88,7 @@ from .token import Demand, Token
 # What clients see
 from .views import (
     AgentView,
+    ApprovalStatus,
     ApprovalView,
     AuditReport,
     BidView,
@@ -172,6 +173,8 @@ __all__ = [
     # Ports
     "Clock",
     "Entropy",
+    "Faults",
+    "NoFaults",
     "Store",
     "Write",
     # Schemas
@@ -185,6 +188,7 @@ __all__ = [
     "Token",
     # What clients see
     "AgentView",
+    "ApprovalStatus",
     "ApprovalView",
     "AuditReport",
     "BidView",

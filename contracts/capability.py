@@ -283,7 +283,7 @@ def capabilities_of(cls: type, domain: Domain) -> dict[CapabilityName, Capabilit
     """Reads and checks every capability of a class. Raises InvalidContract, saying what to write."""
     marked = {name: handler for name in dir(cls) if (handler := _declared(cls, name))}
     found = {name: _read(cls, domain, name, *marked[name]) for name in sorted(marked)}
-    bound = [_with_compensation(each, found, marked[each.method][1]) for each in found.values()]
+    bound = [_with_compensation(each, found) for each in found.values()]
     return {each.contract.name: each for each in bound}
 
 
@@ -384,7 +384,7 @@ def _compensation(declared: Declared, domain: Domain, where: str) -> Compensatio
     return Compensation(CapabilityName(name), declared.compensation_input)
 
 
-def _with_compensation(each: Capability, found: Mapping[str, Capability], declared: Declared) -> Capability:
+def _with_compensation(each: Capability, found: Mapping[str, Capability]) -> Capability:
     """The capability with its compensation's input bound, where the compensation is the agent's own."""
     undo = each.contract.compensation
     domain, _, method = (undo.capability if undo else "").partition(".")
@@ -392,7 +392,7 @@ def _with_compensation(each: Capability, found: Mapping[str, Capability], declar
         return each  # another domain's is checked when a plan is submitted
     other = found.get(method)
     if other is None:
-        _check_spelling(each, found, method, of_this_agent="." not in (declared.compensation or ""))
+        _check_spelling(each, found, method)
         return each
     if not other.contract.effect.writes:
         raise InvalidContract(
@@ -403,12 +403,13 @@ def _with_compensation(each: Capability, found: Mapping[str, Capability], declar
     return replace(each, contract=replace(each.contract, compensation=compensation))
 
 
-def _check_spelling(each: Capability, found: Mapping[str, Capability], method: str, *, of_this_agent: bool) -> None:
-    """`method` must be here. `domain.method` may be another provider's, but a near miss is a typing error."""
-    near = difflib.get_close_matches(method, found, n=1, cutoff=0.6 if of_this_agent else 0.8)
-    if near or of_this_agent:
-        hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(found)}"
-        raise InvalidContract(f"{each.contract.name}: there is no capability {method!r} to compensate it. {hint}")
+def _check_spelling(each: Capability, found: Mapping[str, Capability], method: str) -> None:
+    """A near miss is a typing error. Any other name may be offered by another agent of the domain, and is looked for
+    when a plan needs it: a plan that could not be undone is refused then, and `contracts check` says so before."""
+    if near := difflib.get_close_matches(method, found, n=1, cutoff=0.6):
+        raise InvalidContract(
+            f"{each.contract.name}: there is no capability {method!r} to compensate it. Did you mean {near[0]!r}?"
+        )
 
 
 Kind = TypeVar("Kind", bound=StrEnum)

@@ -173,13 +173,13 @@ def is_literal(node: Any) -> bool:
 
 def _is_marked(node: Any) -> bool:
     """Whether an object stands for something else."""
-    return isinstance(node, Mapping) and len(keys := list(cast("Mapping[str, Any]", node))) == 1 and keys[0] in _MARKS
+    return isinstance(node, dict) and len(keys := list(cast("dict[str, Any]", node))) == 1 and keys[0] in _MARKS
 
 
 def _inside(node: Any) -> Sequence[Any]:
-    if isinstance(node, Mapping):
-        return list(cast("Mapping[str, Any]", node).values())
-    return cast("Sequence[Any]", node) if isinstance(node, (list, tuple)) else ()
+    if isinstance(node, dict):
+        return list(cast("dict[str, Any]", node).values())
+    return cast("list[Any]", node) if isinstance(node, list) else ()
 
 
 def resolve(template: Any, scope: Scope) -> Any:
@@ -264,9 +264,9 @@ def _or_null(template: Any, scope: Scope) -> Any:
 
 
 def _member(value: Any, part: str) -> Any:
-    if isinstance(value, Mapping):
-        return cast("Mapping[str, Any]", value).get(part, ABSENT)
-    if isinstance(value, (list, tuple)) and _INDEX.match(part) and int(part) < len(cast("Sequence[Any]", value)):
+    if isinstance(value, dict):
+        return cast("dict[str, Any]", value).get(part, ABSENT)
+    if isinstance(value, list) and _INDEX.match(part) and int(part) < len(cast("list[Any]", value)):
         return cast("Any", value[int(part)])
     return ABSENT
 
@@ -280,7 +280,7 @@ def _referred(step: Step) -> frozenset[StepId]:
 
 def _ok_steps(condition: Any, at: str = "") -> Iterator[tuple[str, str]]:
     """The targets of `$ok` in a condition, with the pointers to them."""
-    node = cast("Mapping[str, Any]", condition if isinstance(condition, Mapping) else {})
+    node = cast("dict[str, Any]", condition if isinstance(condition, dict) else {})
     for name, operand in node.items():
         here = at + pointer(name)
         if name == "$ok":
@@ -288,7 +288,7 @@ def _ok_steps(condition: Any, at: str = "") -> Iterator[tuple[str, str]]:
         elif name == "$not":
             yield from _ok_steps(operand, here)
         elif name in ("$and", "$or"):
-            for i, each in enumerate(cast("Sequence[Any]", operand)):
+            for i, each in enumerate(cast("list[Any]", operand)):
                 yield from _ok_steps(each, f"{here}/{i}")
 
 

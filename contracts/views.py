@@ -4,7 +4,7 @@ Change only by addition. Times are RFC 3339 in UTC, money is in cents.
 """
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -45,6 +45,16 @@ class StepStatus(StrEnum):
     SKIPPED = "skipped"
     FAILED = "failed"
     COMPENSATED = "compensated"
+
+
+class ApprovalStatus(StrEnum):
+    """What became of a question. `void`: the task ended without it."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    VOID = "void"
 
 
 class View(BaseModel):
@@ -142,7 +152,7 @@ class ApprovalView(View):
     """The policy that asks, in words."""
     requested_at: str
     expires_at: str | None = None
-    decision: Literal["pending", "approved", "denied", "expired", "void"] = "pending"
+    decision: ApprovalStatus = ApprovalStatus.PENDING
     by: str | None = None
     note: str = ""
 
@@ -173,6 +183,8 @@ class FederationView(View):
     """Count per status."""
     approvals_pending: int
     events: int
+    heads: list[int] = Field(default_factory=list[int])
+    """Sequence of the last event in the journal of each shard: from here on is from now on."""
     models: str = "not configured"
     memory: str = "not configured"
 

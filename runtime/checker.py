@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import jsonschema_rs
 
-from ..contracts import CapabilityName, Contract, InvalidPlan, JsonObject, NotFound, Plan, Step
+from ..contracts import CapabilityName, Contract, InvalidPlan, JsonObject, NotFound, Plan, Step, StepId
 from ..contracts.plan import has_bindings, is_binding, is_literal
 from ..contracts.schema import canonical, pointer
 from .directory import Directory
@@ -32,7 +32,7 @@ def check(plan: Plan, directory: Directory) -> dict[CapabilityName, Pin]:
 class Checked:
     """A plan with the contract of each step."""
 
-    def __init__(self, plan: Plan, contracts: Mapping[str, Contract]) -> None:
+    def __init__(self, plan: Plan, contracts: Mapping[StepId, Contract]) -> None:
         self._plan = plan
         self._contracts = contracts
 
@@ -71,10 +71,10 @@ class Checked:
 
     def _fit_reference(self, text: str, wanted: JsonObject, at: str, contract: Contract) -> None:
         root, *path = text.split(".")
-        source = self._contracts.get(root)
+        source = self._contracts.get(StepId(root))
         if source is None:
             return
-        step = self._plan.by_id[cast("Any", root)]
+        step = self._plan.by_id[StepId(root)]
         given = {"type": "array", "items": source.output_schema} if step.for_each is not None else source.output_schema
         found = self._follow(text, path, given, source, at)
         types, accepted = _types(found, source.output_schema), _types(wanted, contract.input_schema)
@@ -107,14 +107,16 @@ def _pin(contract: Contract) -> Pin:
     return Pin(contract.version, contract.effect, contract.compensation)
 
 
-def _undo_pins(plan: Plan, contracts: Mapping[str, Contract], directory: Directory) -> dict[CapabilityName, Pin]:
+def _undo_pins(plan: Plan, contracts: Mapping[StepId, Contract], directory: Directory) -> dict[CapabilityName, Pin]:
     pins: dict[CapabilityName, Pin] = {}
     for step in plan.steps:
         undo = contracts[step.id].compensation
         if undo is not None and directory.providers(undo.capability):
             pins[undo.capability] = _pin(directory.contract(undo.capability))
         elif undo is not None and len(plan.steps) > 1:
-            detail = f"{step.call} is undone by {undo.capability}, which no agent offers, so this plan could not be undone"
+            detail = (
+                f"{step.call} is undone by {undo.capability}, which no agent offers, so this plan could not be undone"
+            )
             raise _wrong(pointer("steps", plan.steps.index(step)), detail, contracts[step.id])
     return pins
 
@@ -176,8 +178,10 @@ def _listed(kind: Any) -> Iterator[str]:
 
 
 def _overlap(given: set[str], accepted: set[str]) -> bool:
-    return bool(given & accepted) or ("integer" in given and "number" in accepted) or (
-        "number" in given and "integer" in accepted
+    return (
+        bool(given & accepted)
+        or ("integer" in given and "number" in accepted)
+        or ("number" in given and "integer" in accepted)
     )
 
 

@@ -57,12 +57,18 @@ class Client(Protocol):
     async def steps(self, task: str) -> list[StepView]: ...
 
     async def events(
-        self, task: str | None = None, *, after: int = 0, wait_seconds: float = 0, limit: int = 1000
+        self,
+        task: str | None = None,
+        *,
+        after: int = 0,
+        wait_seconds: float = 0,
+        limit: int = 1000,
+        shard: int | None = None,
     ) -> list[Event]:
         """Events with a sequence above `after`, oldest first; waits up to `wait_seconds` for the first of them.
 
         Of one task, or (None) of every task of the tenant. An empty list means that the wait was over. With several
-        shards `task=None` interleaves them and `after` applies to each shard.
+        shards `task=None` interleaves them and `after` applies to each shard; `shard` asks only one of them.
         """
         ...
 
@@ -194,11 +200,19 @@ class LinkClient:
         return [StepView(**view) for view in await self._ask_owner(task, "steps")]
 
     async def events(
-        self, task: str | None = None, *, after: int = 0, wait_seconds: float = 0, limit: int = 1000
+        self,
+        task: str | None = None,
+        *,
+        after: int = 0,
+        wait_seconds: float = 0,
+        limit: int = 1000,
+        shard: int | None = None,
     ) -> list[Event]:
         wanted = {"task": task, "after": after, "wait_seconds": wait_seconds, "limit": limit}
         if task is not None:
-            return [Event.from_json(event) for event in await self._ask(self._owner(task), "events", wanted)]
+            shard = self._owner(task)
+        if shard is not None:
+            return [Event.from_json(event) for event in await self._ask(shard, "events", wanted)]
         pages = await self._ask_all("events", wanted)
         return sorted((Event.from_json(event) for page in pages for event in page), key=lambda event: event.sequence)
 
@@ -270,5 +284,6 @@ def _merged(views: Sequence[FederationView]) -> FederationView:
             "tasks": dict(tasks),
             "approvals_pending": sum(view.approvals_pending for view in views),
             "events": sum(view.events for view in views),
+            "heads": [head for view in views for head in view.heads],
         }
     )

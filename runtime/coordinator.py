@@ -11,7 +11,6 @@ call under the same key, which an agent that did it already answers from its rec
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +22,6 @@ from ..contracts import (
     AwardId,
     Bid,
     BudgetExhausted,
-    CapabilityName,
     Clock,
     Conflict,
     Contract,
@@ -31,6 +29,7 @@ from ..contracts import (
     DigestMismatch,
     Entropy,
     Event,
+    Failed,
     HanseError,
     InvalidContract,
     JsonObject,
@@ -40,6 +39,7 @@ from ..contracts import (
     Overloaded,
     Plan,
     RetryPolicy,
+    StorageError,
     Store,
     TaskId,
     Tenant,
@@ -50,37 +50,29 @@ from ..contracts import (
     digest,
 )
 from ..contracts.events import timestamp
-from ..contracts.ids import approval_id, award_id, step_key, uuid7
-from ..contracts.messages import Call, Hello, Offers, Progress, Proposal, Proposed, Request, Result, Results, Welcome
+from ..contracts.ids import approval_id, award_id, uuid7
+from ..contracts.messages import Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
 from ..contracts.ports import Faults, NoFaults
-from ..contracts.token import agent_key, mint
-from ..contracts.views import ApprovalView
+from ..contracts.views import ApprovalStatus, ApprovalView
 from ..contracts.wire import pack
+from .approvals import AUTOMATIC, Ruling
 from .checker import check
 from .directory import Directory, Member
 from .execution import Abort, Conclude, Expand, Run, Skip, Start, StepRun, fold
 from .journal import Journal
 from .link import Link
 from .negotiation import Decision, Weights, decide
-from .outbox import Outbox
+from .parking import Parking
+from .roster import Roster
+from .tenders import Tenders
+from .timers import Timers
+from .watchers import Watchers
 
 _log = logging.getLogger(__name__)
 
 KEPT_RUNS = 2000
 """Ended tasks whose run stays in memory for quick answers. Older ones are folded from the journal when asked for."""
-PROPOSAL_SECONDS = 1.0
-"""How long an explicit call for proposals waits for bids."""
 TICK_SECONDS = 1.0
-CALL_GRACE_SECONDS = 5.0
-"""Beyond a contract's timeout, for the way there and back, before a call counts as expired."""
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """A person must be asked first. `rule` says in words which policy wants it."""
-
-    rule: str
-    expires_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,28 +92,9 @@ class Settings:
     shards: int = 1
     expected_agents: frozenset[str] = frozenset()
     """Until these have dialed in, an unknown capability is `Unavailable` rather than `NotFound`."""
-    gate: Callable[[Contract, Any], Review | None] = lambda contract, input: None
-    weights: Weights = Weights()
-    limits: Limits = Limits()
-
-
-@dataclass(slots=True)
-class _Host:
-    """A link over which agents live."""
-
-    outbox: Outbox
-    incarnation: str
-    agents: list[AgentId] = field(default_factory=list[AgentId])
-
-
-@dataclass(slots=True)
-class _Tender:
-    """An explicit call for proposals under way."""
-
-    run: Run
-    step: StepRun
-    asked: set[AgentId]
-    bids: list[Bid] = field(default_factory=list[Bid])
+    gate: Callable[[Contract, Any], Ruling] = lambda contract, input: AUTOMATIC
+    weights: Weights = field(default_factory=Weights)
+    limits: Limits = field(default_factory=Limits)
 
 
 class Coordinator:
@@ -148,22 +121,14 @@ class Coordinator:
         self.keys: dict[tuple[Tenant, str], tuple[TaskId, str]] = {}
         """Idempotency keys of the tasks in memory: a key counts from the moment its task is journaled, not on disk."""
         self.started_ms = clock.now_ms()
-        self._root_key = root_key
-        self._keys: dict[AgentId, Any] = {}
         self._entropy = entropy
         self._faults = faults or NoFaults()
         self._loop = asyncio.get_running_loop()
-        self._hosts: dict[Link, _Host] = {}
-        self._home: dict[AgentId, Link] = {}
-        self._awards: dict[AwardId, tuple[Run, StepRun]] = {}
-        self._given: dict[AgentId, set[AwardId]] = {}
-        self._parked: dict[CapabilityName, deque[tuple[Run, StepRun]]] = {}
-        self._tenders: dict[int, _Tender] = {}
-        self._tender_count = 0
-        self._timers: dict[tuple[TaskId, str], asyncio.TimerHandle] = {}
-        self._touched: set[TaskId] = set()
-        self._settling: dict[TaskId, list[asyncio.Future[None]]] = {}
-        self._watchers: dict[TaskId | None, set[asyncio.Future[None]]] = {}
+        self._roster = Roster(self.directory, root_key, clock)
+        self._tenders = Tenders(self._roster, self._bids_are_in)
+        self._parking = Parking(self._advance)
+        self._timers = Timers(clock)
+        self.watchers = Watchers(self.journal)
         self._ticking: asyncio.TimerHandle | None = None
         self._handle_request: Callable[[Link, Request], None] | None = None
 
@@ -177,8 +142,10 @@ class Coordinator:
             self._take_up(run)
         self._faults.reach("coordinator.recovering")
         self.journal.append(
-            Kind.COORDINATOR_STARTED, None, None, {"epoch": self.store.epoch, "shard": self.settings.shard,
-                                                   "tasks": len(self.runs)}
+            Kind.COORDINATOR_STARTED,
+            None,
+            None,
+            {"epoch": self.store.epoch, "shard": self.settings.shard, "tasks": len(self.runs)},
         )
         for run in list(self.runs.values()):
             self._advance(run)
@@ -193,18 +160,14 @@ class Coordinator:
         """Stops taking part. What is in flight is recovered by the next start."""
         if self._ticking:
             self._ticking.cancel()
-        for timer in self._timers.values():
-            timer.cancel()
-        for link in list(self._hosts):
-            link.close("the coordinator stops")
+        self._timers.clear()
+        self._roster.close("the coordinator stops")
         await self.store.close()
 
     def _take_up(self, run: Run) -> None:
         self.runs[run.task] = run
         for step in run.in_flight.values():
-            award = AwardId(step.award["award"])
-            self._awards[award] = (run, step)
-            self._given.setdefault(AgentId(step.award["agent"]), set()).add(award)
+            self._roster.give(run, step)
         for step in run.retrying.values():
             self._retry_later(run, step)
         for step in run.asking.values():
@@ -214,13 +177,18 @@ class Coordinator:
     def _tick(self) -> None:
         """Once a second: agents that fell silent may have come back, and parked steps look again."""
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
-        for name in list(self._parked):
-            self._unpark(name)
+        self._parking.look_again()
 
     # Tasks come in
 
     def submit(
-        self, tenant: Tenant, body: JsonObject, plan: Plan, *, key: str | None, by: str,
+        self,
+        tenant: Tenant,
+        body: JsonObject,
+        plan: Plan,
+        *,
+        key: str | None,
+        by: str,
         then: Callable[[Run], None],
     ) -> None:
         """Takes a checked plan on; `then` runs when the task is on disk. Raises InvalidPlan, NotFound, Overloaded."""
@@ -231,10 +199,17 @@ class Coordinator:
         task = TaskId(uuid7(now, self._entropy.bytes(8), self.settings.shard))
         deadline = body.get("deadline_seconds")
         event = self.journal.append(
-            Kind.TASK_SUBMITTED, task, None,
+            Kind.TASK_SUBMITTED,
+            task,
+            None,
             {
-                "tenant": tenant, "key": key, "body": body["digest"], "by": by,
-                "plan": plan.to_data(), "input": body.get("input"), "pins": pins,
+                "tenant": tenant,
+                "key": key,
+                "body": body["digest"],
+                "by": by,
+                "plan": plan.to_data(),
+                "input": body.get("input"),
+                "pins": pins,
                 "budget_cents": (body.get("budget") or {}).get("cents"),
                 "deadline_ms": deadline and now + round(deadline * 1000),
                 "labels": body.get("labels") or {},
@@ -244,7 +219,7 @@ class Coordinator:
         run = self.runs[task] = Run(event, plan)
         if key is not None:
             self.keys[tenant, key] = (task, body["digest"])
-        self._touch(task)
+        self.watchers.touch(task)
         self._faults.reach("coordinator.before_submit_commit")
         self.journal.then(lambda: self._acknowledge(run, then))
         self._watch_deadline(run)
@@ -274,15 +249,24 @@ class Coordinator:
     # The driver
 
     def _advance(self, run: Run) -> None:
-        """Does what has become possible until nothing more is."""
+        """Does what has become possible until nothing more is. A plan that trips us up fails alone."""
+        try:
+            self._go_on(run)
+        except StorageError:
+            raise
+        except Exception as error:
+            _log.exception("task %s cannot go on", run.task, extra={"action": "task.broken"})
+            if not run.status.terminal:
+                self._conclude(run, Kind.TASK_FAILED, {"error": _internal(error), "cost_cents": run.spent_cents})
+        self.watchers.look(run)
+
+    def _go_on(self, run: Run) -> None:
         moved = True
         while moved and not run.status.terminal:
             moved = False
             for command in run.next():
                 self._do(run, command)
                 moved = True
-        if run.task in self._settling and (run.status.terminal or run.waiting_for_person):
-            self.journal.then(lambda: self._settled(run.task))
 
     def _do(self, run: Run, command: Any) -> None:
         match command:
@@ -301,7 +285,7 @@ class Coordinator:
         """Journal and fold. Nothing else changes a run."""
         event = self.journal.append(kind, run.task, step.id if step else None, data)
         run.apply(event)
-        self._touch(run.task)
+        self.watchers.touch(run.task)
         return event
 
     def _abort(self, run: Run, error: Mapping[str, Any], step: str | None) -> None:
@@ -310,10 +294,11 @@ class Coordinator:
     def _wind_down(self, run: Run, kind: Kind, data: JsonObject) -> None:
         """Nothing new starts, questions are void, and what is in flight is told that nobody waits for it."""
         for step in run.asking.values():
-            self._cancel_timer(run, f"expire {step.id}")
-            self._keep_approval(run, step, "void")
+            self._timers.cancel(run.task, f"expire {step.id}")
+            self._keep_approval(run, step, ApprovalStatus.VOID)
         self._record(run, kind, None, data)
-        self._stop_in_flight(run)
+        for step in run.in_flight.values():
+            self._roster.stop(step)
 
     def _conclude(self, run: Run, kind: Kind, data: JsonObject) -> None:
         self._record(run, kind, None, data)
@@ -322,8 +307,7 @@ class Coordinator:
         self.ended[run.task] = run
         if len(self.ended) > KEPT_RUNS:
             self._forget(self.ended.pop(next(iter(self.ended))))
-        for key in [key for key in self._timers if key[0] == run.task]:
-            self._timers.pop(key).cancel()
+        self._timers.cancel_all(run.task)
 
     def _forget(self, run: Run) -> None:
         if run.key is not None:
@@ -335,10 +319,12 @@ class Coordinator:
         try:
             contract = self.directory.contract(step.call, step.version)
         except NotFound:
-            self._park(run, step)
+            self._parking.park(run, step)
             return
-        if review := self._review(run, step, contract):
-            self._ask_person(run, step, review)
+        ruling = self._ruling(step, contract)
+        step.rule = ruling.words
+        if ruling.review:
+            self._ask_person(run, step, ruling)
         elif error := self._decided_against(step):
             self._fail(run, step, error, None)
         elif contract.negotiation is Negotiation.PROPOSALS:
@@ -368,174 +354,131 @@ class Coordinator:
         if bids:
             self._fail(run, step, HanseError.from_data(_refused(step, decision.reason)), None)
         else:
-            self._park(run, step)
+            self._parking.park(run, step)
 
     def _award(self, run: Run, step: StepRun, winner: Bid, bids: Sequence[Bid], reason: str) -> None:
         attempt = step.attempt + 1
         award = award_id(run.task, step.id, attempt)
         approval = step.approval
         self._record(
-            run, Kind.STEP_AWARDED, step,
+            run,
+            Kind.STEP_AWARDED,
+            step,
             {
-                "agent": winner.agent, "version": winner.version, "attempt": attempt, "award": award,
-                "price_cents": winner.price_cents, "reason": reason, "bids": [bid.to_data() for bid in bids],
-                "input": digest(step.input), "rule": approval["rule"] if approval else "automatic",
+                "agent": winner.agent,
+                "version": winner.version,
+                "attempt": attempt,
+                "award": award,
+                "price_cents": winner.price_cents,
+                "reason": reason,
+                "bids": [bid.to_data() for bid in bids],
+                "input": digest(step.input),
+                "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
             },
         )
-        self._awards[award] = (run, step)
-        self._given.setdefault(winner.agent, set()).add(award)
-        self.directory.members[winner.agent].in_flight += 1
+        self._roster.give(run, step)
         self._faults.reach("coordinator.before_award_commit")
         self.journal.then(lambda: self._send(award))
 
     def _send(self, award: AwardId) -> None:
         """The award is on disk: the call may leave."""
         self._faults.reach("coordinator.after_award_commit")
-        entry = self._awards.get(award)
-        if entry is None:
-            return
-        run, step = entry
-        agent = AgentId(step.award["agent"])
-        if (link := self._home.get(agent)) is not None:
-            self._hosts[link].outbox.call(self._call(run, step, agent))
-
-    def _call(self, run: Run, step: StepRun, agent: AgentId) -> Call:
-        timeout = self.directory.members[agent].contracts[step.call].timeout_seconds + CALL_GRACE_SECONDS
-        latest = self.clock.now_ms() + round(timeout * 1000)
-        deadline = latest if run.deadline_ms is None or step.undoes else min(latest, run.deadline_ms)
-        token = mint(self._key_of(agent), {
-            "task": run.task, "step": step.id, "capability": step.call, "tenant": run.tenant,
-            "input": step.award["input"], "before": deadline, "cents": step.award["price_cents"],
-        })
-        return Call(
-            award=AwardId(step.award["award"]), key=step_key(run.task, step.id), agent=agent, task=run.task,
-            step=step.id, tenant=run.tenant, capability=step.call, input=step.input, token=token.to_data(),
-            attempt=step.attempt, deadline_ms=deadline, budget_cents=step.award["price_cents"],
-        )
-
-    def _key_of(self, agent: AgentId) -> Any:
-        if agent not in self._keys:
-            self._keys[agent] = agent_key(self._root_key, agent)
-        return self._keys[agent]
-
-    def _park(self, run: Run, step: StepRun) -> None:
-        step.parked = True
-        self._parked.setdefault(step.call, deque()).append((run, step))
-
-    def _unpark(self, name: CapabilityName) -> None:
-        """Lets waiting steps try again, as many as there is room for."""
-        waiting = self._parked.pop(name, None)
-        while waiting:
-            run, step = waiting.popleft()
-            step.parked = False
-            if not run.status.terminal:
-                self._advance(run)
-            if step.parked:
-                self._parked.setdefault(name, deque()).extend(waiting)
-                return
-
-    # An explicit call for proposals
+        self._roster.send(award)
 
     def _call_for_proposals(self, run: Run, step: StepRun) -> None:
-        members = self._eligible(step)
-        if not members:
-            self._park(run, step)
-            return
-        step.parked = True
-        self._tender_count += 1
-        number = self._tender_count
-        self._tenders[number] = _Tender(run, step, {member.agent for member in members})
-        for member in members:
-            link = self._home[member.agent]
-            link.send(Proposal(number, member.agent, run.task, step.id, run.tenant, step.call, step.input))
-        self._loop.call_later(PROPOSAL_SECONDS, self._close_tender, number)
+        if members := self._eligible(step):
+            self._tenders.call(run, step, members)
+        else:
+            self._parking.park(run, step)
 
-    def _proposed(self, message: Proposed) -> None:
-        tender = self._tenders.get(message.number)
-        if tender is not None:
-            tender.bids.append(Bid(**message.bid))
-            if len(tender.bids) == len(tender.asked):
-                self._close_tender(message.number)
-
-    def _close_tender(self, number: int) -> None:
-        tender = self._tenders.pop(number, None)
-        if tender is None:
-            return
-        run, step = tender.run, tender.step
-        step.parked = False
-        if run.status.terminal or not self._still_wanted(run, step):
-            return
-        bids = sorted(tender.bids, key=lambda bid: bid.agent)
-        self._settle(run, step, [bid for bid in bids if bid.agent in self._home])
-        self._advance(run)
-
-    def _still_wanted(self, run: Run, step: StepRun) -> bool:
-        return step.id in run.ready or (step.undoes is not None and not step.done)
+    def _bids_are_in(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
+        wanted = step.id in run.ready or (step.undoes is not None and not step.done)
+        if wanted and not run.status.terminal:
+            self._settle(run, step, bids)
+            self._advance(run)
 
     # People
 
-    def _review(self, run: Run, step: StepRun, contract: Contract) -> Review | None:
-        """What must be asked before this step. Undoing is never held up."""
+    def _ruling(self, step: StepRun, contract: Contract) -> Ruling:
+        """What policy says of this step. Undoing is never held up, and what was asked once is not asked again."""
         if step.undoes is not None or step.approval is not None:
-            return None
+            return AUTOMATIC
         return self.settings.gate(contract, step.input)
 
-    def _ask_person(self, run: Run, step: StepRun, review: Review) -> None:
-        expires = review.expires_seconds and self.clock.now_ms() + round(review.expires_seconds * 1000)
+    def _ask_person(self, run: Run, step: StepRun, ruling: Ruling) -> None:
+        expires = ruling.expires_seconds and self.clock.now_ms() + round(ruling.expires_seconds * 1000)
         data = {
-            "approval": approval_id(run.task, step.id), "capability": step.call, "input": step.input,
-            "digest": digest(step.input), "rule": review.rule, "expires_ms": expires,
+            "approval": approval_id(run.task, step.id),
+            "capability": step.call,
+            "input": step.input,
+            "digest": digest(step.input),
+            "rule": ruling.words,
+            "expires_ms": expires,
         }
         self._record(run, Kind.APPROVAL_REQUESTED, step, data)
-        self._keep_approval(run, step, "pending")
+        self._keep_approval(run, step, ApprovalStatus.PENDING)
         self._expire_later(run, step)
 
-    def decide_approval(self, run: Run, step: StepRun, decision: str, digest_seen: str, by: str, note: str) -> None:
-        """Takes a person's decision. Raises DigestMismatch when it was made about something else."""
-        asked = step.asked
+    def decide_approval(
+        self, run: Run, step: StepRun, decision: ApprovalStatus, digest_seen: str, by: str, note: str
+    ) -> None:
+        """Takes a person's decision; the same one again changes nothing.
+
+        Raises DigestMismatch when it was made about something else, Conflict when it was decided otherwise before.
+        """
+        asked, made = step.asked, step.approval
         if asked is None:
+            if made and (made["decision"], made["digest"], made["by"]) == (str(decision), digest_seen, by):
+                return
             raise Conflict("this was decided before", approval=approval_id(run.task, step.id))
         if digest_seen != asked["digest"]:
             raise DigestMismatch(
                 "the digest is not that of the waiting step: read the approval again before deciding",
-                approval=asked["approval"], expected=asked["digest"],
+                approval=asked["approval"],
+                expected=asked["digest"],
             )
         self._decide(run, step, decision, by, note)
         self._advance(run)
 
-    def _decide(self, run: Run, step: StepRun, decision: str, by: str, note: str) -> None:
+    def _decide(self, run: Run, step: StepRun, decision: ApprovalStatus, by: str, note: str) -> None:
         asked = step.asked
         assert asked is not None
         data = {
-            "approval": asked["approval"], "decision": decision, "digest": asked["digest"], "rule": asked["rule"],
-            "by": by, "note": note,
+            "approval": asked["approval"],
+            "decision": str(decision),
+            "digest": asked["digest"],
+            "rule": asked["rule"],
+            "by": by,
+            "note": note,
         }
-        self._cancel_timer(run, f"expire {step.id}")
+        self._timers.cancel(run.task, f"expire {step.id}")
         self._keep_approval(run, step, decision, by, note)
         self._record(run, Kind.APPROVAL_DECIDED, step, data)
         self._faults.reach("coordinator.before_decision_commit")
 
     def _decided_against(self, step: StepRun) -> HanseError | None:
         approval = step.approval
-        if approval is None or approval["decision"] == "approved":
+        if approval is None or approval["decision"] == ApprovalStatus.APPROVED:
             if approval is not None and approval["digest"] != digest(step.input):
                 return DigestMismatch(step=step.id)
             return None
         said = f"{approval['by']}: {approval['note']}" if approval["note"] else approval["by"]
-        kind = ApprovalExpired if approval["decision"] == "expired" else ApprovalDenied
+        kind = ApprovalExpired if approval["decision"] == ApprovalStatus.EXPIRED else ApprovalDenied
         return kind(f"{kind.__doc__} {approval['rule']}; {said}", approval=approval["approval"])
 
     def _expire_later(self, run: Run, step: StepRun) -> None:
         if step.asked and step.asked["expires_ms"]:
-            self._at(run, f"expire {step.id}", step.asked["expires_ms"], lambda: self._expire(run, step))
+            self._timers.at(run.task, f"expire {step.id}", step.asked["expires_ms"], lambda: self._expire(run, step))
 
     def _expire(self, run: Run, step: StepRun) -> None:
         if step.asked is not None and not run.status.terminal:
-            self._decide(run, step, "expired", "the clock", "")
+            self._decide(run, step, ApprovalStatus.EXPIRED, "the clock", "")
             self._advance(run)
 
-    def _keep_approval(self, run: Run, step: StepRun, decision: str, by: str | None = None, note: str = "") -> None:
+    def _keep_approval(
+        self, run: Run, step: StepRun, decision: ApprovalStatus, by: str | None = None, note: str = ""
+    ) -> None:
         view = question(run, step, decision, by, note)
         row = (view.id, run.tenant, run.task, view.decision, pack(view.model_dump(mode="json")))
         self.journal.write(Write("write_approval", row))
@@ -543,16 +486,23 @@ class Coordinator:
     # Outcomes
 
     def _land(self, result: Result) -> None:
-        entry = self._awards.pop(result.award, None)
+        entry = self._roster.take(result.award)
         if entry is None:
             return  # late: this award was settled otherwise
         run, step = entry
-        self._release(step)
         if result.error is None:
-            self._record(run, Kind.STEP_COMPLETED, step, {
-                "agent": step.agent, "attempt": step.attempt, "output": result.output,
-                "latency_ms": result.latency_ms, "replayed": result.replayed,
-            })
+            self._record(
+                run,
+                Kind.STEP_COMPLETED,
+                step,
+                {
+                    "agent": step.agent,
+                    "attempt": step.attempt,
+                    "output": result.output,
+                    "latency_ms": result.latency_ms,
+                    "replayed": result.replayed,
+                },
+            )
             self._faults.reach("coordinator.before_completion_commit")
         else:
             self._fail(run, step, self._error_of(run, result.error), step.agent)
@@ -563,12 +513,6 @@ class Coordinator:
         error = HanseError.from_data(data)
         in_time = run.deadline_ms is None or self.clock.now_ms() < run.deadline_ms
         return TimedOut(error.detail, **error.ids) if isinstance(error, DeadlineExceeded) and in_time else error
-
-    def _release(self, step: StepRun) -> None:
-        agent = AgentId(step.award["agent"])
-        self._given.get(agent, set()).discard(AwardId(step.award["award"]))
-        if (member := self.directory.members.get(agent)) and member.present:
-            member.in_flight = max(0, member.in_flight - 1)
 
     def _fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
         retry_at = self._retry_at(run, step, error)
@@ -596,35 +540,21 @@ class Coordinator:
             return RetryPolicy()
 
     def _retry_later(self, run: Run, step: StepRun) -> None:
-        self._at(run, f"retry {step.id}", step.retry_at_ms, lambda: self._retry(run, step))
+        self._timers.at(run.task, f"retry {step.id}", step.retry_at_ms, lambda: self._retry(run, step))
 
     def _retry(self, run: Run, step: StepRun) -> None:
         if not run.status.terminal:
             run.retry(step)
             self._advance(run)
 
-    def _stop_in_flight(self, run: Run) -> None:
-        for step in run.in_flight.values():
-            if (link := self._home.get(AgentId(step.award["agent"]))) is not None:
-                self._hosts[link].outbox.stop(AwardId(step.award["award"]))
-
     def _watch_deadline(self, run: Run) -> None:
         if run.deadline_ms is not None:
-            self._at(run, "deadline", run.deadline_ms, lambda: self._expire_task(run))
+            self._timers.at(run.task, "deadline", run.deadline_ms, lambda: self._expire_task(run))
 
     def _expire_task(self, run: Run) -> None:
         if not run.status.terminal and run.aborting is None and run.canceling is None:
             self._abort(run, DeadlineExceeded(task=run.task).to_data(), None)
             self._advance(run)
-
-    def _at(self, run: Run, what: str, unix_ms: int, action: Callable[[], None]) -> None:
-        self._cancel_timer(run, what)
-        delay = max(0, unix_ms - self.clock.now_ms()) / 1000
-        self._timers[run.task, what] = self._loop.call_later(delay, action)
-
-    def _cancel_timer(self, run: Run, what: str) -> None:
-        if timer := self._timers.pop((run.task, what), None):
-            timer.cancel()
 
     # Links
 
@@ -633,8 +563,7 @@ class Coordinator:
             case Results(results):
                 for result in results:
                     self._land(result)
-                for name in list(self._parked):
-                    self._unpark(name)
+                self._parking.look_again()
             case Request():
                 assert self._handle_request is not None
                 self._handle_request(link, message)
@@ -643,138 +572,67 @@ class Coordinator:
             case Hello():
                 self._joined(link, message)
             case Proposed():
-                self._proposed(message)
+                self._tenders.proposed(message)
             case Progress():
                 self._progressed(message)
             case _:
                 link.close(f"a coordinator does not take {type(message).__name__}")
 
     def closed(self, link: Link, reason: str) -> None:
-        host = self._hosts.pop(link, None)
-        for agent in host.agents if host else ():
-            if self._home.get(agent) is link:
-                self._left(agent, reason)
+        for agent in self._roster.empty(link):
+            self._left(agent, reason)
 
     def _joined(self, link: Link, hello: Hello) -> None:
-        self._hosts[link] = _Host(Outbox(link), hello.incarnation)
+        self._roster.take_in(link)
         link.send(Welcome(self.settings.shard, self.store.epoch))
         for described in hello.agents:
             try:
                 self._join(link, hello, described)
             except InvalidContract as error:
                 _log.error("%s may not join: %s", described["agent"], error, extra={"action": "agent.refused"})
-        for described in hello.agents:
-            self._resend(AgentId(described["agent"]))
-        for name in list(self._parked):
-            self._unpark(name)
+        self._parking.look_again()
 
     def _join(self, link: Link, hello: Hello, described: Mapping[str, Any]) -> None:
         agent = AgentId(described["agent"])
-        if (old := self._home.get(agent)) is not None and old is not link:
+        if self._roster.is_elsewhere(link, agent):
             self._left(agent, "another process took its place")
-        member = self.directory.join(
-            described, host=hello.host, incarnation=hello.incarnation, now=self.clock.monotonic()
-        )
-        self._home[agent] = link
-        self._hosts[link].agents.append(agent)
-        self.journal.append(Kind.AGENT_JOINED, None, None, {
-            "agent": agent, "domain": member.domain, "incarnation": hello.incarnation,
-            "capabilities": [contract.full_name for contract in member.contracts.values()],
-            "contract": digest([contract.digest for contract in member.contracts.values()]),
-        })
-        self._wake(None)
-
-    def _resend(self, agent: AgentId) -> None:
-        """What it was given and never answered: the same call, the same key."""
-        awards = self._given.get(agent, set())
-        if (member := self.directory.members.get(agent)) is not None:
-            member.in_flight = len(awards)
-        for award in sorted(awards):
+        now = self.clock.monotonic()
+        member = self.directory.join(described, host=hello.host, incarnation=hello.incarnation, now=now)
+        self._roster.seat(link, agent)
+        self._roster.count(member)
+        self.journal.append(Kind.AGENT_JOINED, None, None, _joining(member))
+        self.watchers.touch(None)
+        for award, _, _ in self._roster.in_hand(agent):
             self.journal.then(lambda award=award: self._send(award))
 
     def _left(self, agent: AgentId, reason: str) -> None:
         """Whether the calls in flight were done is unknown, and the receipts will tell."""
-        del self._home[agent]
-        self.directory.leave(agent)
-        awards = self._given.get(agent, set())
-        self.journal.append(Kind.AGENT_LEFT, None, None, {"agent": agent, "reason": reason, "in_flight": len(awards)})
-        for award in sorted(awards):
-            run, step = self._awards[award]
-            self._record(run, Kind.STEP_INTERRUPTED, step, {
-                "agent": agent, "attempt": step.attempt, "reason": reason
-            })
-            if not run.pin(step).effect.writes:
+        self._roster.rise(agent)
+        in_hand = list(self._roster.in_hand(agent))
+        self.journal.append(Kind.AGENT_LEFT, None, None, {"agent": agent, "reason": reason, "in_flight": len(in_hand)})
+        self.watchers.touch(None)
+        for award, run, step in in_hand:
+            data = {"agent": agent, "attempt": step.attempt, "reason": reason}
+            self._record(run, Kind.STEP_INTERRUPTED, step, data)
+            if not run.pin(step).effect.writes and self._eligible(step):
                 self._give_to_another(run, step, agent, award)
-        self._wake(None)
 
     def _give_to_another(self, run: Run, step: StepRun, agent: AgentId, award: AwardId) -> None:
         """A step that changes nothing need not wait for its agent, if there is another one."""
-        if self._eligible(step):
-            del self._awards[award]
-            self._given[agent].discard(award)
-            self._fail(run, step, Unavailable(f"{agent} is gone", agent=agent), agent)
-            self._advance(run)
+        self._roster.take(award)
+        self._fail(run, step, Unavailable(f"{agent} is gone", agent=agent), agent)
+        self._advance(run)
 
     def _heard(self, offers: Sequence[Mapping[str, Any]]) -> None:
         now = self.clock.monotonic()
         for offer in offers:
             self.directory.heard(offer, now)
-        for name in list(self._parked):
-            self._unpark(name)
+        self._parking.look_again()
 
     def _progressed(self, message: Progress) -> None:
         run = self.runs.get(message.task)
         if run is not None and (step := run.steps.get(message.step)) is not None:
             step.progress, step.note = message.fraction, message.note
-
-    # Watching
-
-    def settled(self, run: Run) -> "asyncio.Future[None]":
-        """Done when the task is terminal, or waits for a person, and that is on disk."""
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._settling.setdefault(run.task, []).append(future)
-        if run.status.terminal or run.waiting_for_person:
-            self.journal.then(lambda: self._settled(run.task))
-        return future
-
-    def _settled(self, task: TaskId) -> None:
-        for future in self._settling.pop(task, ()):
-            if not future.done():
-                future.set_result(None)
-
-    def watch(self, task: TaskId | None) -> "asyncio.Future[None]":
-        """Done when something about the task (or any task) has newly come on disk."""
-        future: asyncio.Future[None] = self._loop.create_future()
-        watchers = self._watchers.setdefault(task, set())
-        watchers.add(future)
-        future.add_done_callback(lambda done: self._unwatch(task, done))
-        return future
-
-    def _unwatch(self, task: TaskId | None, future: "asyncio.Future[None]") -> None:
-        watchers = self._watchers.get(task, set())
-        watchers.discard(future)
-        if not watchers:
-            self._watchers.pop(task, None)
-
-    def _touch(self, task: TaskId) -> None:
-        if not self._touched:
-            self._loop.call_soon(self._announce)
-        self._touched.add(task)
-
-    def _announce(self) -> None:
-        touched, self._touched = self._touched, set()
-        if self._watchers:
-            self.journal.then(lambda: self._wake_all(touched))
-
-    def _wake_all(self, touched: set[TaskId]) -> None:
-        for task in touched & self._watchers.keys():
-            self._wake(task)
-        self._wake(None)
-
-    def _wake(self, task: TaskId | None) -> None:
-        for future in list(self._watchers.get(task, ())):
-            if not future.done():
-                future.set_result(None)
 
     # Looking
 
@@ -789,11 +647,27 @@ class Coordinator:
         yield from self.directory.members.values()
 
 
+def _joining(member: Member) -> JsonObject:
+    contracts = list(member.contracts.values())
+    return {
+        "agent": member.agent,
+        "domain": member.domain,
+        "incarnation": member.incarnation,
+        "capabilities": [contract.full_name for contract in contracts],
+        "contract": digest([contract.digest for contract in contracts]),
+    }
+
+
+def _internal(error: Exception) -> JsonObject:
+    return Failed(f"the coordinator cannot go on with this task: {type(error).__name__}: {error}").to_data()
+
+
 def _too_dear(run: Run, step: StepRun, winner: Bid) -> BudgetExhausted:
     return BudgetExhausted(
         f"{step.call} costs {winner.price_cents:g} cents; of {run.budget_cents:g} there are "
         f"{(run.budget_cents or 0) - run.spent_cents - run.reserved_cents:g} left",
-        task=run.task, step=step.id,
+        task=run.task,
+        step=step.id,
     )
 
 
@@ -801,13 +675,24 @@ def _refused(step: StepRun, reason: str) -> JsonObject:
     return {"code": "refused", "branch": "policy", "detail": f"nobody takes {step.call}: {reason}", "ids": {}}
 
 
-def question(run: Run, step: StepRun, decision: str = "pending", by: str | None = None, note: str = "") -> ApprovalView:
+def question(
+    run: Run, step: StepRun, decision: ApprovalStatus = ApprovalStatus.PENDING, by: str | None = None, note: str = ""
+) -> ApprovalView:
     """What a person is asked, as the step that waits for it says."""
     asked = step.asked
     assert asked is not None
     expires = asked["expires_ms"]
     return ApprovalView(
-        id=asked["approval"], task=run.task, step=step.id, capability=step.call, input=asked["input"],
-        digest=asked["digest"], rule=asked["rule"], requested_at=timestamp(step.asked_ms),
-        expires_at=timestamp(expires) if expires else None, decision=decision, by=by, note=note,  # pyright: ignore[reportArgumentType]
+        id=asked["approval"],
+        task=run.task,
+        step=step.id,
+        capability=step.call,
+        input=asked["input"],
+        digest=asked["digest"],
+        rule=asked["rule"],
+        requested_at=timestamp(step.asked_ms),
+        expires_at=timestamp(expires) if expires else None,
+        decision=decision,
+        by=by,
+        note=note,
     )

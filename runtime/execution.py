@@ -10,6 +10,7 @@ compensated in reverse order of completion, one after another, and only then doe
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +32,7 @@ from ..contracts import (
     TaskStatus,
     Tenant,
 )
-from ..contracts.plan import ABSENT, MAX_FAN_OUT, MissingOutput, holds, resolve, resolve_or_null
+from ..contracts.plan import ABSENT, MAX_FAN_OUT, MissingOutput, Scope, holds, resolve, resolve_or_null
 
 _DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.COMPENSATED})
 
@@ -86,6 +87,8 @@ class StepRun:
     asked: Mapping[str, Any] | None = None
     """The question it waits for."""
     asked_ms: int = 0
+    rule: str = ""
+    """What policy said when it was last looked at."""
     latency_ms: float | None = None
     reason: str = ""
     completed_at: int = 0
@@ -193,8 +196,9 @@ class Run:
                 yield self._fatal
                 return
             for step in [step for step in self.ready.values() if not step.parked]:
-                yield self._command(step)
-            if not self._left:
+                if self._fatal is None:  # the driver may fail a step while it does what was yielded before
+                    yield self._command(step)
+            if not self._left and self._fatal is None:
                 yield Conclude(Kind.TASK_COMPLETED, {"output": self._answer(), "cost_cents": self.spent_cents})
         elif not self.in_flight:
             yield from self._unwind()
@@ -250,7 +254,12 @@ class Run:
 
     def _member(self, parent: StepRun, index: int, item: Any) -> StepRun:
         member = StepRun(
-            StepId(f"{parent.id}[{index}]"), parent.call, parent.version, step=parent.step, parent=parent, item=item,
+            StepId(f"{parent.id}[{index}]"),
+            parent.call,
+            parent.version,
+            step=parent.step,
+            parent=parent,
+            item=item,
             index=index,
         )
         self.steps[member.id] = self.ready[member.id] = member
@@ -438,7 +447,7 @@ class Run:
     def _undo(self, step: StepRun) -> StepRun:
         undo = self.pin(step).compensation
         assert undo is not None
-        bound = resolve(dict(undo.input), {"input": step.input, "output": step.output}.__getitem__)
+        bound = _bound(undo.input, {"input": step.input, "output": step.output}.__getitem__)
         return StepRun(StepId(f"{step.id}~"), undo.capability, None, input=bound, undoes=step)
 
     def _prepared(self, step: StepRun) -> StepRun:
@@ -465,7 +474,11 @@ class Run:
         return CompensationFailed(
             f"the compensation {stuck.id} ({stuck.call}) failed, so {', '.join(left)} stand as they are. "
             "Mend the cause and undo them by hand.",
-            task=self.task, step=stuck.id, left=left, cause=stuck.error, aborted_by=self.aborting,
+            task=self.task,
+            step=stuck.id,
+            left=left,
+            cause=stuck.error,
+            aborted_by=self.aborting,
         )
 
 
@@ -505,6 +518,15 @@ def fold(events: Iterator[Event]) -> Run | None:
 
 def _is_fan(step: StepRun) -> bool:
     return step.step is not None and step.step.for_each is not None and step.parent is None
+
+
+def _bound(template: Mapping[str, Any], scope: Scope) -> JsonObject:
+    """The input of a compensation. What the step left to its defaults, the compensation leaves to its own."""
+    bound: JsonObject = {}
+    for name, value in template.items():
+        with suppress(MissingOutput):
+            bound[name] = resolve(value, scope)
+    return bound
 
 
 def _may_be_left_out(error: Mapping[str, Any]) -> bool:

@@ -27,11 +27,11 @@ class Host:
     """Agents and their links. A plain class: the Ray actor around it is in `actors.py`."""
 
     def __init__(
-        self, name: str, engines: Sequence[Engine], incarnation: str, *, node: str = "",
-        on_failure: Callable[[BaseException], None],
+        self, name: str, incarnation: str, *, node: str = "", on_failure: Callable[[BaseException], None]
     ) -> None:
         self.name = name
-        self.engines = {engine.agent_id: engine for engine in engines}
+        self.engines: dict[AgentId, Engine] = {}
+        self._closing: list[Callable[[], Awaitable[None]]] = []
         self._incarnation = incarnation
         self._node = node
         self._on_failure = on_failure
@@ -40,6 +40,11 @@ class Host:
         self._answers: dict[Link, list[Result]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+
+    def take_in(self, engine: Engine, *closing: Callable[[], Awaitable[None]]) -> None:
+        """Houses an agent before the start. `closing` is done after it has stopped."""
+        self.engines[engine.id] = engine
+        self._closing += closing
 
     async def start(self, dialers: Sequence[Dialer]) -> None:
         """Restores every agent, then dials. No call reaches an agent before its state is restored."""
@@ -58,6 +63,8 @@ class Host:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for engine in self.engines.values():
             await engine.stop()
+        for close in self._closing:
+            await close()
 
     def send(self, message: Any) -> None:
         """To every coordinator."""

@@ -34,9 +34,7 @@ class Journal:
         self._scheduled = False
         self._failed = False
 
-    def append(
-        self, kind: Kind, task: TaskId | None, step: StepId | None, data: Mapping[str, Any]
-    ) -> Event:
+    def append(self, kind: Kind, task: TaskId | None, step: StepId | None, data: Mapping[str, Any]) -> Event:
         """The event in its place. On disk once what is given to `then` afterwards runs."""
         self.sequence = Sequence(self.sequence + 1)
         event = Event(self.sequence, self._store.epoch, self._clock.now_ms(), kind, task, step, data)
@@ -58,7 +56,7 @@ class Journal:
     async def durable(self) -> None:
         """Returns when everything appended so far is on disk."""
         done = self._loop.create_future()
-        self.then(lambda: done.done() or done.set_result(None))
+        self.then(lambda: None if done.done() else done.set_result(None))
         await done
 
     def read(self, task: TaskId | None = None, after: int = 0, limit: int | None = None) -> Iterator[Event]:

@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from ..contracts import HanseError, Unavailable
 from ..contracts.wire import MAX_FRAME, decode, encode
@@ -98,8 +98,7 @@ class SocketLink(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._receiver = self._make_receiver(self)
 
     def data_received(self, data: bytes) -> None:

@@ -6,8 +6,8 @@ and 95,000 calls per second to an actor.
 
 import asyncio
 
-from ..contracts.messages import Call, Calls, Stop
 from ..contracts.ids import AwardId
+from ..contracts.messages import Call, Calls, Stop
 from .link import Link
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..contracts import (
+    ApprovalStatus,
     FederationView,
     HanseError,
     InvalidInput,
@@ -148,7 +149,7 @@ class Service:
         run = self._run(request)
         seconds = min(float(request.parameters.get("seconds") or 0), MAX_WAIT_SECONDS)
         if seconds > 0:
-            await _within(self._coordinator.settled(run), seconds)
+            await _within(self._coordinator.watchers.settled(run), seconds)
         return _dump(task_view(self._run(request)))
 
     async def _cancel(self, request: Request) -> JsonObject:
@@ -165,7 +166,7 @@ class Service:
         found = self._page(request, run)
         seconds = min(float(request.parameters.get("wait_seconds") or 0), MAX_WAIT_SECONDS)
         if not found and seconds > 0 and not (run and run.status.terminal):
-            watching = self._coordinator.watch(run.task if run else None)
+            watching = self._coordinator.watchers.watch(run.task if run else None)
             found = self._page(request, run)
             if not found:
                 await _within(watching, seconds)
@@ -222,7 +223,7 @@ class Service:
             raise NotFound(f"there is no approval {wanted['approval']}", approval=wanted["approval"])
         view = unpack(rows[0][2])
         run = self._coordinator.run_of(request.tenant, TaskId(view["task"]))
-        decision = "approved" if wanted["approve"] else "denied"
+        decision = ApprovalStatus.APPROVED if wanted["approve"] else ApprovalStatus.DENIED
         step = run.steps[StepId(view["step"])]
         self._coordinator.decide_approval(
             run, step, decision, str(wanted["digest"]), request.by, str(wanted.get("note") or "")
@@ -251,6 +252,7 @@ class Service:
                 tasks=counts,
                 approvals_pending=len(coordinator.store.read("approvals", (request.tenant, "pending"))),
                 events=coordinator.journal.sequence,
+                heads=[coordinator.journal.sequence],
             )
         )
 

@@ -43,6 +43,7 @@ INSERT INTO receipt (key, capability, input_digest, output, award, at_ms) VALUES
 INSERT INTO effect (key, connector, operation, request, status, lease_until_ms, result, at_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET
+    connector = excluded.connector, operation = excluded.operation, request = excluded.request,
     status = excluded.status, lease_until_ms = excluded.lease_until_ms, result = excluded.result, at_ms = excluded.at_ms
 
 -- query: state by key
@@ -57,6 +58,10 @@ SELECT capability, input_digest, output, award FROM receipt WHERE key = ?
 
 -- query: effect by key
 SELECT key, connector, operation, request, status, lease_until_ms, result, at_ms FROM effect WHERE key = ?
+
+-- query: step_effects in the key range [from, to)
+SELECT key, connector, operation, request, status, lease_until_ms, result, at_ms FROM effect
+WHERE key >= ? AND key < ? ORDER BY key
 
 -- query: open_effects are those whose outcome is not known
 SELECT key, connector, operation, request, status, lease_until_ms, result, at_ms FROM effect

@@ -1,0 +1,59 @@
+# One word to work, and the same word in CI. `make` alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+# Set-up is done when this file exists: its name is the content of what set-up depends on, and where.
+READY := .make/ready-$(shell { cat pyproject.toml requirements.lock; pwd; } | cksum | tr ' ' '-')
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run stop test test-fast check format bench lock
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: setup ## the store's 74 customer tasks, live; keeps serving until `make stop`
+	$(BIN)/hanse run retail
+
+stop: ## end what `make run` left serving
+	@test ! -x $(BIN)/hanse || $(BIN)/hanse down
+
+test: setup ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: setup ## the tests that need no cluster, no model and no patience
+	$(BIN)/python -m pytest -m "not ray and not slow and not vllm" $(ARGS)
+
+check: setup ## style, types, and the import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --warnings
+	$(BIN)/python -m pytest -q tests/test_layout.py
+
+format: setup ## what `make check` finds in style and can be repaired without thought
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+
+bench: setup ## durable steps per second; NAME=... for another benchmark, ARGS=... for its options
+	$(BIN)/python -m hanse.benchmarks.$(or $(NAME),steps) $(ARGS)
+
+setup: ## .venv from requirements.lock, with this checkout in it; does nothing when it is there
+	@test -e $(READY) -a -x $(BIN)/hanse || $(MAKE) --no-print-directory .make/install
+
+.PHONY: .make/install
+.make/install:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Hanse needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which: make setup PYTHON=python3.11")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make environments. On Debian: apt install python3-venv"; exit 1; }
+	rm -f .make/ready-*
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@mkdir -p .make/path && ln -sfn ../.. .make/path/hanse
+	@touch $(READY)
+
+lock: ## requirements.lock anew, from the newest versions that pyproject.toml allows
+	rm -rf .make/lock
+	$(PYTHON) -m venv .make/lock
+	.make/lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test,check]'
+	{ echo "# Made by 'make lock': the versions that every test ran with. Install: pip install -r requirements.lock"; \
+	  .make/lock/bin/python -m pip freeze --all --exclude pip --exclude-editable; } > .make/requirements.lock
+	mv .make/requirements.lock requirements.lock
+	rm -rf .make/lock

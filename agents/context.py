@@ -1,0 +1,249 @@
+"""What a handler gets beside its input: where it keeps things, whom it may reach, who asked, and until when.
+
+`state` is what the run *is*: it is on disk with the receipt. Everything else is what the run may *use*: live handles,
+made anew after a crash.
+"""
+
+import datetime
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from ..contracts import (
+    AgentId,
+    Budget,
+    Clock,
+    ContractBreach,
+    Effect,
+    Entropy,
+    IdempotencyKey,
+    InvalidConfiguration,
+    InvalidInput,
+    Offer,
+    StepId,
+    TaskId,
+    Tenant,
+    Unavailable,
+)
+from ..contracts.messages import Call, Progress
+from .connector import Connector, Operation
+from .effects import Effects, looked_up
+from .state import State, Transaction, ended
+
+log = logging.getLogger("hanse.agents")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all handlers of one agent share."""
+
+    agent: AgentId
+    clock: Clock
+    entropy: Entropy
+    connectors: Mapping[str, Connector]
+    report: Callable[[Progress], None]
+    offer: Callable[[], Offer]
+
+
+class Context:
+    """One run of one handler. It ends with the handler; kept longer, it refuses everything."""
+
+    __slots__ = ("_call", "_effect", "_effects", "_now_ms", "_random", "_surroundings", "_transaction")
+
+    def __init__(
+        self, call: Call, effect: Effect, surroundings: Surroundings, transaction: Transaction, effects: Effects | None
+    ) -> None:
+        self._call, self._effect, self._surroundings = call, effect, surroundings
+        self._transaction, self._effects = transaction, effects
+        self._now_ms = effects.now_ms if effects else surroundings.clock.now_ms()
+        self._random: Random | None = None
+
+    # What is kept
+
+    @property
+    def state(self) -> State:
+        """The agent's own transactional store. Raises ContractBreach in a `pure` capability."""
+        if self._effect is Effect.PURE:
+            self._breach('this capability says it is pure, so it has no state. Write: @capability(effect="read")')
+        return State(self._transaction, writable=self._effect.writes)
+
+    # Who may be reached
+
+    @property
+    def connectors(self) -> "Connectors":
+        """Outside systems by their names in `hanse.yaml`. Raises ContractBreach in a `pure` capability."""
+        if self._effect is Effect.PURE:
+            self._breach('this capability says it is pure, so it reaches nobody. Write: @capability(effect="read")')
+        return Connectors(self)
+
+    @property
+    def models(self) -> Any:
+        """The model pool. Raises Unavailable when there is none."""
+        raise Unavailable("no model pool is configured. Add `models:` to hanse.yaml")
+
+    @property
+    def memory(self) -> Any:
+        """The shared memory. Raises Unavailable when there is none."""
+        raise Unavailable("no shared memory is configured. Add `memory:` to hanse.yaml")
+
+    # Who asked
+
+    @property
+    def idempotency_key(self) -> IdempotencyKey:
+        """The same for every attempt of the step."""
+        return self._call.key
+
+    @property
+    def task_id(self) -> TaskId:
+        return self._call.task
+
+    @property
+    def step_id(self) -> StepId:
+        return self._call.step
+
+    @property
+    def tenant(self) -> Tenant:
+        return self._call.tenant
+
+    @property
+    def budget(self) -> Budget:
+        """What the step may still spend."""
+        return Budget(cents=self._call.budget_cents)
+
+    @property
+    def offer(self) -> Offer:
+        """What the agent says of itself now, without being asked: its queue, its latencies, its prices."""
+        return self._surroundings.offer()
+
+    # Time and chance, the same when a step with outside effects is run again
+
+    @property
+    def now(self) -> datetime.datetime:
+        """When the run began, in UTC. It does not move during the run."""
+        return _moment(self._now_ms)
+
+    @property
+    def deadline(self) -> datetime.datetime | None:
+        """When nobody waits any more, in UTC. None when somebody always does."""
+        return _moment(self._call.deadline_ms) if self._call.deadline_ms > 0 else None
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Until the deadline, by the clock of this moment; infinite without one."""
+        if self._call.deadline_ms <= 0:
+            return float("inf")
+        return max(0.0, (self._call.deadline_ms - self._surroundings.clock.now_ms()) / 1000)
+
+    @property
+    def random(self) -> Random:
+        """Random numbers. Not for secrets."""
+        if self._random is None:
+            self._random = Random(self._effects.seed if self._effects else self._surroundings.entropy.bytes(16))
+        return self._random
+
+    # Saying how it goes
+
+    def progress(self, fraction: float, note: str = "") -> None:
+        """Tells whoever watches how far the step is, in [0, 1]. Not kept, and may be lost."""
+        self._surroundings.report(Progress(self._call.task, self._call.step, min(1.0, max(0.0, fraction)), note))
+
+    @property
+    def log(self) -> "logging.LoggerAdapter[logging.Logger]":
+        """A logger that says which step this is. Write: `context.log.info("…", extra={"action": "label.printed"})`."""
+        call = self._call
+        about = {"agent": self._surroundings.agent, "capability": call.capability, "task": call.task, "step": call.step}
+        return _Log(log, {"action": "handler", **about, "tenant": call.tenant})
+
+    # For `Connectors`
+
+    def _perform(
+        self, connector: Connector, operation: Operation, name: str, request: dict[str, Any]
+    ) -> Awaitable[Any]:
+        if self._transaction.ended:
+            raise ended()
+        if self._effects:
+            return self._effects.perform(connector, operation, name, request)
+        if operation.effect.writes:
+            self._breach(f"{connector.name}.{operation.name} changes something outside. {self._remedy}")
+        return looked_up(connector, operation, request)
+
+    @property
+    def _remedy(self) -> str:
+        if self._effect.writes:
+            return "That needs a step's idempotency key, so do it in a capability."
+        return 'This capability says it only reads. Write: @capability(effect="irreversible")'
+
+    def _breach(self, text: str) -> None:
+        self._transaction.breach = ContractBreach(text, capability=self._call.capability)
+        raise self._transaction.breach
+
+
+class Connectors:
+    """The configured outside systems: `context.connectors.mail.send(…)`."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> "BoundConnector":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, name: str) -> "BoundConnector":
+        configured = self._context._surroundings.connectors
+        if name not in configured:
+            known = ", ".join(sorted(configured)) or "none"
+            raise InvalidConfiguration(
+                f"no connector is called {name!r}. Configured: {known}. Add it under `connectors:` in hanse.yaml"
+            )
+        return BoundConnector(self._context, configured[name], "")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._context._surroundings.connectors)
+
+
+class BoundConnector:
+    """One outside system, inside one handler. Its operations are its methods."""
+
+    __slots__ = ("_connector", "_context", "_name")
+
+    def __init__(self, context: Context, connector: Connector, name: str) -> None:
+        self._context, self._connector, self._name = context, connector, name
+
+    def named(self, name: str) -> "BoundConnector":
+        """The next effect is known by this name instead of its place among the step's effects.
+
+        For effects whose order differs from run to run. A name is used once in a step.
+        """
+        if not name.isidentifier() or name == "run":
+            raise InvalidInput(f"an effect is named like a Python variable, and {name!r} is not")
+        return BoundConnector(self._context, self._connector, name)
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        operation = self._connector.operations.get(name)
+        if operation is None:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            known = ", ".join(sorted(self._connector.operations))
+            raise InvalidInput(f"{self._connector.name} cannot {name!r}. It can: {known}")
+        return self._operation(operation)
+
+    def _operation(self, operation: Operation) -> Callable[..., Awaitable[Any]]:
+        async def perform(*arguments: Any, **named: Any) -> Any:
+            request = operation.request(self._connector.name, arguments, named)
+            return await self._context._perform(self._connector, operation, self._name, request)
+
+        return perform
+
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, {**kwargs, "extra": {**(self.extra or {}), **(kwargs.get("extra") or {})}}
+
+
+def _moment(unix_ms: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(unix_ms / 1000, datetime.UTC)

@@ -1,0 +1,243 @@
+"""The effects of one step, as its handler runs, and runs again.
+
+For the ledger to find its rows, a handler must want the same effects each time. So the n-th effect of a step has the key
+`step!n`; the step's clock and its random seed are kept with the first claim, and so is what its connectors looked up;
+and the rows of the agent's state that it had read by then are pinned, so that nobody changes them while the effect is
+under way. If the handler wants something else all the same, that is KeyReused, and nothing is done.
+
+Pins do not outlive a crash. What an effect depends on and other steps may change, such as a balance, is best reserved by a
+step before, and used by this one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..contracts import (
+    Effect,
+    Entropy,
+    HanseError,
+    IdempotencyKey,
+    KeyReused,
+    OutcomeUnknown,
+    TimedOut,
+    Transient,
+    Unavailable,
+    canonical,
+)
+from ..contracts.wire import pack, unpack
+from . import faults
+from .connector import Connector, Operation
+from .ledger import NOTHING, Entry, Ledger, Status, request_of
+from .process import identity
+from .secrets import without
+
+_PAUSES_SECONDS = (0.0, 0.2, 1.0)
+"""Before each try of an effect that the outside system does only once per key."""
+_LEASE_MARGIN_MS = 5000
+_RUN = "run"
+
+
+class Effects:
+    """What one step has done outside, and does."""
+
+    def __init__(
+        self, ledger: Ledger, key: IdempotencyKey, entropy: Entropy, pin: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.key = key
+        self.entries = ledger.of(key)
+        self.under_way = 0
+        """Effects the handler has begun and not awaited to their end."""
+        self._ledger, self._pin = ledger, pin
+        self._count = 0
+        self._idle: asyncio.Future[None] | None = None
+        self._unsaved: list[Entry] = []
+        self.now_ms, self.seed = self._moment(entropy)
+
+    def restart(self) -> None:
+        """The handler begins anew."""
+        self._count = 0
+        self._unsaved = [entry for entry in self._unsaved if entry.operation == _RUN]
+
+    async def quiet(self) -> None:
+        """Waits until nothing is under way: a handler may have begun effects and not awaited them."""
+        while self.under_way:
+            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+
+    def happened(self) -> list[Entry]:
+        return [entry for entry in self.entries.values() if entry.is_effect and entry.status is Status.DONE]
+
+    def in_doubt(self) -> list[Entry]:
+        return [entry for entry in self.entries.values() if entry.status.is_open]
+
+    @property
+    def begun(self) -> bool:
+        """Whether the outside world has changed, or may have."""
+        return any(entry.is_effect and entry.status not in NOTHING for entry in self.entries.values())
+
+    async def perform(self, connector: Connector, operation: Operation, name: str, request: dict[str, Any]) -> Any:
+        """The operation's result: stored, looked up, or done now. Raises what the connector raised, KeyReused, OutcomeUnknown."""
+        wanted = self._wanted(connector, operation, name, request)
+        found = self._found(wanted)
+        with self._counted():
+            run = self._look if operation.effect is Effect.READ else self._act
+            entry = await run(connector, operation, wanted, found)
+        return operation.result.load(_outcome(entry))
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+            if self._idle and not self.under_way:
+                self._idle.set_result(None)
+                self._idle = None
+
+    def _wanted(self, connector: Connector, operation: Operation, name: str, request: dict[str, Any]) -> Entry:
+        key = f"{self.key}!{name or self._count}"
+        self._count += not name
+        return Entry(key, connector.name, operation.name, canonical(request), Status.RELEASED, 0, None, 0)
+
+    def _found(self, wanted: Entry) -> Entry | None:
+        found = self.entries.get(wanted.key)
+        if found is None or found.same(wanted):
+            return found
+        if found.status in NOTHING:
+            return None
+        raise KeyReused(
+            f"effect {wanted.key} is {found.status} as {found.what} with another request. A handler that runs again must "
+            f"want the same; reserve in a step before what other steps may change.",
+            effect=wanted.key,
+        )
+
+    async def _look(self, connector: Connector, operation: Operation, wanted: Entry, found: Entry | None) -> Entry:
+        if found:
+            return found
+        value = await called(connector, operation, "", request_of(wanted))
+        self._unsaved.append(self._ledger.closed(wanted, Status.DONE, value))
+        return self._unsaved[-1]
+
+    async def _act(self, connector: Connector, operation: Operation, wanted: Entry, found: Entry | None) -> Entry:
+        await self._pin()
+        entry = found or wanted
+        for pause in _PAUSES_SECONDS:
+            if entry.status.is_open:
+                entry = await self._settled(connector, entry)
+                await asyncio.sleep(pause)
+            if entry.status is Status.DONE or self._is_past(entry):
+                return entry
+            entry = await self._once(connector, operation, wanted)
+            if not entry.status.is_open:
+                return entry
+        return entry
+
+    def _is_past(self, entry: Entry) -> bool:
+        """Whether the handler went on after this one did not happen: then it must not happen now."""
+        step, _, number = entry.key.rpartition("!")
+        return entry.result is not None and number.isdecimal() and f"{step}!{int(number) + 1}" in self.entries
+
+    async def _settled(self, connector: Connector, entry: Entry) -> Entry:
+        try:
+            settled = await self._ledger.settled(entry)
+        except OutcomeUnknown:
+            if not connector.repeatable:
+                raise
+            return entry._replace(status=Status.RELEASED, result=None)
+        self.entries[entry.key] = settled
+        return settled._replace(result=None) if settled.status is Status.RELEASED else settled
+
+    async def _once(self, connector: Connector, operation: Operation, wanted: Entry) -> Entry:
+        reach = self._ledger.faults.reach
+        reach(faults.BEFORE_CLAIM)
+        claim = await self._claim(connector, wanted)
+        reach(faults.AFTER_CLAIM)
+        entry = await self._do(connector, operation, claim)
+        reach(faults.AFTER_DO)
+        await self._kept(entry)
+        reach(faults.AFTER_EFFECT_COMMIT)
+        return entry
+
+    async def _claim(self, connector: Connector, wanted: Entry) -> Entry:
+        now = self._ledger.clock.now_ms()
+        lease = now + int(connector.timeout_seconds * 1000) + _LEASE_MARGIN_MS
+        claim = wanted._replace(status=Status.CLAIMED, lease_until_ms=lease, result=pack(identity()), at_ms=now)
+        unsaved, self._unsaved = self._unsaved, []
+        try:
+            await self._kept(*unsaved, claim)
+        except asyncio.CancelledError:
+            self._keep(self._failed(claim, Unavailable("it was given up before it was begun")))
+            raise
+        return claim
+
+    async def _do(self, connector: Connector, operation: Operation, claim: Entry) -> Entry:
+        """The claim with its outcome."""
+        if self._ledger.clock.now_ms() >= claim.lease_until_ms:
+            return self._failed(
+                claim, Unavailable("the lease ran out before anything was done: this process stood still")
+            )
+        try:
+            value = await called(connector, operation, claim.key, request_of(claim))
+        except asyncio.CancelledError:
+            self._keep(self._failed(claim, OutcomeUnknown("it was given up while under way")))
+            raise
+        except HanseError as error:
+            return self._failed(claim, error)
+        return self._ledger.closed(claim, Status.DONE, value)
+
+    def _failed(self, claim: Entry, error: HanseError) -> Entry:
+        status = (
+            Status.UNKNOWN
+            if isinstance(error, OutcomeUnknown)
+            else Status.RELEASED
+            if isinstance(error, Transient)
+            else Status.FAILED
+        )
+        return self._ledger.closed(claim, status, error.about(effect=claim.key).to_data())
+
+    def _keep(self, *entries: Entry) -> "asyncio.Future[None]":
+        self.entries.update((entry.key, entry) for entry in entries)
+        return self._ledger.write(*entries)
+
+    async def _kept(self, *entries: Entry) -> None:
+        await asyncio.shield(self._keep(*entries))
+
+    def _moment(self, entropy: Entropy) -> tuple[int, bytes]:
+        key = f"{self.key}!{_RUN}"
+        if key in self.entries:
+            now_ms, seed = unpack(self.entries[key].result or b"")
+            return now_ms, seed
+        now_ms, seed = self._ledger.clock.now_ms(), entropy.bytes(16)
+        self._unsaved.append(Entry(key, "", _RUN, b"", Status.DONE, 0, pack((now_ms, seed)), now_ms))
+        return now_ms, seed
+
+
+async def looked_up(connector: Connector, operation: Operation, request: dict[str, Any]) -> Any:
+    """The result of an operation that only reads. Nothing is kept."""
+    return operation.result.load(await called(connector, operation, "", request))
+
+
+async def called(connector: Connector, operation: Operation, key: str, request: dict[str, Any]) -> Any:
+    """The operation's result as plain data. A connector's own bug in an effect leaves it unknown."""
+    effect, what = operation.effect.writes, f"{connector.name}.{operation.name}"
+    try:
+        async with asyncio.timeout(connector.timeout_seconds):
+            return operation.result.dump(await operation.handler(connector, key, **request))
+    except TimeoutError as error:
+        text = f"{what} did not answer within {connector.timeout_seconds} s"
+        raise (OutcomeUnknown(text) if effect else TimedOut(text)) from error
+    except HanseError:
+        raise
+    except Exception as error:
+        text = f"{what} raised {type(error).__name__}: {without(connector.secrets(), str(error))}"
+        raise (OutcomeUnknown(text) if effect else Unavailable(text)) from error
+
+
+def _outcome(entry: Entry) -> Any:
+    value = unpack(entry.result) if entry.result is not None else None
+    if entry.status is Status.DONE:
+        return value
+    raise HanseError.from_data(value) if value else Unavailable(f"{entry.what} did not happen", effect=entry.key)

@@ -1,0 +1,76 @@
+"""Facts about the machine that a figure was measured on, and the way every benchmark prints its figures."""
+
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def facts() -> dict[str, Any]:
+    """Cores, memory, versions, and what an fsync costs here in milliseconds."""
+    return {
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "cpu": _cpu(),
+        "python": platform.python_version(),
+        "ray": version("ray"),
+        "fsync_ms": round(fsync_ms(), 3),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def fsync_ms(samples: int = 50) -> float:
+    """Median time of a 4 KiB append with fsync, in milliseconds."""
+    times: list[float] = []
+    with tempfile.NamedTemporaryFile(dir=".") as file:
+        for _ in range(samples):
+            file.write(bytes(4096))
+            file.flush()
+            started = time.perf_counter()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - started)
+    return sorted(times)[samples // 2] * 1000
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` of them lie (nearest rank)."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def show(name: str, rows: Sequence[Mapping[str, Any]], **figures: Any) -> None:
+    """A table for people and, last, one JSON line."""
+    machine = facts()
+    console = Console()
+    console.print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    table = Table(title=name)
+    for column in rows[0]:
+        table.add_column(column.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console.print(table)
+    print(json.dumps({"benchmark": name, "rows": list(rows), "machine": machine, **figures}))
+
+
+def _cell(value: Any) -> str:
+    return (
+        f"{value:,.3f}"
+        if isinstance(value, float) and value < 100
+        else f"{value:,.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"

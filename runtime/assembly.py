@@ -1,0 +1,140 @@
+"""Puts the parts together from a configuration: what an actor does in its process, and what one process does alone.
+
+Nothing here is Ray; `actors.py` and `federation.py` call it.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..agents.connector import Connector
+from ..agents.connectors import HttpConnector, SmtpConnector
+from ..agents.engine import Engine
+from ..contracts import AgentId, Entropy, InvalidConfiguration
+from ..contracts.ports import Clock, Faults, NoFaults
+from ..contracts.token import agent_key
+from .approvals import rule_for
+from .config import AgentEntry, Configuration, load_class
+from .coordinator import Coordinator, Limits, Settings
+from .host import Host
+from .service import Service
+from .store import SqliteStore
+from .world import SystemClock, SystemEntropy
+
+Failure = Callable[[BaseException], None]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the parts get from outside."""
+
+    clock: Clock
+    entropy: Entropy
+    faults: Faults
+
+    @staticmethod
+    def real(faults: Faults | None = None) -> "World":
+        return World(SystemClock(), SystemEntropy(), faults or NoFaults())
+
+
+def root_key(data: Path) -> bytes:
+    """The federation's signing key: 32 random bytes that only this user may read, made at the first start."""
+    path = data / "secret.key"
+    data.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(handle, "wb") as file:
+        file.write(secrets.token_bytes(32))
+        file.flush()
+        os.fsync(file.fileno())
+    return path.read_bytes()
+
+
+def open_store(configuration: Configuration, name: str, schema: str) -> SqliteStore:
+    """The store of one writer. A configuration whose data is `:memory:` keeps everything in memory."""
+    if str(configuration.federation.data) == ":memory:":
+        return SqliteStore.open(":memory:", schema)
+    return SqliteStore.open(configuration.data / f"{name}.sqlite", schema)
+
+
+def make_coordinator(
+    configuration: Configuration, shard: int, key: bytes, world: World, on_failure: Failure
+) -> Coordinator:
+    """A coordinator with its counter. Not started."""
+    coordinator = Coordinator(
+        open_store(configuration, f"coordinator-{shard}", "journal"),
+        key,
+        world.clock,
+        world.entropy,
+        _settings(configuration, shard),
+        faults=world.faults,
+        on_failure=on_failure,
+    )
+    coordinator.on_request(Service(coordinator).handle)
+    return coordinator
+
+
+def _settings(configuration: Configuration, shard: int) -> Settings:
+    rules = configuration.approvals
+    return Settings(
+        name=configuration.federation.name,
+        shard=shard,
+        shards=configuration.coordinator.shards,
+        expected_agents=frozenset(agent_id(entry) for entry in configuration.agents),
+        gate=lambda contract, input: rule_for(rules, contract, input),
+        limits=Limits(open_tasks=configuration.limits.queued_tasks),
+    )
+
+
+def make_host(
+    configuration: Configuration, host: str, key: bytes, world: World, on_failure: Failure, node: str = ""
+) -> Host:
+    """A host with an engine for each of its agents. Not started."""
+    made = Host(host, world.entropy.bytes(8).hex(), node=node, on_failure=on_failure)
+    for entry in configuration.hosts[host]:
+        _house(made, configuration, entry, key, world)
+    return made
+
+
+def agent_id(entry: AgentEntry) -> AgentId:
+    """The id of a configured agent: the entry's name, else the class's own."""
+    return AgentId(entry.name or entry.load().name)
+
+
+def _house(host: Host, configuration: Configuration, entry: AgentEntry, key: bytes, world: World) -> None:
+    name = agent_id(entry)
+    store = open_store(configuration, f"agents/{name}", "agent")
+    connectors = make_connectors(configuration)
+    engine = Engine(
+        entry.load().configured(name=name, options=entry.options),
+        store,
+        key=agent_key(key, name),
+        clock=world.clock,
+        entropy=world.entropy,
+        connectors=connectors,
+        faults=world.faults,
+        on_progress=host.send,
+    )
+    host.take_in(engine, *(each.close for each in connectors.values()), store.close)
+
+
+def make_connectors(configuration: Configuration) -> Mapping[str, Connector]:
+    """One of each configured connector, for one agent."""
+    return {name: _connector(name, each) for name, each in configuration.connectors.items()}
+
+
+def _connector(name: str, section: Any) -> Connector:
+    options = section.model_dump(exclude={"kind", "class_"})
+    if section.kind == "smtp":
+        return SmtpConnector(**options)
+    if section.kind == "http":
+        return HttpConnector(**options)
+    cls = load_class(section.class_)
+    if not issubclass(cls, Connector):
+        raise InvalidConfiguration(f"connectors: {name}: {section.class_} is not a Connector")
+    return cls(**section.options)

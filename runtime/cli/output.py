@@ -1,0 +1,74 @@
+"""Where words and data go. With `--json`, standard output carries JSON alone, and what is for people goes to standard
+error; without it, results are drawn on standard output and only remarks go to standard error."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ...contracts import HanseError
+from . import exits
+from .text import json_text, plain
+
+WIDE = 200
+"""Columns where there is no terminal to ask: pipes and files."""
+
+
+class Output:
+    """The two streams of one command."""
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+        self.console = _console(sys.stdout)
+        self.remarks = _console(sys.stderr)
+
+    @property
+    def live(self) -> bool:
+        """Whether a picture can be drawn over itself."""
+        return self.console.is_terminal and not self.json
+
+    def show(self, data: Any, draw: Callable[[], RenderableType | str]) -> None:
+        """A result: as data for programs, or drawn for people."""
+        if self.json:
+            self.emit(data)
+        else:
+            self.draw(draw())
+
+    def emit(self, data: Any) -> None:
+        """One JSON document in one line; over several, indented, where a person looks."""
+        print(json_text(data, pretty=sys.stdout.isatty()), flush=True)
+
+    def draw(self, what: RenderableType | str) -> None:
+        self.console.print(Text(what) if isinstance(what, str) else what)
+
+    def remark(self, text: str, style: str = "") -> None:
+        """Something for people only."""
+        self.remarks.print(Text(text, style=style), soft_wrap=True)
+
+    def error(self, error: HanseError) -> None:
+        """One line for people; with `--json`, the problem for programs as well."""
+        self.remark(f"hanse: {exits.line(error)}", "red")
+        for text in exits.more(error):
+            self.remark(f"       {text}", "red")
+        if self.json:
+            self.emit({"error": {**error.to_data(), "exit": int(exits.exit_of(error))}})
+
+
+def table(*names: str, rows: Sequence[Sequence[RenderableType | str]], empty: str) -> RenderableType:
+    """A table, or the sentence that says why there is none."""
+    if not rows:
+        return Text(empty, style="dim")
+    drawn = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    for name in names:
+        drawn.add_column(name, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in row))
+    return drawn
+
+
+def _console(stream: Any) -> Console:
+    terminal = stream.isatty()
+    return Console(file=stream, width=None if terminal else WIDE, highlight=False, markup=False, emoji=False)

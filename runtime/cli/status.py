@@ -1,0 +1,65 @@
+"""`hanse status` and `hanse version`: what runs, and what this is."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ...contracts import AgentView, FederationView
+from .command import Session, command
+from .output import table
+from .text import plain
+
+app = typer.Typer()
+
+SHOWN = ("hanse", "ray", "pydantic", "apsw", "msgpack", "fastapi", "typer")
+"""Packages whose versions a bug report needs."""
+
+
+@command(app)
+async def status(session: Session) -> None:
+    """Show the federation: agents and their health, tasks, questions, models, memory."""
+    async with session.client() as client:
+        view = await client.status()
+    session.out.show(view, lambda: _drawn(view))
+
+
+@command(app, "version")
+def version_(session: Session) -> None:
+    """Show the versions of Hanse and of what it stands on."""
+    found = {"python": platform.python_version(), **{name: _version(name) for name in SHOWN}}
+    session.out.show(found, lambda: "\n".join(f"{name} {number}" for name, number in found.items()))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _drawn(view: FederationView) -> RenderableType:
+    names = ("agent", "domain", "health", "queue", "in flight", "host", "pid", "capabilities")
+    agents = table(*names, rows=[_row(agent) for agent in view.agents], empty="No agent has joined yet.")
+    tasks = ", ".join(f"{count} {status}" for status, count in sorted(view.tasks.items())) or "none"
+    return Group(
+        Text.assemble((view.name, "bold"), f"  since {view.started_at}  {_shards(view)}  {view.events} events"),
+        Text.assemble(("tasks ", "dim"), tasks),
+        Text.assemble(("approvals ", "dim"), f"{view.approvals_pending} waiting"),
+        Text.assemble(("models ", "dim"), view.models, ("   memory ", "dim"), view.memory),
+        Text(),
+        agents,
+    )
+
+
+def _shards(view: FederationView) -> str:
+    return f"epoch {view.epoch}" + (f", {view.shards} shards" if view.shards > 1 else "")
+
+
+def _row(agent: AgentView) -> list:
+    health = Text("ok", style="green") if agent.healthy else Text(plain(agent.reason) or "not well", style="red")
+    capabilities = ", ".join(name.partition(".")[2] for name in agent.capabilities)
+    queue, in_flight = str(agent.queue_depth), str(agent.in_flight)
+    return [agent.id, agent.domain, health, queue, in_flight, agent.host, str(agent.pid or ""), capabilities]

@@ -1,0 +1,101 @@
+"""`hanse tasks`: what was asked for, and how it stands."""
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from ...contracts import StepView, TaskStatus, TaskView
+from ..client import Client
+from .command import Ended, Session, command
+from .exits import exit_of_task
+from .output import table
+from .text import duration, inline, money, plain
+from .view import MARKS, status_text, task_view
+from .watch import watch as follow
+
+app = typer.Typer(help="Work that was asked for.", no_args_is_help=True)
+
+TaskArgument = Annotated[str, typer.Argument(help="Id of the task.", metavar="TASK")]
+
+
+@command(app, "list")
+async def list_(
+    session: Session,
+    status: Annotated[TaskStatus | None, typer.Option(help="Only tasks in this status.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 20,
+    before: Annotated[str | None, typer.Option(help="Only tasks older than this one: the last id of a page.")] = None,
+) -> None:
+    """List tasks, the newest first."""
+    async with session.client() as client:
+        found = await client.tasks(status=status and str(status), limit=limit, before=before)
+    names = ("task", "status", "steps", "cost", "created", "asked for")
+    session.out.show(found, lambda: table(*names, rows=[_row(task) for task in found], empty="There are no tasks."))
+
+
+@command(app)
+async def get(session: Session, task: TaskArgument) -> None:
+    """Show one task: its steps, bids, awards and output."""
+    async with session.client() as client:
+        view = await client.task(task)
+        if session.out.json:
+            return session.out.emit(view)
+        asked = [each for each in await client.approvals() if each.task == task] if view.approvals else []
+        session.out.draw(task_view(view, await client.steps(task), await _events(client, task), asked))
+
+
+@command(app)
+async def steps(session: Session, task: TaskArgument) -> None:
+    """List the steps of a task with agent, price, time and output."""
+    async with session.client() as client:
+        found = await client.steps(task)
+    names = ("", "step", "capability", "agent", "tries", "price", "time", "output or reason")
+    session.out.show(found, lambda: table(*names, rows=[_step_row(step) for step in found], empty="It has no steps."))
+
+
+@command(app)
+async def watch(session: Session, task: TaskArgument) -> None:
+    """Follow a task live to its end: the DAG, bids, awards, progress, questions. Lines in a pipe."""
+    async with session.client() as client:
+        ended = await follow(client, session.out, task)
+    if exit := exit_of_task(ended):
+        raise Ended(exit)
+
+
+@command(app)
+async def cancel(
+    session: Session, task: TaskArgument, reason: Annotated[str, typer.Option(help="Kept in the journal.")] = ""
+) -> None:
+    """Cancel a task. What it changed already is undone by its compensations."""
+    async with session.client() as client:
+        view = await client.cancel(task, reason)
+    session.out.show(view, lambda: Text.assemble(f"task {view.id} is ", status_text(view.status)))
+
+
+async def _events(client: Client, task: str) -> list:
+    found = []
+    while page := await client.events(task, after=found[-1].sequence if found else 0):
+        found += page
+    return found
+
+
+def _row(task: TaskView) -> list:
+    what = ", ".join(f"{name}={value}" for name, value in task.labels.items()) or task.idempotency_key or ""
+    done = f"{task.steps_done}/{task.steps_total}"
+    created = task.created_at.replace("T", " ").partition(".")[0]
+    return [task.id, status_text(task.status), done, money(task.cost_cents), created, plain(what, 40)]
+
+
+def _step_row(step: StepView) -> list:
+    mark, style = MARKS[step.status]
+    result = step.error.detail if step.error else step.reason if step.output is None else inline(step.output)
+    return [
+        Text(mark, style),
+        step.id,
+        step.call,
+        step.agent or "",
+        str(step.attempts or ""),
+        money(step.price_cents),
+        duration(step.latency_ms),
+        plain(result, 80),
+    ]

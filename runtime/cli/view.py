@@ -1,0 +1,234 @@
+"""One task on a terminal: its steps as a tree with marks, who bid, who got it and why, what waits for a person.
+
+Pure: views and events in, something to print out. `tasks watch` draws it again with every event; a pipe gets
+`plain_line` of each event instead.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from ...contracts import ApprovalView, BidView, Event, Kind, StepStatus, StepView, TaskStatus, TaskView
+from ...contracts.events import milliseconds, timestamp
+from .text import clock, duration, inline, money, plain
+
+MARKS: Mapping[StepStatus, tuple[str, str]] = {
+    StepStatus.WAITING: ("·", "dim"),
+    StepStatus.INPUT_REQUIRED: ("?", "bold yellow"),
+    StepStatus.RETRYING: ("↻", "yellow"),
+    StepStatus.WORKING: ("▶", "bold cyan"),
+    StepStatus.COMPLETED: ("✓", "green"),
+    StepStatus.SKIPPED: ("–", "dim"),
+    StepStatus.FAILED: ("✗", "bold red"),
+    StepStatus.COMPENSATED: ("↶", "magenta"),
+}
+"""Mark and style of a step. Marks differ by shape, so they can be told apart without colour."""
+
+STATUS_STYLES: Mapping[TaskStatus, str] = {
+    TaskStatus.COMPLETED: "bold green",
+    TaskStatus.FAILED: "bold red",
+    TaskStatus.REJECTED: "bold red",
+    TaskStatus.CANCELED: "magenta",
+    TaskStatus.INPUT_REQUIRED: "bold yellow",
+    TaskStatus.AUTH_REQUIRED: "bold yellow",
+}
+
+MAX_SHOWN = 60
+"""Steps of a plan that are drawn; the rest is counted."""
+
+
+def task_view(
+    task: TaskView,
+    steps: Sequence[StepView],
+    events: Sequence[Event] = (),
+    approvals: Sequence[ApprovalView] = (),
+) -> RenderableType:
+    """The whole picture of one task."""
+    parts: list[RenderableType] = [_head(task), _dag(steps, _troubles(events))]
+    parts += [question(approval) for approval in approvals if approval.decision == "pending"]
+    parts += [Text(f"Error: {plain(task.error.detail)} [{task.error.code}]", style="red")] if task.error else []
+    parts += [Text(f"Output: {inline(task.output, 400)}")] if task.status is TaskStatus.COMPLETED else []
+    return Group(*parts)
+
+
+def status_text(status: TaskStatus) -> Text:
+    return Text(str(status), style=STATUS_STYLES.get(status, "cyan"))
+
+
+def step_line(step: StepView, trouble: str = "", note: str = "") -> Text:
+    """`✓ refund  payments.refund → payments  0.2¢  12 ms`."""
+    mark, style = MARKS[step.status]
+    line = Text.assemble((mark, style), " ", (plain(step.id), "bold"), "  ", plain(step.call))
+    if step.agent:
+        line.append(f" → {plain(step.agent)}", style="cyan")
+    attempts = f"attempt {step.attempts}" if step.attempts > 1 else ""
+    facts = (money(step.price_cents), duration(step.latency_ms), attempts, trouble, note)
+    line.append("".join(f"  {fact}" for fact in facts if fact), style="dim")
+    return line
+
+
+def question(approval: ApprovalView) -> RenderableType:
+    """What a person is asked: the rule, the very input, and what to type."""
+    return Group(
+        Text.assemble(("? ", "bold"), plain(approval.rule), style="yellow"),
+        Text(f"  {approval.capability} with {inline(approval.input, 400)}"),
+        Text(f"  hanse approvals approve {approval.id}   or   hanse approvals deny {approval.id}", style="bold"),
+    )
+
+
+def plain_line(event: Event) -> str | None:
+    """One line for one event, for pipes and logs. None for what says nothing to a reader."""
+    words = _WORDS.get(event.kind)
+    if words is None:
+        return None
+    about = f" {plain(event.step)}" if event.step else ""
+    said = words(event.data)
+    return f"{clock(timestamp(event.at_ms))} {event.kind}{about}{': ' if said else ''}{said}"
+
+
+def layers(steps: Sequence[StepView]) -> list[list[StepView]]:
+    """Steps by the length of the longest way to them. Steps on one layer may run at the same time."""
+    depths = _depths(steps)
+    found: list[list[StepView]] = [[] for _ in range(max(depths.values(), default=-1) + 1)]
+    for step in steps:
+        found[depths[step.id]].append(step)
+    return found
+
+
+def _head(task: TaskView) -> RenderableType:
+    took = milliseconds(task.updated_at) - milliseconds(task.created_at)
+    line = Text.assemble(("task ", "dim"), task.id, "  ", status_text(task.status))
+    line.append(f"  {task.steps_done}/{task.steps_total} steps")
+    line.append("".join(f"  {fact}" for fact in (money(task.cost_cents), duration(took)) if fact), style="dim")
+    return Group(line, ProgressBar(total=max(1, task.steps_total), completed=task.steps_done, width=40))
+
+
+def _dag(steps: Sequence[StepView], troubles: Mapping[str, str]) -> RenderableType:
+    """Each step stands below the dependency that is deepest; what else it waits for is written behind it."""
+    root = Tree("", hide_root=True, guide_style="dim")
+    places = {"": root}
+    ordered = [(depth, step) for depth, layer in enumerate(layers(steps)) for step in layer]
+    depths = {step.id: depth for depth, step in ordered}
+    for _, step in ordered[:MAX_SHOWN]:
+        parent = max((need for need in step.depends_on if need in places), key=depths.__getitem__, default="")
+        others = [need for need in step.depends_on if need != parent]
+        places[step.id] = places[parent].add(_step(step, others, troubles.get(step.id, "")))
+    if (left := len(steps) - MAX_SHOWN) > 0:
+        root.add(Text(f"… and {left} more steps", style="dim"))
+    return root
+
+
+def _step(step: StepView, others: Sequence[str], trouble: str) -> RenderableType:
+    note = f"also after {', '.join(map(plain, others))}" if others else ""
+    below: list[RenderableType] = [Text(f"  {plain(step.reason)}", style="dim italic")] if step.reason else []
+    below += [_bids(step.bids, step.agent)] if len(step.bids) > 1 else []
+    below += [Text(f"  {plain(step.error.detail)} [{step.error.code}]", style="red")] if step.error else []
+    return Group(step_line(step, trouble, note), *below)
+
+
+def _bids(bids: Iterable[BidView], winner: str | None) -> RenderableType:
+    """What each agent offered; the winner in front."""
+    table = Table.grid(padding=(0, 2))
+    for bid in sorted(bids, key=lambda each: (each.agent != winner, bool(each.refusal), each.price_cents, each.agent)):
+        mark = "»" if bid.agent == winner else "x" if bid.refusal else " "
+        table.add_row(f"  {mark}", Text(plain(bid.agent)), Text(_offered(bid), style="dim"))
+    return table
+
+
+def _offered(bid: BidView) -> str:
+    if bid.refusal:
+        return f"declines: {plain(bid.refusal)}"
+    return f"{money(bid.price_cents) or 'free'}, {duration(bid.latency_ms)}, queue {bid.queue_depth}"
+
+
+def _troubles(events: Sequence[Event]) -> dict[str, str]:
+    """Per step, what went wrong on the way: `2 × retry, interrupted`."""
+    counts: dict[str, dict[str, int]] = {}
+    for event in events:
+        if event.step and (name := _trouble(event)):
+            of_step = counts.setdefault(event.step, {})
+            of_step[name] = of_step.get(name, 0) + 1
+    return {step: ", ".join(_counted(name, count) for name, count in each.items()) for step, each in counts.items()}
+
+
+def _trouble(event: Event) -> str:
+    if event.kind is Kind.STEP_INTERRUPTED:
+        return "interrupted"
+    return "retry" if event.kind is Kind.STEP_FAILED and event.data.get("retry_at_ms") is not None else ""
+
+
+def _counted(name: str, count: int) -> str:
+    return name if count == 1 else f"{count} × {name}"
+
+
+def _depths(steps: Sequence[StepView]) -> dict[str, int]:
+    """Longest way to each step, one layer after the other. What is not among `steps` counts as done."""
+    known = {step.id for step in steps}
+    depths: dict[str, int] = {}
+    layer, waiting = 0, list(steps)
+    while waiting:
+        ready = [step for step in waiting if all(need in depths for need in step.depends_on if need in known)]
+        depths.update({step.id: layer for step in ready or waiting})
+        waiting = [step for step in waiting if step.id not in depths]
+        layer += 1
+    return depths
+
+
+def _award_words(data: Mapping[str, Any]) -> str:
+    bids = ", ".join(_bid_words(bid) for bid in data.get("bids") or [])
+    return f"to {plain(data.get('agent'))} ({plain(data.get('reason', ''))})" + (f"; bids: {bids}" if bids else "")
+
+
+def _bid_words(bid: Mapping[str, Any]) -> str:
+    if bid.get("refusal"):
+        return f"{plain(bid['agent'])} declines: {plain(bid['refusal'])}"
+    return f"{plain(bid['agent'])} {bid.get('price_cents', 0):g}¢ {duration(bid.get('latency_ms'))}"
+
+
+def _error_words(data: Mapping[str, Any]) -> str:
+    error = data.get("error") or {}
+    again = ", will be tried again" if data.get("retry_at_ms") is not None else ""
+    return f"{plain(error.get('detail', ''))} [{plain(error.get('code', 'error'))}]{again}"
+
+
+def _completed_words(data: Mapping[str, Any]) -> str:
+    replayed = ", from its receipt" if data.get("replayed") else ""
+    return f"by {plain(data.get('agent'))} in {duration(data.get('latency_ms')) or 'no time'}{replayed}"
+
+
+def _asked_words(data: Mapping[str, Any]) -> str:
+    return f"{plain(data.get('rule', ''))}; decide: hanse approvals approve {data.get('approval')}"
+
+
+def _agent_and_reason(data: Mapping[str, Any]) -> str:
+    return f"{plain(data.get('agent'))}: {plain(data.get('reason', ''))}"
+
+
+def _reason(data: Mapping[str, Any]) -> str:
+    return plain(data.get("reason", ""))
+
+
+_WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
+    Kind.COORDINATOR_STARTED: lambda data: f"epoch {data.get('epoch')}, {data.get('tasks', 0)} open tasks",
+    Kind.AGENT_JOINED: lambda data: plain(data.get("agent")),
+    Kind.AGENT_LEFT: _agent_and_reason,
+    Kind.TASK_SUBMITTED: lambda data: f"{len((data.get('plan') or {}).get('steps', []))} steps",
+    Kind.TASK_CANCELING: _reason,
+    Kind.TASK_ABORTING: _error_words,
+    Kind.TASK_COMPLETED: lambda data: inline(data.get("output"), 200),
+    Kind.TASK_FAILED: _error_words,
+    Kind.TASK_CANCELED: _reason,
+    Kind.STEP_EXPANDED: lambda data: f"{data.get('count')} members",
+    Kind.STEP_SKIPPED: _reason,
+    Kind.STEP_AWARDED: _award_words,
+    Kind.STEP_INTERRUPTED: _agent_and_reason,
+    Kind.STEP_COMPLETED: _completed_words,
+    Kind.STEP_FAILED: _error_words,
+    Kind.APPROVAL_REQUESTED: _asked_words,
+    Kind.APPROVAL_DECIDED: lambda data: f"{data.get('decision')} by {plain(data.get('by') or 'nobody')}",
+}

@@ -1,0 +1,62 @@
+"""Follows a task: drawn live over itself on a terminal, a line for each event in a pipe, JSON lines with `--json`."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from rich.live import Live
+
+from ...contracts import Event, TaskView
+from ..client import Client
+from .output import Output
+from .view import plain_line, task_view
+
+WAIT_SECONDS = 10.0
+"""Longest wait for the next event; then it is asked for anew."""
+
+
+async def events(client: Client, task: str, after: int = 0) -> AsyncIterator[list[Event]]:
+    """Pages of a task's events, until one ends the task."""
+    while True:
+        page = await client.events(task, after=after, wait_seconds=WAIT_SECONDS)
+        if page:
+            after = page[-1].sequence
+            yield page
+        if any(event.kind.ends_task for event in page):
+            return
+        if not page and (await client.task(task)).status.terminal:
+            return
+
+
+async def watch(client: Client, out: Output, task: str) -> TaskView:
+    """Shows the task until it ends, and returns it as it ended."""
+    await client.task(task)
+    if out.live:
+        await _draw(client, out, task)
+    else:
+        await _list(client, out, task)
+    return await client.task(task)
+
+
+async def _draw(client: Client, out: Output, task: str) -> None:
+    seen: list[Event] = []
+    with Live(console=out.console, auto_refresh=False, vertical_overflow="crop") as live:
+        live.update(await picture(client, task, seen), refresh=True)
+        async for page in events(client, task):
+            seen += page
+            live.update(await picture(client, task, seen), refresh=True)
+
+
+async def picture(client: Client, task: str, seen: list[Event]) -> Any:
+    """The task as it is now, with what went wrong on the way."""
+    view = await client.task(task)
+    asked = await client.approvals() if view.approvals else []
+    return task_view(view, await client.steps(task), seen, [each for each in asked if each.task == task])
+
+
+async def _list(client: Client, out: Output, task: str) -> None:
+    async for page in events(client, task):
+        for event in page:
+            if out.json:
+                out.emit(event)
+            elif line := plain_line(event):
+                out.draw(line)

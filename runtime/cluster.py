@@ -1,0 +1,153 @@
+"""The Ray cluster under a federation: starts one on this machine or joins one, and puts the actors into it."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from ..contracts import Conflict, Unavailable
+from . import actors
+from .config import AgentEntry, Configuration
+
+LOCAL_CPUS = 8
+"""Logical CPUs of a local cluster. They only count reservations, and a small machine hosts many small actors."""
+
+
+@dataclass(slots=True)
+class Cluster:
+    """A federation's actors in a Ray cluster."""
+
+    configuration: Configuration
+    coordinators: list[Any]
+    hosts: dict[str, Any]
+    owned: bool
+    """Whether the Ray cluster was started for this federation, so that it ends with it."""
+
+    @property
+    def namespace(self) -> str:
+        return namespace_of(self.configuration)
+
+    async def ready(self) -> None:
+        """Returns when every actor has restored itself. Raises what keeps one from it."""
+        await asyncio.gather(*(actors.answer(each.where.remote()) for each in self._all()))
+
+    async def stop(self) -> None:
+        """Hosts first, so that what they finish is still taken down; then the coordinators; then Ray, if it is ours."""
+        await _quietly(*(actors.answer(host.stop.remote()) for host in self.hosts.values()))
+        await _quietly(*(actors.answer(each.stop.remote()) for each in self.coordinators))
+        for each in self._all():
+            ray.kill(each, no_restart=True)
+        if self.owned:
+            await asyncio.to_thread(ray.shutdown)
+
+    def _all(self) -> list[Any]:
+        return [*self.coordinators, *self.hosts.values()]
+
+
+def namespace_of(configuration: Configuration) -> str:
+    """The Ray namespace of a federation's actors."""
+    return f"hanse-{configuration.federation.name}"
+
+
+def join_ray(configuration: Configuration, address: str | None = None) -> bool:
+    """Connects this process to the cluster at `address`, or starts one here. Blocks for seconds. True when started.
+
+    A cluster started here answers on loopback only. Ray turns its token authentication on for it, with the token in
+    `~/.ray/auth_token` that only this user can read, unless `RAY_AUTH_MODE` says otherwise; nothing is reported home.
+    """
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    arguments: dict[str, Any] = {"namespace": namespace_of(configuration), "logging_level": "ERROR"}
+    if address is None:
+        arguments |= {
+            "num_cpus": LOCAL_CPUS,
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "log_to_driver": False,
+        }
+    else:
+        arguments["address"] = address
+    try:
+        ray.init(**arguments)
+    except ConnectionError as error:
+        raise Unavailable(f"no Ray cluster answers at {address}: {error}") from error
+    return address is None
+
+
+def start(configuration: Configuration, *, owned: bool, detached: bool = False) -> Cluster:
+    """Makes the actors, which then restore themselves side by side."""
+    namespace = namespace_of(configuration)
+    coordinators = [
+        actors.CoordinatorActor.options(
+            **actors.options(actors.coordinator_name(shard), namespace, detached=detached)
+        ).remote(configuration, shard)
+        for shard in range(configuration.coordinator.shards)
+    ]
+    hosts = {
+        host: actors.HostActor.options(
+            **actors.options(actors.host_name(host), namespace, detached=detached, resources=_resources(entries))
+        ).remote(configuration, host, namespace)
+        for host, entries in configuration.hosts.items()
+    }
+    return Cluster(configuration, coordinators, hosts, owned)
+
+
+def find(configuration: Configuration) -> Cluster:
+    """The running actors of a federation. Raises Unavailable when they are not there."""
+    namespace = namespace_of(configuration)
+    try:
+        return Cluster(
+            configuration,
+            [
+                ray.get_actor(actors.coordinator_name(shard), namespace)
+                for shard in range(configuration.coordinator.shards)
+            ],
+            {host: ray.get_actor(actors.host_name(host), namespace) for host in configuration.hosts},
+            owned=False,
+        )
+    except ValueError as error:
+        raise Unavailable(f"{configuration.federation.name} does not run in this cluster") from error
+
+
+class DataLock:
+    """Keeps a second federation off the same data folder of this machine. Freed by the end of the process, however."""
+
+    def __init__(self, data: Path) -> None:
+        """Raises Conflict when somebody has it."""
+        path = data / "run" / "lock"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            owner = self._file.read().strip()
+            self._file.close()
+            raise Conflict(
+                f"another federation (process {owner or 'unknown'}) works on this data. Stop it with: hanse down",
+                data=data.name,
+            ) from None
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def _resources(entries: tuple[AgentEntry, ...]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for entry in entries:
+        for name, amount in entry.resources.items():
+            total[name] = total.get(name, 0) + amount
+    return total
+
+
+async def _quietly(*work: Awaitable[Any]) -> None:
+    await asyncio.gather(*work, return_exceptions=True)

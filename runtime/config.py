@@ -1,0 +1,484 @@
+"""The configuration: one file, `hanse.yaml`, as one frozen value.
+
+    version: 1
+    federation: {name: retail, data: ./var}
+    agents:
+      - class: hanse.agents.retail:Orders
+    approvals:
+      - {capability: payments.refund, above: {field: amount, limit: 500}, expires_seconds: 86400}
+    gateway: {port: 8000, open_on_loopback: true}
+
+`load` reads it. What cannot be used is refused with the file, the line and the nearest known key. `${NAME}` and
+`${NAME:-default}` are filled from the environment; a secret can come from nowhere else. A filled-in value is text
+also where it looks like a number, and becomes one where the option is a number. Durations carry their unit in
+the name.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from ..contracts import Effect, InvalidConfiguration, Risk
+from . import yaml_lines
+
+FILE = "hanse.yaml"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
+
+
+def _from_environment(value: Any) -> Any:
+    if isinstance(value, SecretStr | None):
+        return value
+    if isinstance(value, yaml_lines.FromEnvironment):
+        return SecretStr(str(value))
+    if value == "":
+        return None
+    raise PydanticCustomError("secret", "is a secret, and a file is no place for one. Write ${NAME} and set NAME")
+
+
+Secret = Annotated[SecretStr | None, BeforeValidator(_from_environment)]
+"""Text that is never shown. In the file it can only be `${NAME}`; from Python, a `SecretStr`."""
+
+
+def _one_or_many(value: Any) -> Any:
+    return value if isinstance(value, list | tuple | None) else (value,)
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys_only(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and (
+            unknown := [key for key in data if key not in cls.keys() | set(cls.model_fields)]
+        ):
+            raise PydanticCustomError(
+                "unknown_key", "{hint}", {"key": unknown[0], "hint": _hint(str(unknown[0]), cls.keys())}
+            )
+        return data
+
+    @classmethod
+    def keys(cls) -> set[str]:
+        """What may be written in this part of the file."""
+        return {option.alias or name for name, option in cls.model_fields.items() if not option.exclude}
+
+
+class Federation(Section):
+    """What it is called and where its truth lies."""
+
+    name: str = Field(default="local", pattern=_NAME)
+    """Shown in `hanse status`, and the Ray namespace of its actors. Example: `name: retail`"""
+    data: Path = Path("var")
+    """Folder of journals, agent stores and run files, seen from the file's folder. Example: `data: ./var`"""
+
+
+class AgentEntry(Section):
+    """One agent of the federation."""
+
+    class_: str | type = Field(alias="class")
+    """Its class, as `module:Class`. Example: `class: hanse.agents.retail:Orders`"""
+    name: str | None = Field(default=None, pattern=_NAME)
+    """Its id, which two providers of one domain must give. The class's own when left out.
+    Example: `name: carrier-north`"""
+    host: str | None = Field(default=None, pattern=_NAME)
+    """Agents with the same host share a process. A process of its own when left out. Example: `host: store`"""
+    options: dict[str, Any] = Field(default_factory=dict[str, Any], repr=False)
+    """Keyword arguments of the class. Example: `options: {currency: EUR}`"""
+    resources: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict[str, float])
+    """Ray resources that its node must have; those of one host add up.
+    Example: `resources: {CPU: 1, warehouse: 0.1}`"""
+
+    @field_validator("class_")
+    @classmethod
+    def _is_a_path(cls, value: str | type) -> str | type:
+        module, _, name = value.partition(":") if isinstance(value, str) else ("given", "", "given")
+        if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+            raise PydanticCustomError("class_path", "is not a class. Write module:Class, such as shop.agents:Orders")
+        return value
+
+    @property
+    def label(self) -> str:
+        """What to call it before its class is loaded."""
+        return self.name or (self.class_.rpartition(":")[2] if isinstance(self.class_, str) else self.class_.__name__)
+
+    def load(self) -> type:
+        """The class. Raises InvalidConfiguration that says what could not be found."""
+        return self.class_ if isinstance(self.class_, type) else load_class(self.class_)
+
+
+class SmtpConnector(Section):
+    """Mail through an SMTP server."""
+
+    kind: Literal["smtp"]
+    """Which connector. Example: `kind: smtp`"""
+    host: str
+    """Example: `host: mail.example.com`"""
+    port: int = Field(default=25, ge=1, le=65535)
+    """Example: `port: 2525`"""
+    sender: str = Field(min_length=3)
+    """Address that mail comes from. Example: `sender: store@example.com`"""
+    username: str | None = None
+    """Leave out for a server that asks for none. Example: `username: store`"""
+    password: Secret = None
+    """Example: `password: ${MAIL_PASSWORD}`"""
+    encryption: Literal["none", "starttls", "tls"] = "none"
+    """Example: `encryption: starttls`"""
+    timeout_seconds: float = Field(default=10, gt=0, allow_inf_nan=False)
+    """For one answer of the server. Example: `timeout_seconds: 10`"""
+
+
+class HttpConnector(Section):
+    """An HTTP service that understands `Idempotency-Key`."""
+
+    kind: Literal["http"]
+    """Which connector. Example: `kind: http`"""
+    base_url: str = Field(pattern=r"^https?://")
+    """Example: `base_url: https://erp.example.com/api`"""
+    token: Secret = None
+    """Sent as a bearer token. Example: `token: ${ERP_TOKEN}`"""
+    headers: dict[str, str] = Field(default_factory=dict[str, str], repr=False)
+    """Sent with each request. Example: `headers: {X-Store: north}`"""
+    timeout_seconds: float = Field(default=10, gt=0, allow_inf_nan=False)
+    """For one request. Example: `timeout_seconds: 10`"""
+
+
+class OwnConnector(Section):
+    """A connector of your own."""
+
+    kind: Literal["class"]
+    """Which connector. Example: `kind: class`"""
+    class_: str = Field(alias="class", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
+    """Its class, as `module:Class`. Example: `class: shop.fax:Fax`"""
+    options: dict[str, Any] = Field(default_factory=dict[str, Any], repr=False)
+    """Keyword arguments of the class. Example: `options: {number: "+49 40 123"}`"""
+
+
+Connector = Annotated[SmtpConnector | HttpConnector | OwnConnector, Field(discriminator="kind")]
+
+
+class Mode(StrEnum):
+    """What a rule says."""
+
+    AUTOMATIC = "automatic"
+    REVIEW = "review"
+
+
+class Above(Section):
+    """An amount in the step's input, and the limit up to which nobody is asked."""
+
+    field: str = Field(min_length=1)
+    """Where the amount stands in the input. Example: `field: payment.amount`"""
+    limit: float = Field(allow_inf_nan=False)
+    """Asked is above it, not at it. Example: `limit: 500`"""
+
+
+class ApprovalRule(Section):
+    """When a person is asked before a step runs. The first rule that fits decides; without one, nobody is asked."""
+
+    capability: str = "*"
+    """Name, or a pattern with `*` and `?`. Example: `capability: payments.*`"""
+    above: Above | None = None
+    """Only above an amount. Where the amount is missing or no number, a person is asked.
+    Example: `above: {field: amount, limit: 500}`"""
+    risk: Annotated[tuple[Risk, ...] | None, BeforeValidator(_one_or_many)] = None
+    """Only for contracts of this risk. Example: `risk: [medium, high]`"""
+    effect: Annotated[tuple[Effect, ...] | None, BeforeValidator(_one_or_many)] = None
+    """Only for contracts with this effect. Example: `effect: irreversible`"""
+    mode: Mode = Mode.REVIEW
+    """`review` asks a person, `automatic` lets it run. Example: `mode: automatic`"""
+    expires_seconds: float = Field(default=86_400, gt=0, le=366 * 86_400, allow_inf_nan=False)
+    """How long the question stands. Nobody answering means no. Example: `expires_seconds: 3600`"""
+
+    @model_validator(mode="after")
+    def _asks_above(self) -> Self:
+        if self.above and self.mode is Mode.AUTOMATIC:
+            raise PydanticCustomError(
+                "automatic_above", "'above' asks a person. Leave it out of an automatic rule, or write mode: review"
+            )
+        return self
+
+
+class Gateway(Section):
+    """The HTTP surface."""
+
+    host: str = "127.0.0.1"
+    """Address it listens on. Example: `host: 0.0.0.0`"""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """0 takes a free one. Example: `port: 8080`"""
+    replicas: int = Field(default=1, ge=1, le=256)
+    """Processes that answer. Example: `replicas: 2`"""
+    open_on_loopback: bool = False
+    """Let requests without a token in, as the first tenant. Only on a loopback address.
+    Example: `open_on_loopback: true`"""
+
+    @model_validator(mode="after")
+    def _open_only_on_loopback(self) -> Self:
+        if self.open_on_loopback and self.host not in LOOPBACK:
+            raise PydanticCustomError(
+                "open",
+                "open_on_loopback needs a loopback host. Write host: 127.0.0.1, or leave it out and use tokens",
+                {"at": ("open_on_loopback",)},
+            )
+        return self
+
+
+class Tenant(Section):
+    """Who may come in. Nothing crosses from one tenant to another."""
+
+    name: str = Field(pattern=_NAME)
+    """Example: `name: default`"""
+    token: Secret = None
+    """Bearer token of its requests. Example: `token: ${HANSE_TOKEN}`"""
+
+
+class Coordinator(Section):
+    """Who owns tasks."""
+
+    shards: int = Field(default=1, ge=1, le=4096)
+    """Coordinators that share the tasks, each with its journal. Cannot shrink while tasks are open.
+    Example: `shards: 2`"""
+
+
+class Limits(Section):
+    """What is refused, with 429 or 413, before it can do harm."""
+
+    queued_tasks: int = Field(default=10_000, ge=1)
+    """Open tasks per coordinator shard. Example: `queued_tasks: 10000`"""
+    body_bytes: int = Field(default=1024 * 1024, ge=1024)
+    """Size of one request. Example: `body_bytes: 1048576`"""
+
+
+class Configuration(Section):
+    """Everything a federation is started with."""
+
+    version: Literal[1] = Field(default=1)
+    """Of this format. Example: `version: 1`"""
+    federation: Federation = Federation()
+    """Example: `federation: {name: retail, data: ./var}`"""
+    agents: tuple[AgentEntry, ...] = ()
+    """Example: `agents: [{class: "hanse.agents.retail:Orders"}]`"""
+    connectors: dict[str, Connector] = Field(default_factory=dict[str, Connector])
+    """By the name under which agents ask for them.
+    Example: `connectors: {mail: {kind: smtp, host: 127.0.0.1, sender: store@example.com}}`"""
+    approvals: tuple[ApprovalRule, ...] = ()
+    """In order; the first that fits decides. Example: `approvals: [{risk: high}]`"""
+    gateway: Gateway = Gateway()
+    """Example: `gateway: {port: 8000, open_on_loopback: true}`"""
+    tenants: tuple[Tenant, ...] = (Tenant(name="default"),)
+    """Example: `tenants: [{name: default, token: "${HANSE_TOKEN}"}]`"""
+    coordinator: Coordinator = Coordinator()
+    """Example: `coordinator: {shards: 2}`"""
+    limits: Limits = Limits()
+    """Example: `limits: {queued_tasks: 10000}`"""
+    folder: Path = Field(default_factory=Path.cwd, exclude=True, repr=False)
+    """Where relative paths start and modules are looked for: the file's folder. Not written in the file.
+    Example: none"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, data: Any) -> Any:
+        """A section with nothing under it, its lines commented out, is as good as none."""
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        _distinct("agents", [entry.name for entry in self.agents if entry.name])
+        _distinct("tenants", [tenant.name for tenant in self.tenants])
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_may_come_in(self) -> Self:
+        if self.gateway.host not in LOOPBACK and not any(tenant.token for tenant in self.tenants):
+            raise PydanticCustomError(
+                "nobody",
+                "{host} can be reached from outside and no tenant has a token. "
+                "Write tenants: [{name: default, token: ${HANSE_TOKEN}}]",
+                {"host": self.gateway.host, "at": ("gateway", "host")},
+            )
+        return self
+
+    @classmethod
+    def for_agents(
+        cls, agents: Iterable[type | str | AgentEntry], *, data: str | Path = "var", **sections: Any
+    ) -> Self:
+        """The configuration of `Federation.local(agents=[...])`: classes, `module:Class` or entries.
+
+        `sections` are those of the file: `for_agents([Ledger], gateway={"port": 0})`. Raises InvalidConfiguration.
+        """
+        entries = [each if isinstance(each, AgentEntry) else {"class": each} for each in agents]
+        federation = {"data": data, **dict(sections.pop("federation", {}))}
+        return cls.checked({**sections, "agents": entries, "federation": federation})
+
+    @classmethod
+    def checked(cls, data: Mapping[str, Any], document: yaml_lines.Document | None = None) -> Self:
+        """Plain data as a configuration. Raises InvalidConfiguration."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise _refused(error, document) from None
+
+    @property
+    def data(self) -> Path:
+        """The data folder, absolute."""
+        return (self.folder / self.federation.data.expanduser()).absolute()
+
+    @property
+    def hosts(self) -> dict[str, tuple[AgentEntry, ...]]:
+        """Agents by the process they live in. An agent without a host gets one that is its own."""
+        found: dict[str, tuple[AgentEntry, ...]] = {}
+        for number, entry in enumerate(self.agents):
+            host = entry.host or f"{entry.label}-{number}"
+            found[host] = (*found.get(host, ()), entry)
+        return found
+
+
+def load(path: str | Path | None = None, environment: Mapping[str, str] | None = None) -> Configuration:
+    """The configuration in `path`, or in the nearest `hanse.yaml` of this folder and those above it.
+
+    Raises InvalidConfiguration.
+    """
+    file = Path(path) if path else find()
+    text = _read(file)
+    document = yaml_lines.parse(text, os.environ if environment is None else environment, str(path or file.name))
+    body = {} if document.data is None else document.data
+    if not isinstance(body, dict):
+        raise document.wrong("holds keys and values, such as version: 1")
+    if "folder" in body:
+        raise document.wrong("folder: is the file's own and is not written in it", "folder")
+    if "version" not in body:
+        raise document.wrong("the format's version is missing. Write as the first line: version: 1")
+    return Configuration.checked({**body, "folder": file.absolute().parent}, document)
+
+
+def find(start: Path | None = None) -> Path:
+    """The nearest `hanse.yaml`, from `start` (the working folder) upwards. Raises InvalidConfiguration."""
+    here = (start or Path.cwd()).absolute()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return folder / FILE
+    raise InvalidConfiguration(
+        f"there is no {FILE} here or above. Start a project with: hanse new NAME", folder=str(here)
+    )
+
+
+def load_class(path: str) -> type:
+    """The class at `module:Class`. Raises InvalidConfiguration that says which half was not found."""
+    module_name, _, name = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise _not_importable(path, error) from error
+    for part in name.split("."):
+        near = _near(part, [each for each in vars(found) if not each.startswith("_")])
+        found = getattr(found, part, None)
+        if found is None:
+            raise InvalidConfiguration(f"{path}: {module_name} has no {part!r}.{near}")
+    if not isinstance(found, type):
+        raise InvalidConfiguration(f"{path} is not a class")
+    return found
+
+
+def importable(folder: Path) -> None:
+    """Makes the modules beside the configuration importable in this process."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _not_importable(path: str, error: ModuleNotFoundError) -> InvalidConfiguration:
+    own = error.name is not None and path.partition(":")[0].split(".")[0] == error.name.split(".")[0]
+    advice = "Modules are looked for beside hanse.yaml and among the installed ones" if own else "Install it"
+    return InvalidConfiguration(f"{path}: there is no module {error.name!r}. {advice}")
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InvalidConfiguration(f"{file} cannot be read: {reason}", file=str(file)) from None
+
+
+def _distinct(section: str, names: Sequence[str]) -> None:
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise PydanticCustomError(
+            "twice", "two {section} are called {name}", {"section": section, "name": twice, "at": (section,)}
+        )
+
+
+def _hint(key: str, known: set[str]) -> str:
+    return f"unknown key {key!r}.{_near(key, known)} Known: {', '.join(sorted(known))}"
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` or nothing. A duration without its unit is near to the one that has it."""
+    names = list(known)
+    near = [name for name in names if name.startswith(word + "_")] or difflib.get_close_matches(
+        word, names, n=1, cutoff=0.6
+    )
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _refused(error: ValidationError, document: yaml_lines.Document | None) -> InvalidConfiguration:
+    """Our error for pydantic's: the first problem in words, every problem as an id."""
+    found = sorted((_problem(each, document) for each in error.errors(include_url=False)), key=lambda pair: pair[0])
+    texts = [text for _, text in found]
+    more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+    where = {"file": document.name, "line": found[0][0]} if document else {}
+    return InvalidConfiguration(texts[0] + more, **where, problems=texts)
+
+
+def _problem(each: ErrorDetails, document: yaml_lines.Document | None) -> tuple[int, str]:
+    """The line of one problem, and its text: `hanse.yaml:7: agents[0]: unknown key 'hots'. Did you mean 'host'?`."""
+    context = each.get("ctx", {})
+    path = (*each["loc"], *context.get("at", ()))
+    detail = _words(each)
+    if document is None:
+        return 0, f"{yaml_lines.place(path)}: {detail}".removeprefix(": ")
+    at = document.known(path)
+    line = document.line_of((*at, context["key"]) if each["type"] == "unknown_key" else at)
+    return line, f"{document.name}:{line}: {yaml_lines.place(at)}: {detail}".replace(": : ", ": ")
+
+
+def _words(each: ErrorDetails) -> str:
+    context = each.get("ctx", {})
+    if each["type"] == "missing":
+        return f"{str(each['loc'][-1])!r} is missing"
+    if each["type"] == "union_tag_invalid":
+        return f"there is no kind {context['tag']!r}.{_near(context['tag'], _KINDS)} Known: {', '.join(_KINDS)}"
+    if each["loc"] == ("version",):
+        return "this Hanse reads version 1"
+    message = _PLAINLY.get(each["type"], each["msg"])
+    return message[0].lower() + message[1:]
+
+
+_KINDS = ("smtp", "http", "class")
+_PLAINLY = {
+    "union_tag_not_found": f"'kind' is missing. Known: {', '.join(_KINDS)}",
+    "tuple_type": "must be a list. Write each item in a line of its own, after '- '",
+    "model_type": "holds keys and values, such as {name: value}",
+    "model_attributes_type": "holds keys and values, such as {name: value}",
+    "dict_type": "holds keys and values, such as {name: value}",
+}

@@ -1,0 +1,242 @@
+"""`Federation`: the Python surface. One object whether the agents live in this process, on this machine, in a cluster,
+or behind a gateway.
+
+    async with Federation.local(agents=[Ledger], data="./var") as federation:
+        balance = await federation.call("ledger.deposit", {"account": "a", "cents": 5})
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from ..contracts import (
+    Canceled,
+    Event,
+    HanseError,
+    Problem,
+    StepView,
+    TaskStatus,
+    TaskView,
+    Tenant,
+    TimedOut,
+)
+from .assembly import World, make_coordinator, make_host, root_key
+from .client import Client, LinkClient, Shard
+from .config import Configuration
+from .http_client import HttpClient
+from .launch import launch, present
+from .link import Link, Receiver, pipe
+from .service import read_submission
+
+_PAGE_SECONDS = 60.0
+
+
+class Task:
+    """A task that was taken on. It goes on whether or not anybody holds this object."""
+
+    def __init__(self, client: Client, view: TaskView) -> None:
+        self._client = client
+        self._view = view
+
+    @property
+    def id(self) -> str:
+        return self._view.id
+
+    async def view(self) -> TaskView:
+        """How it stands now."""
+        return await self._client.task(self.id)
+
+    async def steps(self) -> list[StepView]:
+        return await self._client.steps(self.id)
+
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """What happens, from the event after `after` to the task's end."""
+        while True:
+            for event in await self._client.events(self.id, after=after, wait_seconds=_PAGE_SECONDS):
+                after = event.sequence
+                yield event
+                if event.kind.ends_task:
+                    return
+
+    async def result(self, timeout_seconds: float | None = None) -> Any:
+        """The output. Raises the error that ended the task, or TimedOut, after which the task still goes on."""
+        view = await self.wait(timeout_seconds)
+        if view.status is TaskStatus.COMPLETED:
+            return view.output
+        raise error_of(view)
+
+    async def wait(self, timeout_seconds: float | None = None) -> TaskView:
+        """The task at its end. Waits through questions to people."""
+        async with asyncio.timeout(timeout_seconds) as clock:
+            try:
+                return await self._wait()
+            except TimeoutError:
+                if not clock.expired():
+                    raise
+        raise TimedOut(f"not done within {timeout_seconds:g} s; it goes on", task=self.id)
+
+    async def cancel(self, reason: str = "") -> TaskView:
+        return await self._client.cancel(self.id, reason)
+
+    async def _wait(self) -> TaskView:
+        while not (view := await self._client.wait(self.id, _PAGE_SECONDS)).status.terminal:
+            if view.status is TaskStatus.INPUT_REQUIRED:
+                await self._client.events(self.id, after=await self._last(), wait_seconds=_PAGE_SECONDS)
+        return view
+
+    async def _last(self) -> int:
+        events = await self._client.events(self.id)
+        return events[-1].sequence if events else 0
+
+
+class Federation:
+    """A running federation. Made by `local`, `in_process`, `connect` or `start`; used as an async context manager."""
+
+    def __init__(self, begin: Callable[["Federation", AsyncExitStack], Any]) -> None:
+        self._begin = begin
+        self._stack = AsyncExitStack()
+        self.client: Client
+        """Every verb of the HTTP surface, as methods."""
+        self.url: str | None = None
+        """Of the gateway, where there is one."""
+
+    @classmethod
+    def local(
+        cls, agents: Iterable[Any] = (), *, data: str | Path = "var", http: bool = False, **sections: Any
+    ) -> Self:
+        """Real Ray, real stores, on this machine; the gateway only when `http` asks for it.
+
+        `agents` are classes, `module:Class` or configuration entries; `sections` are those of `hanse.yaml`. Raises
+        InvalidConfiguration, and Conflict when another federation works on `data`.
+        """
+        return cls.start(Configuration.for_agents(agents, data=data, **sections), http=http)
+
+    @classmethod
+    def start(cls, configuration: Configuration, *, address: str | None = None, http: bool = True) -> Self:
+        """What `hanse up` does: everything that the configuration says, in a new cluster or in the one at `address`."""
+
+        async def begin(self: Federation, stack: AsyncExitStack) -> None:
+            self.client, self.url = await launch(configuration, stack, address=address, http=http)
+
+        return cls(begin)
+
+    @classmethod
+    def in_process(
+        cls, agents: Iterable[Any] = (), *, data: str | Path = ":memory:", world: World | None = None, **sections: Any
+    ) -> Self:
+        """The same engine, coordinator, store and wire in this process alone, without Ray: for tests."""
+        configuration = Configuration.for_agents(agents, data=data, **sections)
+
+        async def begin(self: Federation, stack: AsyncExitStack) -> None:
+            self.client = await _in_process(configuration, stack, world or World.real())
+
+        return cls(begin)
+
+    @classmethod
+    def connect(cls, url: str, token: str | None = None) -> Self:
+        """A federation behind a gateway."""
+
+        async def begin(self: Federation, stack: AsyncExitStack) -> None:
+            self.client, self.url = HttpClient(url, token), url
+            stack.push_async_callback(self.client.close)
+
+        return cls(begin)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._begin(self, self._stack)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: Any) -> None:
+        await self._stack.aclose()
+
+    async def call(
+        self,
+        capability: str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        timeout_seconds: float | None = None,
+        **options: Any,
+    ) -> Any:
+        """Calls one capability as a task of its own and returns its output. Raises what ended it."""
+        task = await self.submit(call=capability, input=dict(input or {}), **options)
+        return await task.result(timeout_seconds)
+
+    async def submit(
+        self,
+        *,
+        plan: Any = None,
+        call: str | None = None,
+        goal: str | None = None,
+        input: Any = None,
+        idempotency_key: str | None = None,
+        budget: Mapping[str, Any] | None = None,
+        deadline_seconds: float | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Task:
+        """Hands a task over; it is on disk when this returns. Raises what `Client.submit` raises."""
+        body = {
+            "plan": plan,
+            "call": call,
+            "goal": goal,
+            "input": input,
+            "idempotency_key": idempotency_key or uuid.uuid4().hex,
+            "budget": budget,
+            "deadline_seconds": deadline_seconds,
+            "labels": dict(labels or {}),
+        }
+        submission = read_submission({name: value for name, value in body.items() if value is not None})
+        return Task(self.client, await self.client.submit(submission))
+
+    async def task(self, id: str) -> Task:
+        """A task by its id. Raises NotFound."""
+        return Task(self.client, await self.client.task(id))
+
+
+def error_of(view: TaskView) -> HanseError:
+    """The error that ended a task."""
+    if view.status is TaskStatus.CANCELED:
+        return Canceled(task=view.id)
+    problem = view.error or Problem(type="", title="", status=500, detail="it failed", code="failed")
+    return HanseError.from_data({"code": problem.code, "detail": problem.detail, "ids": problem.ids}).about(
+        task=view.id
+    )
+
+
+async def _in_process(configuration: Configuration, stack: AsyncExitStack, world: World) -> LinkClient:
+    in_memory = str(configuration.federation.data) == ":memory:"
+    key = world.entropy.bytes(32) if in_memory else root_key(configuration.data)
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def fail(error: BaseException) -> None:
+        if not failed.done():
+            failed.set_exception(error)
+
+    dialers = []
+    for shard in range(configuration.coordinator.shards):
+        coordinator = make_coordinator(configuration, shard, key, world, fail)
+        stack.push_async_callback(coordinator.stop)
+        await coordinator.start()
+        dialers.append(_piped(coordinator))
+    for name in configuration.hosts:
+        host = make_host(configuration, name, key, world, fail)
+        stack.push_async_callback(host.stop)
+        await host.start(dialers)
+    client = LinkClient([Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local")
+    stack.push_async_callback(client.close)
+    await present(client, configuration)
+    return client
+
+
+def _piped(coordinator: Receiver) -> Callable[[Receiver], Any]:
+    async def to_coordinator(receiver: Receiver) -> Link:
+        near, _ = pipe(receiver, coordinator)
+        return near
+
+    return to_coordinator

@@ -1,0 +1,70 @@
+"""The application: routes, the edge around them, and one shape for every error."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from ...contracts import InvalidInput
+from ...contracts.plain import pointer
+from . import agents, approvals, audit, capabilities, console, events, health, tasks
+from .desk import ClientFor, Desk
+from .edge import Edge
+from .openapi import describe
+from .problems import from_status, respond
+from .settings import Settings
+
+ROUTERS = (tasks, capabilities, agents, approvals, events, audit, health, console)
+NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(client_for: ClientFor, settings: Settings, *, lifespan: Lifespan | None = None) -> FastAPI:
+    """An ASGI application over any `Client`.
+
+    `client_for` gives the client that acts for a tenant on behalf of `by`; the application asks it once for each
+    caller and closes none of them. `lifespan` is entered before the first request.
+    """
+    app = FastAPI(
+        title="Hanse",
+        version="1",
+        description="A federation of domain agents: durable tasks, negotiated between agents, with people in the loop.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan or _nothing,
+        telemetry=NO_TELEMETRY,
+    )
+    app.state.desk = Desk(client_for, settings)
+    app.state.pulse = health.Pulse()
+    app.add_middleware(Edge, desk=app.state.desk)
+    app.add_exception_handler(HTTPException, _framework_error)
+    app.add_exception_handler(RequestValidationError, _invalid_parameters)
+    app.openapi = lambda: describe(app)
+    for each in ROUTERS:
+        app.include_router(each.router)
+    return app
+
+
+@asynccontextmanager
+async def _nothing(app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+async def _framework_error(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router."""
+    assert isinstance(error, HTTPException)
+    where = f"{request.method} {request.url.path[:200]}"
+    detail = {404: f"there is nothing at {where}", 405: f"{where} is not possible here"}.get(error.status_code)
+    return respond(from_status(error.status_code, detail or str(error.detail)), error.headers)
+
+
+async def _invalid_parameters(request: Request, error: Exception) -> Response:
+    """Parameters in the path or after the question mark."""
+    assert isinstance(error, RequestValidationError)
+    problems = [{"pointer": pointer(*each["loc"]), "detail": each["msg"]} for each in error.errors()]
+    first = problems[0]
+    return respond(InvalidInput(f"{first['pointer']}: {first['detail']}", problems=problems[:20]))

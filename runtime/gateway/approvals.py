@@ -1,0 +1,59 @@
+"""`/v1/approvals`: questions to people, and their answers.
+
+Who answers is taken from the credential and never from the body, and an answer carries the digest of what was seen, so
+nobody approves what they have not looked at.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from ...contracts import ApprovalView, NotFound
+from . import answers
+from .bodies import read_model
+from .desk import client_of
+from .openapi import body, gives
+from .schemas import ApprovalList, Decision
+
+router = APIRouter(tags=["approvals"])
+
+MAX_ID = 200
+
+
+@router.get("/v1/approvals", summary="List approvals", responses=gives(_200=ApprovalList))
+async def approvals(
+    request: Request, pending: Annotated[bool, Query(description="Only those that wait for an answer.")] = True
+) -> Response:
+    """What each would run, with which input, and which rule asks."""
+    return answers.views("approvals", await client_of(request).approvals(pending=pending))
+
+
+@router.post(
+    "/v1/approvals/{approval}:approve",
+    summary="Approve",
+    responses=gives(_200=ApprovalView),
+    openapi_extra=body(Decision),
+)
+async def approve(request: Request, approval: str) -> Response:
+    """Lets exactly the step that was seen run."""
+    return await _decide(request, approval, approve=True)
+
+
+@router.post(
+    "/v1/approvals/{approval}:deny",
+    summary="Deny",
+    responses=gives(_200=ApprovalView),
+    openapi_extra=body(Decision),
+)
+async def deny(request: Request, approval: str) -> Response:
+    """The step does not run, and its task goes on or is undone as its plan says."""
+    return await _decide(request, approval, approve=False)
+
+
+async def _decide(request: Request, approval: str, *, approve: bool) -> Response:
+    if len(approval) > MAX_ID:
+        raise NotFound(f"there is no approval {approval[:64]!r}")
+    asked = await read_model(request, Decision)
+    client = client_of(request)
+    return answers.view(await client.decide(approval, approve=approve, digest=asked.digest, note=asked.note))

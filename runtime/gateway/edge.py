@@ -1,0 +1,106 @@
+"""The edge: what every request passes on its way in, and every answer on its way out. Plain ASGI, because it is hot.
+
+In: who asks, is there room, is the body acceptable. Out: the trace it belongs to, two headers that browsers heed, and
+a count. What a route raises and nobody expected becomes a problem that says nothing of the inside; the log says all.
+"""
+
+import logging
+import secrets
+import time
+from contextvars import ContextVar
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ...contracts import HanseError
+from .desk import Desk
+from .problems import Internal, respond
+from .security import capped, check_body, identify, traceparent
+
+_log = logging.getLogger(__name__)
+
+TRACE: ContextVar[str | None] = ContextVar("hanse_traceparent", default=None)
+"""The caller's W3C trace context, for whatever is done on behalf of this request."""
+
+PUBLIC = frozenset({"/", "/healthz", "/openapi.json"})
+"""Paths that say nothing of any tenant."""
+
+_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+
+
+class Edge:
+    """Middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, desk: Desk) -> None:
+        self._app = app
+        self._desk = desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._not_http(scope, receive, send)
+            return
+        passage = _Passage(scope, send, self._desk)
+        try:
+            await self._let_in(passage, receive)
+        except HanseError as error:
+            await passage.fail(error, receive)
+        except Exception:
+            await passage.fail(_incident(), receive)
+        finally:
+            passage.count()
+
+    async def _let_in(self, passage: "_Passage", receive: Receive) -> None:
+        scope, headers, desk = passage.scope, passage.headers, self._desk
+        if scope["path"] not in PUBLIC:
+            scope["caller"] = identify(headers, desk.settings)
+        with desk.admission.work():
+            check_body(scope["method"], headers, desk.settings)
+            if passage.trace:
+                TRACE.set(passage.trace)
+            await self._app(scope, capped(receive, desk.settings.body_bytes), passage.send)
+
+    async def _not_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1003})
+        else:
+            await self._app(scope, receive, send)
+
+
+class _Passage:
+    """One request on its way."""
+
+    __slots__ = ("_desk", "_send", "_since", "_status", "headers", "scope", "trace")
+
+    def __init__(self, scope: Scope, send: Send, desk: Desk) -> None:
+        self.scope = scope
+        self.headers = Headers(scope=scope)
+        self.trace = traceparent(self.headers)
+        self._send = send
+        self._desk = desk
+        self._status = 0
+        self._since = time.perf_counter()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            added = [(b"traceparent", self.trace.encode()), *_HEADERS] if self.trace else _HEADERS
+            message["headers"] = [*message["headers"], *added]
+        await self._send(message)
+
+    async def fail(self, error: HanseError, receive: Receive) -> None:
+        """Answers with the error, unless an answer is under way: then the caller sees it end too early."""
+        if self._status:
+            raise error
+        await respond(error)(self.scope, receive, self.send)
+
+    def count(self) -> None:
+        route = getattr(self.scope.get("route"), "path", "unmatched")
+        self._desk.meter.count(self.scope["method"], route, self._status, time.perf_counter() - self._since)
+
+
+def _incident() -> Internal:
+    """Called while the exception is handled."""
+    incident = secrets.token_hex(8)
+    _log.exception("a request failed, incident %s", incident, extra={"action": "gateway.failed"})
+    return Internal("something went wrong here; the log has it under this incident", incident=incident)

@@ -1,0 +1,87 @@
+"""Bodies and pages that only HTTP has. Requests are closed to unknown keys, answers grow by addition."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...contracts import AgentView, ApprovalView, Budget, Contract, JsonObject, StepView, TaskView
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Cancellation(_Asked):
+    """Why a task should end. The whole body may be left out."""
+
+    reason: str = Field(default="", max_length=2000)
+
+
+class Decision(_Asked):
+    """A person's yes or no to exactly what was seen. Who decides comes from the credential."""
+
+    digest: str = Field(max_length=200)
+    """The digest of the approval as it was shown."""
+    note: str = Field(default="", max_length=2000)
+
+
+class CapabilityCall(_Asked):
+    """One call of one capability."""
+
+    input: Any = None
+    budget: Budget | None = None
+    deadline_seconds: float | None = Field(default=None, gt=0, le=366 * 86400, allow_inf_nan=False)
+    labels: dict[str, str] = Field(default_factory=dict[str, str], max_length=64)
+
+
+class TaskList(_Given):
+    """One page, newest first."""
+
+    tasks: list[TaskView]
+    next: str | None
+    """Write it as `before` to get the next page. Null on the last one."""
+
+
+class StepList(_Given):
+    """In the order of the plan."""
+
+    steps: list[StepView]
+
+
+class AgentList(_Given):
+    agents: list[AgentView]
+
+
+class CapabilityList(_Given):
+    capabilities: list[Contract]
+
+
+class ApprovalList(_Given):
+    approvals: list[ApprovalView]
+
+
+class EventData(_Given):
+    """One entry of the journal."""
+
+    sequence: int
+    at: str
+    kind: str
+    task: str | None
+    step: str | None
+    data: JsonObject
+
+
+class EventPage(_Given):
+    """What an event stream says, for those who would rather ask again."""
+
+    events: list[EventData]
+    next: str
+    """Write it as `after` to get what comes next."""
+
+
+class Health(_Given):
+    status: str

@@ -1,0 +1,159 @@
+"""The roster: which agent sits behind which link, what it was given and has not answered, and how it is sent its work.
+
+The directory knows what agents promise; the roster knows where they are. What an agent was given stays on its list when
+its link is lost, so that it can be sent again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ..contracts import AgentId, AwardId, CapabilityName, Clock, Tenant
+from ..contracts.ids import step_key
+from ..contracts.messages import Call, Proposal
+from ..contracts.token import Key, agent_key, mint
+from .directory import Directory, Member
+from .execution import Run, StepRun
+from .link import Link
+from .outbox import Outbox
+
+CALL_GRACE_SECONDS = 5.0
+"""Beyond a contract's timeout, for the way there and back, before a call counts as expired."""
+
+
+@dataclass(slots=True)
+class _Seat:
+    """A link over which agents live."""
+
+    outbox: Outbox
+    agents: list[AgentId] = field(default_factory=list[AgentId])
+
+
+class Roster:
+    """Agents at their links, with their work in hand."""
+
+    def __init__(self, directory: Directory, root_key: bytes, clock: Clock) -> None:
+        self._directory = directory
+        self._root_key = root_key
+        self._clock = clock
+        self._keys: dict[AgentId, Key] = {}
+        self._seats: dict[Link, _Seat] = {}
+        self._home: dict[AgentId, Link] = {}
+        self._given: dict[AwardId, tuple[Run, StepRun]] = {}
+        self._hands: dict[AgentId, set[AwardId]] = {}
+
+    # Coming and going
+
+    def take_in(self, link: Link) -> None:
+        self._seats[link] = _Seat(Outbox(link))
+
+    def seat(self, link: Link, agent: AgentId) -> None:
+        self._home[agent] = link
+        self._seats[link].agents.append(agent)
+
+    def is_elsewhere(self, link: Link, agent: AgentId) -> bool:
+        """Whether the agent sits at another link now."""
+        return self._home.get(agent, link) is not link
+
+    def rise(self, agent: AgentId) -> None:
+        """The agent is gone from its link. What it has in hand stays in hand."""
+        self._home.pop(agent, None)
+        self._directory.leave(agent)
+
+    def empty(self, link: Link) -> list[AgentId]:
+        """The link is gone; those who sat there and nowhere else."""
+        seat = self._seats.pop(link, None)
+        return [agent for agent in seat.agents if self._home.get(agent) is link] if seat else []
+
+    def close(self, reason: str) -> None:
+        for link in list(self._seats):
+            link.close(reason)
+
+    def is_here(self, agent: AgentId) -> bool:
+        return agent in self._home
+
+    # Work in hand
+
+    def give(self, run: Run, step: StepRun) -> AwardId:
+        """Puts an award into its agent's hands; `send` sends it."""
+        award, agent = AwardId(step.award["award"]), AgentId(step.award["agent"])
+        self._given[award] = (run, step)
+        self._hands.setdefault(agent, set()).add(award)
+        if member := self._directory.members.get(agent):
+            member.in_flight += 1
+        return award
+
+    def take(self, award: AwardId) -> tuple[Run, StepRun] | None:
+        """Takes an award out of its agent's hands; None when it was settled otherwise before."""
+        entry = self._given.pop(award, None)
+        if entry is not None:
+            agent = AgentId(entry[1].award["agent"])
+            self._hands[agent].discard(award)
+            if (member := self._directory.members.get(agent)) and member.in_flight:
+                member.in_flight -= 1
+        return entry
+
+    def in_hand(self, agent: AgentId) -> Iterator[tuple[AwardId, Run, StepRun]]:
+        """What an agent was given and has not answered, in a fixed order."""
+        for award in sorted(self._hands.get(agent, ())):
+            yield award, *self._given[award]
+
+    def count(self, member: Member) -> None:
+        """Tells the directory how much an agent that is back has in hand."""
+        member.in_flight = len(self._hands.get(member.agent, ()))
+
+    # Sending
+
+    def send(self, award: AwardId) -> None:
+        """Sends an award to its agent, if it is still wanted and the agent is here."""
+        if (entry := self._given.get(award)) is None:
+            return
+        run, step = entry
+        agent = AgentId(step.award["agent"])
+        if (link := self._home.get(agent)) is not None:
+            self._seats[link].outbox.call(self._call(run, step, agent))
+
+    def stop(self, step: StepRun) -> None:
+        """Tells the agent of a step in flight that nobody waits for it."""
+        if (link := self._home.get(AgentId(step.award["agent"]))) is not None:
+            self._seats[link].outbox.stop(AwardId(step.award["award"]))
+
+    def ask(self, number: int, agent: AgentId, run: Run, step: StepRun) -> None:
+        """Sends a call for proposals."""
+        self._home[agent].send(Proposal(number, agent, run.task, step.id, run.tenant, step.call, step.input))
+
+    def _call(self, run: Run, step: StepRun, agent: AgentId) -> Call:
+        deadline = self._deadline(run, step, agent)
+        caveats = {
+            "task": run.task,
+            "step": step.id,
+            "capability": step.call,
+            "tenant": run.tenant,
+            "input": step.award["input"],
+            "before": deadline,
+            "cents": step.award["price_cents"],
+        }
+        return Call(
+            award=AwardId(step.award["award"]),
+            key=step_key(run.task, step.id),
+            agent=agent,
+            task=run.task,
+            step=step.id,
+            tenant=Tenant(run.tenant),
+            capability=CapabilityName(step.call),
+            input=step.input,
+            token=mint(self._key_of(agent), caveats).to_data(),
+            attempt=step.attempt,
+            deadline_ms=deadline,
+            budget_cents=step.award["price_cents"],
+        )
+
+    def _deadline(self, run: Run, step: StepRun, agent: AgentId) -> int:
+        """Unix milliseconds. Undoing goes on after the task's deadline."""
+        timeout = self._directory.members[agent].contracts[step.call].timeout_seconds + CALL_GRACE_SECONDS
+        latest = self._clock.now_ms() + round(timeout * 1000)
+        return latest if run.deadline_ms is None or step.undoes else min(latest, run.deadline_ms)
+
+    def _key_of(self, agent: AgentId) -> Key:
+        if agent not in self._keys:
+            self._keys[agent] = agent_key(self._root_key, agent)
+        return self._keys[agent]

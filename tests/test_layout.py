@@ -1,0 +1,229 @@
+"""The architecture, held from the first commit: what stands where, and who may import whom (DESIGN section 2).
+
+    root door, benchmarks ──> everyone
+                  runtime ──> contracts, agents, models, memory
+   agents, models, memory ──> contracts          (they do not know one another)
+                contracts ──> nobody
+
+The source is parsed, not run, so that an import counts wherever it stands in the file.
+"""
+
+import ast
+import subprocess
+from collections.abc import Iterable
+from graphlib import CycleError, TopologicalSorter
+
+import pytest
+
+from .support.tree import ROOT, Import, imports, modules
+
+TOP_LEVEL = {
+    *("pyproject.toml", "README.md", "cluster.yaml", "__init__.py", "py.typed"),
+    *("contracts", "agents", "models", "memory", "runtime", "tests", "benchmarks"),
+    *("Makefile", "LICENSE", "requirements.lock"),
+}
+NOT_SOURCE = {"build", "dist", "var", "hanse.egg-info", "__pycache__"}
+"""Left behind by runs and builds; git ignores them."""
+
+MAY_IMPORT = {
+    "contracts": set(),
+    "agents": {"contracts"},
+    "models": {"contracts"},
+    "memory": {"contracts"},
+    "runtime": {"contracts", "agents", "models", "memory"},
+    "benchmarks": {"contracts", "agents", "models", "memory", "runtime"},
+    "": {"contracts", "agents", "models", "memory", "runtime"},
+}
+"""Folder to the other folders it may import. The empty name is the root's own `__init__.py`."""
+
+THROUGH_PORTS = (
+    "agents, models and memory do not know one another, nor runtime. Let them meet through a Protocol in "
+    "contracts/ports.py; runtime hands in the real thing."
+)
+WHY = {
+    "contracts": "contracts is what is said between parties: it imports nobody, so that everybody can import it. "
+    "Move what you need into contracts, or move this code out of it.",
+    "agents": THROUGH_PORTS,
+    "models": THROUGH_PORTS,
+    "memory": THROUGH_PORTS,
+    "runtime": "runtime is the shell around the others; nothing that measures it or shows it off belongs in it.",
+    "benchmarks": "benchmarks use the package as anyone would.",
+    "": "the root's door names what users need, and nothing else.",
+}
+
+PURE = ("hanse.contracts", "hanse.runtime.execution", "hanse.runtime.negotiation")
+"""Values and functions of values: no I/O, no clock, no chance. The same input gives the same output in every replay."""
+
+IMPURE = {
+    *("ray", "apsw", "sqlite3", "httpx", "fastapi", "starlette", "uvicorn", "aiosmtplib", "uvloop", "psycopg"),
+    *("socket", "ssl", "select", "selectors", "http", "urllib", "smtplib", "ftplib", "socketserver"),
+    *("os", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "subprocess", "signal", "multiprocessing"),
+    *("asyncio", "threading", "concurrent", "queue", "anyio"),
+    *("time", "random", "secrets", "getpass", "platform", "logging"),
+}
+TYPES_ONLY = "an import for types only (`if TYPE_CHECKING:`) is fine"
+
+IMPURE_NAMES = {
+    ("hanse.contracts.ports", "asyncio"): "names the Future with which a store answers, and runs nothing",
+}
+"""(pure module, impure module) and why it is none the less pure."""
+
+HEAVY = {"vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"}
+"""Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
+
+HIDDEN: dict[tuple[str, str], str] = {}
+"""(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
+
+DYNAMIC: dict[str, str] = {
+    "hanse": "the root's door loads a name's room at first use, so that contracts can be read without loading Ray",
+    "hanse.runtime.config": "hanse.yaml names the user's agent classes, which exist only when the federation starts",
+}
+"""Modules that import by a name in a string, and why they must."""
+
+
+def test_the_top_level_is_fixed():
+    """Everything at the top has a place in DESIGN section 2; what is new goes into one of the folders."""
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - NOT_SOURCE
+    surprises = found - TOP_LEVEL - _ignored(found - TOP_LEVEL)
+    _hold("Not part of the top level, which is fixed", sorted(surprises))
+
+
+def test_every_folder_imports_only_those_below_it():
+    broken = [
+        f"{_place(found)}: {found.importer} imports {found.imported}, but {_rule(_folder(found.importer))}"
+        for found in _internal()
+        if _folder(found.imported) != _folder(found.importer)
+        and _folder(found.imported) not in MAY_IMPORT[_folder(found.importer)]
+    ]
+    _hold("The import rule is broken", broken)
+
+
+def test_imports_inside_the_package_are_relative():
+    broken = [
+        f"{_place(found)}: write `{found.imported}` as a relative import (`from ..contracts import ids`): the package "
+        "must work under the checkout's path, in a wheel, and beside another distribution's `agents`."
+        for found in _internal()
+        if not found.relative
+    ]
+    _hold("Absolute imports of our own package", broken)
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph: dict[str, set[str]] = {name: set() for name in modules()}
+    for found in _internal():
+        if not found.for_types_only and not found.inside_function:
+            graph[found.importer] |= _loaded_by(found)
+    circle = " imports ".join(_circle(graph))
+    _hold(
+        "An import circle: which module is imported first would decide whether the program starts. Move what both need "
+        "into a module below both, or import a package's module and not its door",
+        [circle] if circle else [],
+    )
+
+
+def test_no_import_hides_in_a_function():
+    broken = [
+        f"{_place(found)}: {found.importer} imports {found.imported} inside a function. Move it to the top, or, when "
+        "it must stay, give the reason in HIDDEN of this test."
+        for found in _all()
+        if found.inside_function and not _may_hide(found)
+    ]
+    _hold("Hidden imports", broken)
+
+
+def test_heavy_optional_packages_are_imported_only_where_they_are_used():
+    broken = [
+        f"{_place(found)}: {found.importer} loads {found.imported} as soon as it is imported. Import it in the "
+        "function that needs it: who does not use it must not pay for it, nor need it installed."
+        for found in _all()
+        if _root(found.imported) in HEAVY and not found.inside_function and not found.for_types_only
+    ]
+    _hold("Heavy packages at module level", broken)
+
+
+def test_imports_by_name_happen_only_where_a_reason_is_written():
+    broken = [f"{name} calls {call}" for name in modules() for call in _dynamic(name) if name not in DYNAMIC]
+    _hold("Imports that this test cannot follow (DYNAMIC lists the allowed ones)", broken)
+
+
+def test_the_exceptions_are_still_needed():
+    hidden = {(found.importer, found.imported) for found in _all() if found.inside_function}
+    dynamic = {name for name in modules() if _dynamic(name)}
+    impure = {(found.importer, found.imported) for found in _all() if not found.for_types_only}
+    assert set(HIDDEN) <= hidden, f"no longer hidden: {set(HIDDEN) - hidden}"
+    assert set(DYNAMIC) & set(modules()) <= dynamic, f"no longer dynamic: {set(DYNAMIC) - dynamic}"
+    assert set(IMPURE_NAMES) <= impure, f"no longer impure: {set(IMPURE_NAMES) - impure}"
+
+
+def test_contracts_and_the_pure_rooms_do_no_io():
+    broken = [
+        f"{_place(found)}: {found.importer} imports {found.imported}. It holds values and functions of values, which "
+        f"replay byte for byte; time, chance, disk and network come in through ports ({TYPES_ONLY})."
+        for found in _all()
+        if found.importer.startswith(PURE) and _root(found.imported) in IMPURE and not found.for_types_only
+        if (found.importer, found.imported) not in IMPURE_NAMES
+    ]
+    _hold("Impure imports", broken)
+
+
+def _all() -> Iterable[Import]:
+    return (found for name in modules() for found in imports(name))
+
+
+def _internal() -> Iterable[Import]:
+    return (found for found in _all() if _root(found.imported) == "hanse")
+
+
+def _rule(folder: str) -> str:
+    return f"{folder or 'the root'} may import {', '.join(sorted(MAY_IMPORT[folder])) or 'nobody'}. {WHY[folder]}"
+
+
+def _loaded_by(found: Import) -> set[str]:
+    """What must be loaded first: the module, and the doors on the way to it that the importer is not already behind."""
+    parts = found.imported.split(".")
+    doors = {".".join(parts[:length]) for length in range(1, len(parts))}
+    behind = {door for door in doors if f"{found.importer}.".startswith(f"{door}.")}
+    return (doors - behind | {found.imported}) & set(modules())
+
+
+def _circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules each of which imports the next, the last being the first again. Empty when there is no circle."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
+def _may_hide(found: Import) -> bool:
+    return _root(found.imported) in HEAVY or (found.importer, found.imported) in HIDDEN
+
+
+def _dynamic(name: str) -> list[str]:
+    calls = (node for node in ast.walk(ast.parse(modules()[name].read_text())) if isinstance(node, ast.Call))
+    return [ast.unparse(call) for call in calls if ast.unparse(call.func).endswith(("import_module", "__import__"))]
+
+
+def _folder(module: str) -> str:
+    """`contracts` of `hanse.contracts.ids`; empty for the root's door."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def _root(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _place(found: Import) -> str:
+    return f"{modules()[found.importer].relative_to(ROOT)}:{found.line}"
+
+
+def _hold(rule: str, broken: list[str]) -> None:
+    """Fails with every place and what to do there, and with no stack: the stack would be this test's."""
+    if broken:
+        pytest.fail("\n".join([f"{rule}:", *(f"  {line}" for line in broken)]), pytrace=False)
+
+
+def _ignored(names: set[str]) -> set[str]:
+    """Of these top-level names, those that git ignores."""
+    asked = subprocess.run(["git", "check-ignore", *sorted(names)], cwd=ROOT, capture_output=True, text=True)
+    return set(asked.stdout.split()) if names else set()
