@@ -171,7 +171,7 @@ def has_bindings(template: Any) -> bool:
     left = [template]
     while left:
         node = left.pop()
-        if _is_marked(node):
+        if isinstance(node, Mapping) and not _MARKS.isdisjoint(cast("Mapping[str, Any]", node)):
             return True
         left.extend(_inside(node))
     return False

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from hanse.contracts.plain import MAX_INTEGER, MIN_INTEGER
-from hanse.contracts.plan import MAX_STEPS, RESERVED
+from hanse.contracts.plan import MAX_STEPS, RESERVED, literal
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 integers = st.integers(MIN_INTEGER, MAX_INTEGER)
@@ -15,6 +15,9 @@ plain = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12
 )
 """What JSON, msgpack and every store can carry."""
+
+literals = plain.map(literal)
+"""Templates that stand for plain data."""
 
 not_plain = st.one_of(
     st.just(float("nan")),
@@ -53,7 +56,7 @@ step_ids = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,6}", fullmatch=True).filter(
 CALLS: Mapping[str, st.SearchStrategy[Any]] = {
     "ledger.deposit": st.fixed_dictionaries({"account": texts, "cents": st.integers(0, 1000)}),
     "ledger.balance@1": st.fixed_dictionaries({"account": texts}),
-    "mail.send@1.2": st.dictionaries(texts.filter(lambda key: not key.startswith("$")), plain, max_size=3),
+    "mail.send@1.2": st.dictionaries(texts.filter(lambda key: not key.startswith("$")), literals, max_size=3),
 }
 """Capabilities to plan with, and what to give them. Pass your own to plan over real agents."""
 
@@ -97,7 +100,7 @@ def steps(draw: st.DrawFn, name: str, earlier: Sequence[str], calls: Mapping[str
     step: dict[str, Any] = {"id": name, "call": call}
     fans_out = draw(st.integers(0, 4)) == 0
     if fans_out:
-        step["for_each"] = draw(st.lists(plain, max_size=3) | references(["input", *earlier]))
+        step["for_each"] = draw(st.lists(literals, max_size=3) | references(["input", *earlier]))
     roots = ["input", *earlier, *(["item", "index"] if fans_out else [])]
     step["input"] = draw(_inputs(calls[call], roots))
     if earlier and draw(st.booleans()):
@@ -129,12 +132,19 @@ def plans(
     made = [draw(steps(name, names[:i], calls)) for i, name in enumerate(names)]
     plan: dict[str, Any] = {"steps": draw(st.permutations(made))}
     if draw(st.booleans()):
-        plan["output"] = draw(references(["input", *names]) | st.dictionaries(texts, references(names), max_size=2))
+        plan["output"] = draw(
+            references(["input", *names]) | st.dictionaries(st.sampled_from("abc"), references(names))
+        )
     return plan
 
 
 Spoil = Callable[[st.DrawFn, dict[str, Any], int], None]
 """Makes a plan wrong at the step with this index."""
+
+
+def _refer_to_nothing(draw: st.DrawFn, plan: dict[str, Any], i: int) -> None:
+    plan["steps"][i].pop("for_each", None)
+    plan["steps"][i]["input"] = [{"a": {"$from": draw(_odd_references)}}]
 
 
 def _set(part: str, values: st.SearchStrategy[Any]) -> Spoil:
@@ -208,7 +218,7 @@ MALFORMATIONS: Mapping[str, Spoil] = {
     "an unknown key": _extra,
     "an odd id": _set("id", _odd_ids),
     "an odd call": _set("call", _odd_calls | scalars.filter(lambda call: not isinstance(call, str))),
-    "a reference to nothing": _set("input", _odd_references.map(lambda text: [{"a": {"$from": text}}])),
+    "a reference to nothing": _refer_to_nothing,
     "an odd mark": _set("input", _odd_marks),
     "after nobody": _set("after", st.just(["nobody"]) | scalars.filter(lambda each: each is not None)),
     "an odd condition": _set("when", _odd_conditions),

@@ -214,13 +214,11 @@ def test_an_impossible_promise_says_what_to_write(options: dict[str, Any], says:
 
 def test_a_compensation_of_another_domain_is_not_looked_for_here():
     """It may be called as a method of one's own, or nearly so."""
-    contracts = {
+    named = {
         name: declared(effect="reversible", compensation=name)()["ledger.pay"].contract  # pyright: ignore[reportIndexIssue]
         for name in ("bank.take_back", "bank.take_bak", "bank.zzz")
     }
-    assert {name: each.compensation.capability for name, each in contracts.items()} == {
-        name: name for name in contracts
-    }
+    assert {name: each.compensation.capability for name, each in named.items()} == {name: name for name in named}
 
 
 def test_another_provider_of_the_domain_may_have_the_compensation():
@@ -478,7 +476,7 @@ def test_a_subclass_may_take_a_capability_away():
     class Small(Ledger):
         """Offers less."""
 
-        ping = None
+        ping = None  # pyright: ignore[reportAssignmentType]
 
     assert "ledger.ping" not in read(Small)
 

@@ -1,4 +1,4 @@
-"""The input of a compensation is bound by name: from the step's input, then its output, unless the author says where."""
+"""A compensation's input is bound by name: from the step's input, then its output, unless the author says where."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ REQUIRED: Any = ...
 def model(title: str, /, **fields: Any) -> type[BaseModel]:
     """A model with these fields: a type, or a type and a default."""
     each = {key: field if isinstance(field, tuple) else (field, REQUIRED) for key, field in fields.items()}
-    return create_model(title, **each)
+    return create_model(title, **each)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def bound(takes: Any, gives: Any, undo_takes: Any, written: dict[str, Any] | None = None) -> Any:
@@ -22,11 +22,11 @@ def bound(takes: Any, gives: Any, undo_takes: Any, written: dict[str, Any] | Non
 
     class Agent:
         @capability(effect="reversible", compensation="undo", compensation_input=written)
-        async def act(self, request: takes) -> gives:
+        async def act(self, request: takes) -> gives:  # pyright: ignore[reportInvalidTypeForm]
             """Act."""
 
         @capability(effect="irreversible")
-        async def undo(self, request: undo_takes) -> None:
+        async def undo(self, request: undo_takes) -> None:  # pyright: ignore[reportInvalidTypeForm]
             """Undo."""
 
     compensation = capabilities_of(Agent, Domain("ledger"))[  # pyright: ignore[reportArgumentType]
@@ -77,7 +77,8 @@ def test_what_the_author_writes_comes_before_both():
 def test_a_field_that_is_nowhere_says_what_to_write():
     says = refused(model("In", account=str), model("Out", cents=int), model("Undo", account=str, entry=int))
     assert says == (
-        "ledger.act: its compensation ledger.undo needs 'entry', which is neither in the step's input nor in its output. "
+        "ledger.act: its compensation ledger.undo needs 'entry', "
+        "which is neither in the step's input nor in its output. "
         'Add it to the output, or write compensation_input={"entry": {"$from": "output.…"}}'
     )
 
@@ -144,7 +145,7 @@ def test_a_default_that_only_the_agent_can_make_is_refused():
         ({"cents": {"$from": "step.cents"}}, "refers to 'step.cents'. Write input.field or output.field"),
         (
             {"cents": {"$from": "output.move"}},
-            "refers to 'output.move', which the output does not have. Did you mean 'moved'",
+            "'output.move', which the output does not have. Did you mean 'moved'",
         ),
         ({"cents": {"$first": [{"$from": "input.zzz"}, 1]}}, "refers to 'input.zzz', which the input does not have"),
         ({"cents": float("nan")}, "/compensation_input/cents: nan is no number"),

@@ -228,7 +228,7 @@ def test_two_errors_cannot_have_one_code():
 
 
 def test_nobody_can_take_the_code_of_an_error_that_ships_with_hanse():
-    with pytest.raises(InvalidContract, match="taken by hanse.contracts.errors.NotFound"):
+    with pytest.raises(InvalidContract, match=r"taken by hanse\.contracts.errors.NotFound"):
         type("NotFound", (Permanent,), {"code": "not_found"})
     assert type(HanseError.from_data(NotFound().to_data())) is NotFound
 
