@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..contracts import Capability, CapabilityName, HanseError, InvalidConfiguration, JsonObject, capabilities_of
+from ..contracts import (
+    Capability,
+    CapabilityName,
+    Domain,
+    HanseError,
+    InvalidConfiguration,
+    JsonObject,
+    capabilities_of,
+)
 from ..contracts.plan import references
 from .config import AgentEntry, ApprovalRule, Configuration
 
@@ -44,7 +52,12 @@ def check(configuration: Configuration) -> tuple[list[Offered], list[Finding]]:
             agents.append(_load(entry))
         except HanseError as error:
             findings.append(Finding("error", entry.label, error.detail))
-    findings += [*_names(agents), *_compensations(agents), *_providers(agents), *_rules(agents, configuration.approvals)]
+    findings += [
+        *_names(agents),
+        *_compensations(agents),
+        *_providers(agents),
+        *_rules(agents, configuration.approvals),
+    ]
     return agents, sorted(findings, key=lambda finding: finding.severity)
 
 
@@ -52,8 +65,11 @@ def _load(entry: AgentEntry) -> Offered:
     cls: Any = entry.load()
     domain = getattr(cls, "domain", None)
     if not isinstance(domain, str):
-        raise InvalidConfiguration(f"{cls.__qualname__} is not an agent. Write: class {cls.__name__}(Agent): domain = …")
-    return Offered(entry.name or getattr(cls, "name", None) or domain, capabilities_of(cls, domain))  # pyright: ignore[reportArgumentType]
+        raise InvalidConfiguration(
+            f"{cls.__qualname__} is not an agent. Write: class {cls.__name__}(Agent): domain = …"
+        )
+    name = entry.name or getattr(cls, "name", None) or domain
+    return Offered(name, capabilities_of(cls, Domain(domain)))
 
 
 def _names(agents: Iterable[Offered]) -> Iterator[Finding]:
@@ -117,7 +133,11 @@ def _nowhere(capability: Capability, text: str) -> str:
         return f"its compensation_input refers to {text!r}. Refer to input.… or output.…"
     field = path.partition(".")[0]
     fields = _fields(sources[root])
-    return f"its {root} has no {field!r}. It has {_listed(sources[root])}" if field and fields and field not in fields else ""
+    return (
+        f"its {root} has no {field!r}. It has {_listed(sources[root])}"
+        if field and fields and field not in fields
+        else ""
+    )
 
 
 def _providers(agents: list[Offered]) -> Iterator[Finding]:
@@ -147,7 +167,8 @@ def _amount(about: str, rule: ApprovalRule, capability: Capability) -> Iterator[
     assert rule.above
     field, fields = rule.above.field.partition(".")[0], _fields(capability.input.schema)
     if fields and field not in fields:
-        detail = f"{capability.contract.name} takes no {field!r}, so a person is always asked. It takes {_listed(capability.input.schema)}"
+        takes = _listed(capability.input.schema)
+        detail = f"{capability.contract.name} takes no {field!r}, so a person is always asked. It takes {takes}"
         yield Finding("warning", about, detail)
 
 

@@ -1,8 +1,8 @@
 """A mail server that keeps letters in a folder: what the mail connector talks to while trying things out.
 
-It speaks as much of SMTP (RFC 5321) as a client needs to hand over a letter, on loopback, and acknowledges a letter only
-when it is on disk. Each letter that comes is a file of its own, also one that came before: so the folder shows whether
-something was sent twice.
+It speaks as much of SMTP (RFC 5321) as a client needs to hand over a letter, on loopback, and acknowledges a letter
+only when it is on disk. Each letter that comes is a file of its own, also one that came before: so the folder shows
+whether something was sent twice.
 """
 
 import asyncio

@@ -100,7 +100,7 @@ def _reachable(configuration: Configuration) -> Configuration:
     first = configuration.tenants[0]
     if configuration.gateway.open_on_loopback:
         return configuration
-    given = first.token and first.token.get_secret_value()
+    given = first.token.get_secret_value() if first.token else None
     path = runfile.keep_token(configuration.data, given)
     return configuration if given else configuration.with_token(path.read_text().strip())
 

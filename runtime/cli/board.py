@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from ..report import Report, Tally
 from .text import duration, money, plain
+from .view import bar
 
 MAX_BUSY = 10
 MAX_WAITING = 5
@@ -63,7 +63,7 @@ def _progress(tally: Tally, expected: int | None) -> RenderableType:
     total = max(expected or 0, len(tally.tasks))
     ended = len(tally.tasks) - counts["open"]
     line = Text.assemble(("tasks ", "dim"), f"{ended}/{total}  ", (_each(counts), "dim"))
-    return Group(line, ProgressBar(total=max(1, total), completed=ended, width=60))
+    return Group(line, bar(ended, total, 60))
 
 
 def _busy(tally: Tally) -> RenderableType | None:

@@ -19,7 +19,9 @@ from .text import json_text, money, plain
 
 app = typer.Typer(help="What capabilities promise.", no_args_is_help=True)
 
-What = Annotated[str | None, typer.Argument(help="A hanse.yaml, a folder with one, a .py file, a module, or module:Class.")]
+What = Annotated[
+    str | None, typer.Argument(help="A hanse.yaml, a folder with one, a .py file, a module, or module:Class.")
+]
 
 
 @command(app, "check")
@@ -99,7 +101,9 @@ def _drawn(agents: list[Offered], findings: list[Finding]) -> RenderableType:
     parts += [_finding(each) for each in findings]
     errors = sum(finding.severity == "error" for finding in findings)
     verdict = f"{errors} to mend" if errors else "every contract holds"
-    parts.append(Text(f"{len(rows)} capabilities of {len(agents)} agents: {verdict}", style="red" if errors else "green"))
+    parts.append(
+        Text(f"{len(rows)} capabilities of {len(agents)} agents: {verdict}", style="red" if errors else "green")
+    )
     return Group(*parts)
 
 
@@ -109,14 +113,13 @@ def _finding(finding: Finding) -> Text:
 
 
 def _checked_row(agent: str, each: Capability) -> list[str]:
-    contract = each.contract
-    return [agent, contract.full_name, str(contract.effect), str(contract.risk), money(contract.price_cents), _undo(contract)]
+    return [agent, *_facts(each.contract)]
 
 
 def _row(contract: Contract) -> list[str]:
-    what = plain(contract.description.partition("\n")[0], 70)
-    return [contract.full_name, str(contract.effect), str(contract.risk), money(contract.price_cents), _undo(contract), what]
+    return [*_facts(contract), plain(contract.description.partition("\n")[0], 70)]
 
 
-def _undo(contract: Contract) -> str:
-    return contract.compensation.capability if contract.compensation else ""
+def _facts(contract: Contract) -> list[str]:
+    undo = contract.compensation.capability if contract.compensation else ""
+    return [contract.full_name, str(contract.effect), str(contract.risk), money(contract.price_cents), undo]

@@ -113,7 +113,9 @@ def disk(data: Path) -> Check:
     try:
         ms = [_fsync_ms(folder) for _ in range(FSYNCS)]
     except OSError as error:
-        return Check("disk", FAIL, f"{folder}: {error.strerror}", "Give the data a folder that can be written: federation.data")
+        return Check(
+            "disk", FAIL, f"{folder}: {error.strerror}", "Give the data a folder that can be written: federation.data"
+        )
     p50, worst = statistics.median(ms), max(ms)
     found = f"fsync {duration(p50)}, at worst {duration(worst)}"
     if p50 > SLOW_FSYNC_MS:
@@ -124,7 +126,9 @@ def disk(data: Path) -> Check:
 def space(data: Path) -> Check:
     free = shutil.disk_usage(_existing(data)).free
     verdict = OK if free >= MIN_FREE_BYTES else WARN
-    return Check("free space", verdict, f"{free / 1e9:.1f} GB", "" if verdict == OK else "The journal only grows: make room")
+    return Check(
+        "free space", verdict, f"{free / 1e9:.1f} GB", "" if verdict == OK else "The journal only grows: make room"
+    )
 
 
 def clock(data: Path) -> Check:
@@ -132,7 +136,9 @@ def clock(data: Path) -> Check:
     newest = max((path.stat().st_mtime for path in _existing(data).glob("*") if path.is_file()), default=0)
     ahead = newest - time.time()
     if ahead > 1:
-        return Check("clock", WARN, f"{duration(ahead * 1000)} behind the data", "It was set back: check the time service")
+        return Check(
+            "clock", WARN, f"{duration(ahead * 1000)} behind the data", "It was set back: check the time service"
+        )
     return Check("clock", OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
 
 
@@ -178,7 +184,9 @@ def ports(configuration: Configuration, *, busy_is_fine: bool) -> Iterator[Check
         if free or busy_is_fine:
             yield Check(f"port {port}", OK, f"{name}: {'free' if free else 'taken, by the federation that runs'}")
         else:
-            yield Check(f"port {port}", WARN, f"{name}: taken", "Something else listens there: choose another gateway.port")
+            yield Check(
+                f"port {port}", WARN, f"{name}: taken", "Something else listens there: choose another gateway.port"
+            )
 
 
 def _configuration(session: Session) -> tuple[Configuration, Check]:
@@ -189,7 +197,9 @@ def _configuration(session: Session) -> tuple[Configuration, Check]:
         missing = "folder" in error.ids
         advice = "" if missing else "Mend it; the checks below are for the defaults"
         return Configuration(), Check("configuration", OK if missing else FAIL, plain(error.detail), advice)
-    return found, Check("configuration", OK, f"{found.federation.name}: {len(found.agents)} agents, data in {found.data}")
+    return found, Check(
+        "configuration", OK, f"{found.federation.name}: {len(found.agents)} agents, data in {found.data}"
+    )
 
 
 def _runs(session: Session) -> bool:

@@ -29,12 +29,14 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
 @command(app)
 def new(
     session: Session,
-    name: Annotated[str, typer.Argument(help="Of the federation, and of the folder unless --folder says another.")],
+    name: Annotated[str, typer.Argument(help="Of the federation, and of its folder unless --folder is given.")],
     folder: Annotated[Path | None, typer.Option(help="Where to write. Made when it is not there.")] = None,
 ) -> None:
     """Write a small project that runs: hanse.yaml, an agent, its test, a plan, a README."""
     if not _NAME.match(name):
-        raise InvalidInput(f"{name!r} is no name. Write letters, digits, - and _, a letter first, at most 63", name=name)
+        raise InvalidInput(
+            f"{name!r} is no name. Write letters, digits, - and _, a letter first, at most 63", name=name
+        )
     target = folder or Path(name)
     written = write(target, name)
     session.out.show({"folder": str(target), "files": written}, lambda: _next(target, written))
@@ -52,7 +54,7 @@ def write(target: Path, name: str) -> list[str]:
 
 def rendered(template: str, name: str) -> str:
     """A template of `project/` for a federation of this name."""
-    text = (files(__package__) / "project" / template).read_text(encoding="utf-8")
+    text = (files("hanse.runtime.cli") / "project" / template).read_text(encoding="utf-8")
     return Template(text).substitute(name=name, title=name.replace("-", " ").replace("_", " ").capitalize())
 
 

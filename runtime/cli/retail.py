@@ -1,8 +1,8 @@
 """`hanse run retail`: the store's 74 customer tasks, live.
 
 Starts the store's federation on fresh data, hands it every customer's wishes as one plan each, many at once, kills an
-agent on the way, has large refunds decided (by the person at the terminal, else by a rule that is printed), and tells at
-the end what happened, counted from the journal. The federation keeps serving until `hanse down`.
+agent on the way, has large refunds decided (by the person at the terminal, else by a rule that is printed), and tells
+at the end what happened, counted from the journal. The federation keeps serving until `hanse down`.
 """
 
 import asyncio
@@ -118,7 +118,9 @@ class Store:
             after = page[-1].sequence if page else after
             quiet = 0.0 if page else quiet + WAIT_SECONDS
             if quiet > QUIET_SECONDS and not self.tally.waiting:
-                raise TimedOut(f"nothing has happened for {duration(quiet * 1000)}. Look: hanse status, hanse tasks list")
+                raise TimedOut(
+                    f"nothing has happened for {duration(quiet * 1000)}. Look: hanse status, hanse tasks list"
+                )
             for event in page:
                 self._see(event)
             self._draw(expected)

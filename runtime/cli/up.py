@@ -29,7 +29,9 @@ STOP_SECONDS = 30.0
 @command(app)
 def up(
     session: Session,
-    address: Annotated[str | None, typer.Option(help="Join this Ray cluster (host:port) instead of starting one.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join, host:port, instead of starting one.")
+    ] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, log here, stop with Ctrl-C.")] = False,
     mailbox: Annotated[Path | None, typer.Option(help="Keep mail in this folder instead of sending it.")] = None,
 ) -> None:
@@ -47,7 +49,9 @@ def up(
 @command(app)
 def down(
     session: Session,
-    timeout_seconds: Annotated[float, typer.Option(help="How long it may take to finish in order.", min=0)] = STOP_SECONDS,
+    timeout_seconds: Annotated[
+        float, typer.Option(help="How long it may take to finish in order.", min=0)
+    ] = STOP_SECONDS,
     force: Annotated[bool, typer.Option("--force", help="End it hard when the time is over. Nothing is lost.")] = False,
 ) -> None:
     """Stop the federation. Open tasks wait on disk and go on with the next hanse up."""
