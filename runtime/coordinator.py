@@ -57,6 +57,7 @@ from ..contracts.messages import Hello, Offers, Progress, Proposed, Request, Res
 from ..contracts.ports import Faults, NoFaults
 from ..contracts.views import ApprovalStatus, ApprovalView
 from ..contracts.wire import pack
+from . import faults
 from .approvals import AUTOMATIC, Ruling
 from .checker import Checker, Proved, check_input
 from .directory import Directory, Member
@@ -110,7 +111,7 @@ class Coordinator:
         entropy: Entropy,
         settings: Settings,
         *,
-        faults: Faults | None = None,
+        faults_port: Faults | None = None,
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self.store = store
@@ -124,7 +125,8 @@ class Coordinator:
         """Idempotency keys of the tasks in memory: a key counts from the moment its task is journaled, not on disk."""
         self.started_ms = clock.now_ms()
         self._entropy = entropy
-        self._faults = faults or NoFaults()
+        self._faults = faults_port or NoFaults()
+        self._tested = faults_port is not None
         self._loop = asyncio.get_running_loop()
         self._roster = Roster(self.directory, root_key, clock)
         self._tenders = Tenders(self._roster, self._bids_are_in)
@@ -143,7 +145,8 @@ class Coordinator:
             run = fold(self.journal.read(task))
             assert run is not None, f"open task {task} has no events"
             self._take_up(run)
-        self._faults.reach("coordinator.recovering")
+        if self.runs:
+            self._faults.reach(faults.RECOVERING)
         self.journal.append(
             Kind.COORDINATOR_STARTED,
             None,
@@ -203,14 +206,11 @@ class Coordinator:
         if key is not None:
             self.keys[tenant, key] = (task, body)
         self.watchers.touch(task)
-        self._faults.reach("coordinator.before_submit_commit")
-        self.journal.then(lambda: self._acknowledge(run, then))
+        if self._tested:
+            self._reach(Kind.TASK_SUBMITTED)
+        self.journal.then(lambda: then(run))
         self._watch_deadline(run)
         self._advance(run)
-
-    def _acknowledge(self, run: Run, then: Callable[[Run], None]) -> None:
-        self._faults.reach("coordinator.after_submit_commit")
-        then(run)
 
     def _prove(self, submission: Submission) -> Proved:
         try:
@@ -270,7 +270,14 @@ class Coordinator:
         event = self.journal.append(kind, run.task, step.id if step else None, data)
         run.apply(event)
         self.watchers.touch(run.task)
+        if self._tested:
+            self._reach(kind, undoing=step is not None and step.undoes is not None)
         return event
+
+    def _reach(self, kind: Kind, *, undoing: bool = False) -> None:
+        """Passes the crash points on both sides of the commit that this event will be part of."""
+        self._faults.reach(faults.before(kind, undoing=undoing))
+        self.journal.then(lambda: self._faults.reach(faults.after(kind, undoing=undoing)))
 
     def _abort(self, run: Run, error: Mapping[str, Any], step: str | None) -> None:
         self._wind_down(run, Kind.TASK_ABORTING, {"error": error, "step": step})
@@ -362,13 +369,7 @@ class Coordinator:
             },
         )
         self._roster.give(run, step)
-        self._faults.reach("coordinator.before_award_commit")
-        self.journal.then(lambda: self._send(award))
-
-    def _send(self, award: AwardId) -> None:
-        """The award is on disk: the call may leave."""
-        self._faults.reach("coordinator.after_award_commit")
-        self._roster.send(award)
+        self.journal.then(lambda: self._roster.send(award))
 
     def _call_for_proposals(self, run: Run, step: StepRun) -> None:
         if members := self._eligible(step):
@@ -439,7 +440,6 @@ class Coordinator:
         self._timers.cancel(run.task, f"expire {step.id}")
         self._keep_approval(run, step, decision, by, note)
         self._record(run, Kind.APPROVAL_DECIDED, step, data)
-        self._faults.reach("coordinator.before_decision_commit")
 
     def _decided_against(self, step: StepRun) -> HanseError | None:
         approval = step.approval
@@ -487,7 +487,6 @@ class Coordinator:
                     "replayed": result.replayed,
                 },
             )
-            self._faults.reach("coordinator.before_completion_commit")
         else:
             self._fail(run, step, self._error_of(run, result.error), step.agent)
         self._advance(run)
@@ -587,7 +586,7 @@ class Coordinator:
         self.journal.append(Kind.AGENT_JOINED, None, None, _joining(member))
         self.watchers.touch(None)
         for award, _, _ in self._roster.in_hand(agent):
-            self.journal.then(lambda award=award: self._send(award))
+            self.journal.then(lambda award=award: self._roster.send(award))
 
     def _left(self, agent: AgentId, reason: str) -> None:
         """Whether the calls in flight were done is unknown, and the receipts will tell."""
