@@ -8,7 +8,7 @@ on the author's screen and not in somebody's task.
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cache, cached_property
@@ -115,7 +115,9 @@ class Contract:
         _check_template(self)
 
     def to_data(self) -> JsonObject:
-        return {**asdict(self), "labels": list(self.labels)}
+        """Plain data. A figure is written as a float, whether its author wrote 1 or 1.0: it is the same promise."""
+        data = _with_floats({**asdict(self), "labels": list(self.labels)}, _FIGURES)
+        return data | {"retry": _with_floats(data["retry"], _RETRY_FIGURES)}
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "Contract":
@@ -141,6 +143,14 @@ class Contract:
         return mine[0] == theirs[0] and mine >= theirs
 
 
+_FIGURES = ("price_cents", "latency_ms", "timeout_seconds")
+_RETRY_FIGURES = ("initial_interval", "backoff_factor", "max_interval", "jitter")
+
+
+def _with_floats(data: JsonObject, names: Iterable[str]) -> JsonObject:
+    return data | {name: float(data[name]) for name in names}
+
+
 @cache
 def _contracts() -> TypeAdapter[Contract]:
     return TypeAdapter(Contract)
@@ -162,22 +172,27 @@ def _check_name(name: str) -> None:
         raise InvalidContract(f"{method!r:.80} is no name for a capability. Write letters, digits and _, at most 64")
 
 
+_MOST = 1e12
+"""No figure of a contract is larger, so none is infinite or too large for a float."""
+
+
 def _check_figures(contract: Contract) -> None:
     retry = contract.retry
     figures = {
-        "price_cents": (contract.price_cents, 0, inf),
-        "latency_ms": (contract.latency_ms, 0, inf),
-        "timeout_seconds": (contract.timeout_seconds, 0.001, inf),
-        "retry.initial_interval": (retry.initial_interval, 0, inf),
-        "retry.max_interval": (retry.max_interval, 0, inf),
-        "retry.backoff_factor": (retry.backoff_factor, 1, inf),
-        "retry.max_attempts": (retry.max_attempts, 1, inf),
+        "price_cents": (contract.price_cents, 0, _MOST),
+        "latency_ms": (contract.latency_ms, 0, _MOST),
+        "timeout_seconds": (contract.timeout_seconds, 0.001, _MOST),
+        "retry.initial_interval": (retry.initial_interval, 0, _MOST),
+        "retry.max_interval": (retry.max_interval, 0, _MOST),
+        "retry.backoff_factor": (retry.backoff_factor, 1, _MOST),
+        "retry.max_attempts": (retry.max_attempts, 1, _MOST),
         "retry.jitter": (retry.jitter, 0, 1),
     }
     for name, (value, least, most) in figures.items():
-        if not (_is_number(value) and least <= value <= most and value != inf):
-            limits = f"at least {least:g}" if most == inf else f"between {least:g} and {most:g}"
-            raise InvalidContract(f"{contract.name}: {name}={value!r:.80} is not possible. Write a number, {limits}")
+        fits = isinstance(value, int) if name == "retry.max_attempts" else _is_number(value)
+        if not (fits and least <= value <= most):
+            limits = f"from {least:g} to {most:g}"
+            raise InvalidContract(f"{contract.name}: {name}={value!r:.80} is not possible. Write a number {limits}")
 
 
 def _is_number(value: Any) -> bool:
@@ -274,7 +289,8 @@ def capabilities_of(cls: type, domain: Domain) -> dict[CapabilityName, Capabilit
 
 def _declared(cls: type, name: str) -> tuple[Callable[..., Any], Declared] | None:
     handler = inspect.getattr_static(cls, name, None)
-    declared = getattr(handler, "__hanse_capability__", None)
+    inner = getattr(handler, "__wrapped__", None)  # a staticmethod or classmethod hides its function's attributes
+    declared = getattr(handler, "__hanse_capability__", getattr(inner, "__hanse_capability__", None))
     if not isinstance(declared, Declared):
         return _check_override(cls, name, handler)
     if not inspect.isfunction(handler):

@@ -1,14 +1,16 @@
 """Two carriers that offer the same capability, a return label, at another price, in another time, for other regions.
 
-`carriers.label` asks for proposals: a carrier that does not serve a region does not bid for it, and the refusal in the
-handler is there for whoever calls a carrier without asking. A label is voided by the carrier that made it.
+Both capabilities ask for proposals. A carrier that does not serve a region does not bid for its labels, and only the
+carrier that made a label bids for voiding it. The refusals in the handlers are there for whoever calls without asking.
 """
 
 import hashlib
+from typing import Any
 
 from pydantic import Field
 
-from ...contracts import capability
+from ...contracts import Bid, capability
+from ...contracts.messages import Proposal
 from ..agent import Agent
 from ..context import Context
 from .address import Address
@@ -48,22 +50,34 @@ class Carrier(Agent):
     states: frozenset[str] | None = None
     """The states served, by their two letters; None serves all."""
 
-    def serves(self, address: Address) -> bool:
-        return address.country == "USA" and (self.states is None or address.state in self.states)
+    async def propose(self, proposal: Proposal, context: Context) -> Bid:
+        """Bids for labels where the carrier drives, and for voiding the labels it has made."""
+        if proposal.capability.endswith(".label"):
+            self._check_region(LabelRequest.model_validate(proposal.input).address)
+        else:
+            await self._row(LabelNumber.model_validate(proposal.input), context)
+        return await super().propose(proposal, context)
 
     async def _label(self, request: LabelRequest, context: Context) -> Label:
-        if not self.serves(request.address):
-            raise RegionNotServed(carrier=self.title, region=request.address.state)
+        self._check_region(request.address)
         label = self._printed(_number(context.idempotency_key))
         await context.state.put("labels", label.number, {**request.to_data(), "voided": False})
         return label
 
     async def _void(self, request: LabelNumber, context: Context) -> Restored:
+        row = await self._row(request, context)
+        await context.state.put("labels", request.number, {**row, "voided": True})
+        return Restored(restored=not row["voided"])
+
+    async def _row(self, request: LabelNumber, context: Context) -> dict[str, Any]:
         row = await context.state.get("labels", request.number)
         if row is None:
             raise LabelNotFound(carrier=self.title, number=request.number)
-        await context.state.put("labels", request.number, {**row, "voided": True})
-        return Restored(restored=not row["voided"])
+        return row
+
+    def _check_region(self, address: Address) -> None:
+        if address.country != "USA" or (self.states is not None and address.state not in self.states):
+            raise RegionNotServed(f"{self.title} does not serve {address.state}, {address.country}")
 
     def _printed(self, number: str) -> Label:
         instructions = (
@@ -97,7 +111,7 @@ class HarbourPost(Carrier):
         """Make a return label and have the items fetched."""
         return await self._label(request, context)
 
-    @capability(version="1.0", effect="irreversible")
+    @capability(version="1.0", effect="irreversible", negotiation="proposals")
     async def void(self, request: LabelNumber, context: Context) -> Restored:
         """Void a return label. Voiding it again does nothing."""
         return await self._void(request, context)
@@ -122,7 +136,7 @@ class PrairieExpress(Carrier):
         """Make a return label and have the items fetched."""
         return await self._label(request, context)
 
-    @capability(version="1.0", effect="irreversible")
+    @capability(version="1.0", effect="irreversible", negotiation="proposals")
     async def void(self, request: LabelNumber, context: Context) -> Restored:
         """Void a return label. Voiding it again does nothing."""
         return await self._void(request, context)

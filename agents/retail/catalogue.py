@@ -1,7 +1,6 @@
 """The catalogue agent: keeps the products and says what an item costs now and whether it is there."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 from pydantic import Field
 
@@ -12,7 +11,7 @@ from . import dataset
 from .document import Document, Request
 from .product import Line, Product, Swap, Variant, difference
 from .refusals import ItemNotFound, NotAvailable, ProductNotFound, VariantNotFound
-from .register import Page, PageRequest, Register, opened
+from .register import Page, PageRequest, Register, StoreOptions, opened
 
 
 class OfProduct(Request):
@@ -48,16 +47,13 @@ class Catalogue(Agent):
     """Keeps the products: their variants, prices and availability."""
 
     domain = "catalogue"
-
-    def __init__(self, data: str | None = None, **options: Any) -> None:
-        """`data`: a file with a document set to start with instead of the shipped one."""
-        super().__init__(**options)
-        self._data = data
-        self._products = Register("products", Product)
+    Options = StoreOptions
+    options = StoreOptions()
+    _products = Register("products", Product)
 
     async def on_start(self, context: Context) -> None:
         if not await opened(context):
-            for key, product in dataset.initial(self._data)["products"].items():
+            for key, product in dataset.initial(self.options.data)["products"].items():
                 await self._add(context, key, Product.model_validate(product))
 
     @capability(version="1.0", effect="read", latency_ms=5)

@@ -1,7 +1,5 @@
 """The customers agent: keeps the profiles and says who somebody is."""
 
-from typing import Any
-
 from ...contracts import capability
 from ..agent import Agent
 from ..context import Context
@@ -10,7 +8,7 @@ from .address import Address
 from .customer import Customer, folded, name_key
 from .document import Document, ForCustomer, Request
 from .refusals import CustomerNotFound
-from .register import Page, PageRequest, Register, Restored, opened
+from .register import Page, PageRequest, Register, Restored, StoreOptions, opened
 
 
 class ByEmail(Request):
@@ -57,16 +55,13 @@ class Customers(Agent):
     """Keeps the customers' profiles: finds, shows and changes them."""
 
     domain = "customers"
-
-    def __init__(self, data: str | None = None, **options: Any) -> None:
-        """`data`: a file with a document set to start with instead of the shipped one."""
-        super().__init__(**options)
-        self._data = data
-        self._customers = Register("customers", Customer)
+    Options = StoreOptions
+    options = StoreOptions()
+    _customers = Register("customers", Customer)
 
     async def on_start(self, context: Context) -> None:
         if not await opened(context):
-            for key, user in dataset.initial(self._data)["users"].items():
+            for key, user in dataset.initial(self.options.data)["users"].items():
                 await self._add(context, key, Customer.model_validate(documents.profile(user)))
 
     @capability(version="1.0", effect="read", latency_ms=5)

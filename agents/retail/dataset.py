@@ -5,11 +5,12 @@ From the retail domain of tau2-bench by Sierra Research, MIT; see `data/LICENSE`
 
 import gzip
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from .documents import DocumentSet
+
+_FOLDER = Path(__file__).with_name("data")
 
 
 def initial(path: str | Path | None = None) -> DocumentSet:
@@ -28,7 +29,7 @@ def expected() -> dict[str, dict[str, Any]]:
 
 
 def _shipped(name: str) -> Any:
-    return _decoded(files(__package__).joinpath("data", f"{name}.json.gz").read_bytes())
+    return _decoded((_FOLDER / f"{name}.json.gz").read_bytes())
 
 
 def _decoded(data: bytes) -> Any:

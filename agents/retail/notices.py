@@ -1,7 +1,5 @@
 """The notices agent: writes to customers. A letter that was sent stays sent, so plans do this last."""
 
-from typing import Any
-
 from ...contracts import capability
 from ..agent import Agent
 from ..context import Context
@@ -22,10 +20,7 @@ class Notices(Agent):
     """Writes to customers by mail, each letter exactly once."""
 
     domain = "notices"
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._sent = Register("sent", Sent)
+    _sent = Register("sent", Sent)
 
     @capability(version="1.0", effect="irreversible", latency_ms=30)
     async def send(self, request: Notice, context: Context) -> Sent:

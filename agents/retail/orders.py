@@ -1,7 +1,5 @@
 """The orders agent: keeps every order and applies the store's policy to each change of one."""
 
-from typing import Any
-
 from pydantic import Field
 
 from ...contracts import capability
@@ -13,7 +11,7 @@ from .document import Document, ForCustomer
 from .order import Order
 from .product import Line, Swap
 from .refusals import OrderNotFound
-from .register import Change, Page, PageRequest, Register, Restored, opened
+from .register import Change, Page, PageRequest, Register, Restored, StoreOptions, opened
 
 ItemIds = list[str]
 
@@ -101,16 +99,13 @@ class Orders(Agent):
     """Keeps the orders: cancels and modifies pending ones, takes returns and exchanges of delivered ones."""
 
     domain = "orders"
-
-    def __init__(self, data: str | None = None, **options: Any) -> None:
-        """`data`: a file with a document set to start with instead of the shipped one."""
-        super().__init__(**options)
-        self._data = data
-        self._orders = Register("orders", Order)
+    Options = StoreOptions
+    options = StoreOptions()
+    _orders = Register("orders", Order)
 
     async def on_start(self, context: Context) -> None:
         if not await opened(context):
-            for key, order in dataset.initial(self._data)["orders"].items():
+            for key, order in dataset.initial(self.options.data)["orders"].items():
                 await self._orders.add(context, key, Order.model_validate(order))
 
     # Reads and checks

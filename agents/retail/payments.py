@@ -11,7 +11,7 @@ from . import dataset, documents, policy
 from .document import Document, ForCustomer, Request
 from .money import cents, dollars
 from .refusals import CustomerNotFound, EntryNotFound
-from .register import Page, PageRequest, Register, Restored, opened
+from .register import Page, PageRequest, Register, Restored, StoreOptions, opened
 from .wallet import PaymentMethod, Purpose, Wallet
 
 AT_ONCE = "immediately"
@@ -95,17 +95,14 @@ class Payments(Agent):
     """Keeps the payment methods and gift-card balances: charges, refunds, and a ledger of both."""
 
     domain = "payments"
-
-    def __init__(self, data: str | None = None, **options: Any) -> None:
-        """`data`: a file with a document set to start with instead of the shipped one."""
-        super().__init__(**options)
-        self._data = data
-        self._wallets = Register("wallets", Wallet)
-        self._ledger = Register("ledger", Entry)
+    Options = StoreOptions
+    options = StoreOptions()
+    _wallets = Register("wallets", Wallet)
+    _ledger = Register("ledger", Entry)
 
     async def on_start(self, context: Context) -> None:
         if not await opened(context):
-            for key, user in dataset.initial(self._data)["users"].items():
+            for key, user in dataset.initial(self.options.data)["users"].items():
                 await self._wallets.add(context, key, Wallet.model_validate(documents.wallet(user)))
 
     # Reads and checks

@@ -68,16 +68,11 @@ class Register(Generic[Kept]):
         return True
 
     async def page(self, context: Context, request: PageRequest) -> Page:
-        documents: list[dict[str, Any]] = []
-        last = request.after
-        async for key, row in context.state.scan(self.collection):
-            if request.after is not None and key <= request.after:
-                continue
-            if len(documents) == request.limit:
-                return Page(documents=documents, next=last)
-            documents.append(row["document"])
-            last = key
-        return Page(documents=documents, next=None)
+        rows = await context.state.scan(self.collection, after=request.after or "", limit=request.limit + 1)
+        shown = rows[: request.limit]
+        return Page(
+            documents=[row["document"] for _, row in shown], next=shown[-1][0] if len(rows) > len(shown) else None
+        )
 
     async def _check_latest(self, context: Context, key: str, change: str) -> None:
         row = await context.state.get(self.collection, key)
@@ -90,6 +85,13 @@ class Register(Generic[Kept]):
     @property
     def _changes(self) -> str:
         return f"{self.collection}.changes"
+
+
+class StoreOptions(Document):
+    """Options of the agents that begin with data."""
+
+    data: str | None = None
+    """A file with a document set, JSON or gzipped JSON; the shipped one when left out."""
 
 
 class Change(Request):
