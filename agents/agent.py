@@ -10,8 +10,8 @@
             \"\"\"Add money to an account.\"\"\"
 
 An agent is a plain class: it can be made, driven and tested with no engine, no Ray and no network. What it must
-remember is in `context.state`, because whatever is in `self` is gone after a crash. Handlers of one agent run at the same
-time, on one event loop; a handler that never awaits anything outside runs undisturbed.
+remember is in `context.state`, because whatever is in `self` is gone after a crash. Handlers of one agent run at the
+same time, on one event loop; a handler that never awaits anything outside runs undisturbed.
 """
 
 import re
@@ -72,7 +72,8 @@ class Agent:
         """
         if not cls.domain:
             raise InvalidContract(
-                f'{cls.__name__} has no domain, so it is a base for agents. Write in the class: domain = "{_suggested(cls)}"'
+                f"{cls.__name__} has no domain, so it is only a base for agents. "
+                f'Write in the class: domain = "{_suggested(cls)}"'
             )
         agent = cls.__new__(cls)
         agent.name = _checked_name(name or cls.name)
@@ -83,9 +84,9 @@ class Agent:
     async def on_start(self, context: Context) -> None:
         """Prepares the agent, such as by putting initial data into `context.state`.
 
-        Runs on the agent's event loop at every start, after a crash too, before the first call is taken. What it puts is on disk before that first call, or, when it raises, not at
-        all; then the agent does not start and its host says why. It may look things up through connectors, and change
-        nothing with them. Never skipped.
+        Runs on the agent's event loop at every start, after a crash too, before the first call is taken. What it puts
+        is on disk before that first call, or, when it raises, not at all; then the agent does not start and its host
+        says why. It may look things up through connectors, and change nothing with them. Never skipped.
         """
 
     async def on_stop(self) -> None:
@@ -97,7 +98,7 @@ class Agent:
         """
 
     async def on_failure(self, error: BaseException) -> None:
-        """Hears of an error that is a bug, or the end: a handler raised something that is no `HanseError`, or the store broke.
+        """Hears of a bug, or of the end: a handler raised something that is no `HanseError`, or the store broke.
 
         Runs on the event loop. In the first case the call has left no trace in the state and is about to be answered
         with `Failed`; other handlers go on. In the second nothing is committed any more and the process is about to
@@ -145,16 +146,8 @@ def _check_names(cls: type[Agent]) -> None:
 
 
 def _check_member(cls: type[Agent], name: str, value: Any) -> None:
-    marked = hasattr(value, "__hanse_capability__")
-    if marked and name in vars(Agent):
-        raise InvalidContract(
-            f"{cls.__name__}.{name} cannot be a capability: every agent has a {name!r}. Give it another name."
-        )
-    hidden = any(hasattr(vars(base).get(name), "__hanse_capability__") for base in cls.__mro__[1:])
-    if hidden and not marked:
-        raise InvalidContract(
-            f"{cls.__name__}.{name} hides a capability of its base class. Write @capability(…) over it, or rename it."
-        )
+    if name in vars(Agent) and hasattr(value, "__hanse_capability__"):
+        raise InvalidContract(f"{cls.__name__}.{name} cannot be a capability: every agent has a {name!r}. Rename it.")
 
 
 def _checked_name(name: Any) -> AgentId:

@@ -11,9 +11,9 @@ The ledger in `effects` keeps the promise that an effect happens once; a connect
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeVar, get_type_hints
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from ..contracts import Effect, InvalidConfiguration, InvalidContract, InvalidInput, JsonObject, OutcomeUnknown, Shape
@@ -36,16 +36,15 @@ class Absent(NamedTuple):
 Answer = Done | Absent
 
 
-class Options(BaseModel):
+class ConnectorOptions(BaseModel):
     """What `hanse.yaml` says of a connector. Unknown keys are refused; what is secret is a `SecretStr`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: str = ""
-    timeout_seconds: float = 10
-    """For one operation, from the first byte to the last."""
-    settle_seconds: float = 2
-    """How long the outside system may take to show what it accepted. Only after that an unknown key means that nothing happened."""
+    timeout_seconds: float = Field(default=10, gt=0, allow_inf_nan=False)
+    """For one operation, from its first byte to its last."""
+    settle_seconds: float = Field(default=2, ge=0, allow_inf_nan=False)
+    """How long the outside system may take to show what it accepted. A key it does not know then never arrived."""
 
 
 @dataclass(frozen=True)
@@ -83,27 +82,32 @@ def operation(*, effect: str = "irreversible") -> Callable[[Handler], Handler]:
 
 
 class Connector:
-    """One configured outside system. Made by the host, shared by its agents, closed by the host.
+    """One configured outside system. Made and closed by the host.
 
-    A subclass has `Options`, operations, and where it can `reconcile`. It does no I/O before the first operation.
+    A subclass has `Options`, operations, and where it can, `reconcile`. It does no I/O before its first operation.
     """
 
-    kind: ClassVar[str] = ""
-    Options: ClassVar[type[Options]] = Options
+    Options: ClassVar[type[ConnectorOptions]] = ConnectorOptions
     operations: ClassVar[Mapping[str, Operation]] = {}
+    name: str = "connector"
+    """What it is called in `hanse.yaml`, and so in the ledger."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.operations = {name: _operation(cls, name) for name in dir(cls) if _marked(cls, name)}
 
-    def __init__(self, name: str, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         """Raises InvalidConfiguration when the options do not fit."""
-        self.name = name
         try:
-            self.options = self.Options.model_validate(options)
+            self.options: Any = self.Options.model_validate(options)
         except ValidationError as error:
             problem = invalid(error)
-            raise InvalidConfiguration(f"connector {name!r}: {problem.detail}", connector=name, **problem.ids) from None
+            raise InvalidConfiguration(f"{type(self).__name__}: {problem.detail}", **problem.ids) from None
+
+    def called(self, name: str) -> Self:
+        """Itself, under the name it is configured by."""
+        self.name = name
+        return self
 
     @property
     def timeout_seconds(self) -> float:
@@ -115,7 +119,7 @@ class Connector:
 
     @property
     def repeatable(self) -> bool:
-        """Whether the outside system itself does nothing twice for one key. Then an unknown outcome is simply tried again."""
+        """Whether the outside system does nothing twice for one key. Then what is in doubt is simply done again."""
         return False
 
     @property
@@ -124,11 +128,11 @@ class Connector:
         return False
 
     async def reconcile(self, operation: str, key: str, request: JsonObject) -> Answer:
-        """Asks the outside system whether the effect happened. Changes nothing there. Raises OutcomeUnknown when it cannot tell."""
+        """Asks the outside system whether the effect happened, and changes nothing there. Raises OutcomeUnknown."""
         raise OutcomeUnknown(f"connector {self.name!r} has no way to ask; a person must find out", effect=key)
 
     async def close(self) -> None:
-        """Gives connections back. Idempotent."""
+        """Gives connections back; an operation after that opens new ones. Idempotent."""
 
     def secrets(self) -> Iterator[str]:
         """Values that may appear in no log and no error."""

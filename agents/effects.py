@@ -1,12 +1,12 @@
 """The effects of one step, as its handler runs, and runs again.
 
-For the ledger to find its rows, a handler must want the same effects each time. So the n-th effect of a step has the key
-`step!n`; the step's clock and its random seed are kept with the first claim, and so is what its connectors looked up;
-and the rows of the agent's state that it had read by then are pinned, so that nobody changes them while the effect is
-under way. If the handler wants something else all the same, that is KeyReused, and nothing is done.
+For the ledger to find its rows, a handler must want the same effects each time. So the n-th effect of a step has the
+key `step!n`; the step's clock and its random seed are kept with the first claim, and so is what its connectors looked
+up; and the rows of the agent's state that it had read by then are pinned, so that nobody changes them while the effect
+is under way. If the handler wants something else all the same, that is KeyReused, and nothing is done.
 
-Pins do not outlive a crash. What an effect depends on and other steps may change, such as a balance, is best reserved by a
-step before, and used by this one.
+Pins do not outlive a crash. What an effect depends on and other steps may change, such as a balance, is best reserved
+by a step before, and used by this one.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from ..contracts import (
     Unavailable,
     canonical,
 )
-from ..contracts.wire import pack, unpack
+from ..contracts.plain import pack, unpack
 from . import faults
 from .connector import Connector, Operation
 from .ledger import NOTHING, Entry, Ledger, Status, request_of
@@ -78,7 +78,7 @@ class Effects:
         return any(entry.is_effect and entry.status not in NOTHING for entry in self.entries.values())
 
     async def perform(self, connector: Connector, operation: Operation, name: str, request: dict[str, Any]) -> Any:
-        """The operation's result: stored, looked up, or done now. Raises what the connector raised, KeyReused, OutcomeUnknown."""
+        """The result: stored, looked up, or done now. Raises what the connector raised, KeyReused, OutcomeUnknown."""
         wanted = self._wanted(connector, operation, name, request)
         found = self._found(wanted)
         with self._counted():
@@ -109,8 +109,8 @@ class Effects:
         if found.status in NOTHING:
             return None
         raise KeyReused(
-            f"effect {wanted.key} is {found.status} as {found.what} with another request. A handler that runs again must "
-            f"want the same; reserve in a step before what other steps may change.",
+            f"effect {wanted.key} is {found.status} as {found.what} with another request. A handler that runs again "
+            f"must want the same; reserve in a step before what other steps may change.",
             effect=wanted.key,
         )
 

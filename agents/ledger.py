@@ -25,8 +25,9 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..contracts import Clock, Faults, HanseError, IdempotencyKey, NotFound, OutcomeUnknown, Store, Write
-from ..contracts.wire import pack, unpack
+from ..contracts import Clock, HanseError, IdempotencyKey, NotFound, OutcomeUnknown, Store, Write
+from ..contracts.plain import pack, unpack
+from ..contracts.ports import Faults
 from .connector import Answer, Connector, Done
 from .process import is_dead
 
@@ -135,7 +136,10 @@ class Ledger:
                 )
 
     async def decide(self, key: str, *, happened: bool, result: Any = None) -> None:
-        """A person has found out. Raises NotFound when there is no such open effect, InvalidInput when the result does not fit."""
+        """A person has found out. Raises NotFound for no such open effect, InvalidInput for a result that does not fit.
+
+        `happened=False` lets the effect be done once more when its step is sent again.
+        """
         entry = next((entry for entry in self.open_entries() if entry.key == key), None)
         if entry is None:
             raise NotFound(f"there is no open effect {key!r}")

@@ -1,4 +1,7 @@
-"""Which process this is, so that a later one can tell whether it is dead. Linux tells; elsewhere nobody knows, and leases run out."""
+"""Which process this is, so that a later one can tell whether it is dead.
+
+Linux tells. Elsewhere nobody knows, and leases must run out.
+"""
 
 from functools import cache
 from pathlib import Path

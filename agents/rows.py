@@ -1,10 +1,10 @@
-"""An agent's rows, in three layers: what is on disk, what was read lately, and what was admitted but is not yet on disk.
+"""An agent's rows, in three layers: what is on disk, what was read lately, and what was admitted and is not there yet.
 
 Handlers of one agent run at the same time and must come out as if they had run one after another. The method is
-optimistic concurrency control (Kung and Robinson, 1981): a handler reads versions, buffers its writes, and is admitted
-only if every version it read is still the latest. Admission is a moment in memory, and the next handler sees its
-writes at once; the disk follows, many admissions to one fsync. An answer waits for the disk, so nobody outside ever
-sees what a crash could take back.
+optimistic concurrency control (Kung and Robinson, 1981): a handler reads versions, buffers its writes, and is
+admitted only if every version it read is still the latest. Admission is a moment in memory, and the next handler sees
+its writes at once; the disk follows, many admissions to one fsync. An answer waits for the disk, so nobody outside
+ever sees what a crash could take back.
 
 Optimism has two limits, and for both there are pins (`Pins`): a handler that lost once would like to lose no more, and a
 handler that is about to change the outside world must not find afterwards that it had decided on old data.
@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
 
 class Rows:
-    """The rows as the latest admitted handler left them. All methods are synchronous: between two awaits nothing moves."""
+    """The rows as the latest admitted handler left them. No method awaits: between two awaits nothing moves."""
 
     def __init__(self, store: Store, *, cached_bytes: int = 32 * 1024 * 1024) -> None:
         self._store = store

@@ -71,6 +71,9 @@ class Run:
         if not self.awards:
             self.give_up(cause)
 
+    def time_out(self, error: type[HanseError], seconds: float) -> None:
+        self.give_up(error(f"the handler did not end within {seconds:.3g} s"))
+
     def give_up(self, cause: HanseError) -> None:
         """Cancels the handler, unless its writes are admitted already."""
         if self.task and not (self.over or self.cause):

@@ -7,7 +7,7 @@ from ..contracts import Overloaded
 
 
 class Slots:
-    """First come, first served. What does not fit in the queue is refused at once, because a queue without end only hides it."""
+    """First come, first served. What does not fit in the queue is refused at once: an endless queue only hides it."""
 
     def __init__(self, count: int, queue: int) -> None:
         self._free, self._queue = count, queue

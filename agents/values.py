@@ -1,4 +1,4 @@
-"""Values as an agent keeps them: JSON's types in msgpack, with the way from pydantic models and dataclasses and back.
+"""Values as an agent keeps them: plain data in msgpack, with the way from pydantic models and dataclasses and back.
 
 What is put is copied by being packed, and what is got is a fresh copy, so a handler that changes a list it was given
 changes nothing of anybody else's.
@@ -9,35 +9,23 @@ from typing import Any
 
 import msgpack
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from ..contracts import Failed, InvalidInput
+from ..contracts.plain import check, pack
 from ..contracts.schema import invalid
 
-
-def _plain(value: Any) -> Any:
-    return to_jsonable_python(value, by_alias=True)
-
-
-# Strict, so that a subclass such as a StrEnum or a NamedTuple is written as what JSON would make of it.
-_pack = msgpack.Packer(use_bin_type=True, strict_types=True, default=_plain).pack
-_CONTAINERS = (dict, list)
+unpacked = msgpack.unpackb
 
 
 def packed(value: Any) -> bytes:
-    """The bytes of a value. Raises InvalidInput for what JSON cannot carry: a key that is no string, a large integer."""
+    """The bytes of a value. Raises InvalidInput, with a pointer, for what plain data cannot carry."""
     try:
-        data = _pack(value)
-        if type(value) in _CONTAINERS:
-            msgpack.unpackb(data)  # refuses keys that are no strings
-        return data  # pyright: ignore[reportReturnType]
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidInput(
-            f"this value cannot be kept: {error}. Keep JSON types, pydantic models or dataclasses."
-        ) from error
-
-
-unpacked = msgpack.unpackb
+        check(value)
+    except InvalidInput:
+        value = _plain(value)  # a model, a dataclass, a date, or something that holds one
+        check(value)
+    return pack(value)
 
 
 def typed(data: bytes, type_: Any, where: str) -> Any:
@@ -45,9 +33,15 @@ def typed(data: bytes, type_: Any, where: str) -> Any:
     try:
         return _adapter(type_).validate_python(unpacked(data))
     except ValidationError as error:
-        raise Failed(
-            f"what is kept at {where} is no {getattr(type_, '__name__', type_)}: {invalid(error).detail}"
-        ) from None
+        name = getattr(type_, "__name__", type_)
+        raise Failed(f"what is kept at {where} is no {name}: {invalid(error).detail}") from None
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return to_jsonable_python(value, by_alias=True)
+    except (PydanticSerializationError, ValueError) as error:
+        raise InvalidInput(f"{error}. Keep plain data, pydantic models or dataclasses") from None
 
 
 @cache

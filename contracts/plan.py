@@ -127,6 +127,11 @@ class Plan:
         return digest(self.to_data())
 
     @cached_property
+    def data(self) -> JsonObject:
+        """`to_data`, made once. Not to be changed."""
+        return self.to_data()
+
+    @cached_property
     def by_id(self) -> dict[StepId, Step]:
         return {step.id: step for step in self.steps}
 
@@ -134,6 +139,20 @@ class Plan:
     def dependencies(self) -> dict[StepId, frozenset[StepId]]:
         """What each step waits for: the targets of its references, and `after`."""
         return {step.id: frozenset(step.after) | _referred(step) for step in self.steps}
+
+    @cached_property
+    def dependents(self) -> dict[StepId, list[StepId]]:
+        """Who waits for a step; steps that nobody waits for are not in it."""
+        found: dict[StepId, list[StepId]] = {}
+        for step, needs in self.dependencies.items():
+            for need in needs:
+                found.setdefault(need, []).append(step)
+        return found
+
+    @cached_property
+    def need_counts(self) -> dict[StepId, int]:
+        """How many steps each one waits for."""
+        return {step: len(needs) for step, needs in self.dependencies.items()}
 
 
 def references(template: Any) -> Iterator[str]:

@@ -5,10 +5,10 @@ plain data only (see `plain`). A digest of it names exactly one value on every m
 """
 
 import hashlib
-import json
 import re
 from typing import Any, Literal
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
@@ -19,13 +19,11 @@ from .plain import check, pointer
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 JsonObject = dict[str, Any]
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
-
 
 def canonical(value: Any) -> bytes:
     """Canonical JSON of plain data. Raises InvalidInput, with a pointer, for anything else."""
     check(value)
-    return _encode(value).encode()
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def digest(value: Any) -> Digest:

@@ -25,10 +25,13 @@ class TaskStatus(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        return self in _TERMINAL
-
-
-_TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELED, TaskStatus.REJECTED})
+        # By identity: hashing an enum member is a call into Python, and this is asked several times a step.
+        return (
+            self is TaskStatus.COMPLETED
+            or self is TaskStatus.FAILED
+            or self is TaskStatus.CANCELED
+            or self is TaskStatus.REJECTED
+        )
 
 
 class StepStatus(StrEnum):
@@ -82,6 +85,11 @@ class Submission(BaseModel):
     deadline_seconds: float | None = Field(default=None, gt=0, le=366 * 86400, allow_inf_nan=False)
     labels: dict[str, str] = Field(default_factory=dict[str, str], max_length=64)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=255)
+
+    def to_data(self) -> JsonObject:
+        """Plain data of what was given. What the caller wrote as input and plan stays as it is, nulls included."""
+        given = {name: value for name, value in self if value is not None}
+        return given | {"budget": self.budget.model_dump()} if self.budget else given
 
 
 class Problem(View):

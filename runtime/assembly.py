@@ -14,7 +14,7 @@ from ..agents.connector import Connector
 from ..agents.connectors import HttpConnector, SmtpConnector
 from ..agents.engine import Engine
 from ..contracts import AgentId, Entropy, InvalidConfiguration
-from ..contracts.ports import Clock, Faults, NoFaults
+from ..contracts.ports import Clock, Faults
 from ..contracts.token import agent_key
 from .approvals import rule_for
 from .config import AgentEntry, Configuration, load_class
@@ -33,11 +33,12 @@ class World:
 
     clock: Clock
     entropy: Entropy
-    faults: Faults
+    faults: Faults | None = None
+    """Crash points, in tests."""
 
     @staticmethod
     def real(faults: Faults | None = None) -> "World":
-        return World(SystemClock(), SystemEntropy(), faults or NoFaults())
+        return World(SystemClock(), SystemEntropy(), faults)
 
 
 def root_key(data: Path) -> bytes:
@@ -72,7 +73,7 @@ def make_coordinator(
         world.clock,
         world.entropy,
         _settings(configuration, shard),
-        faults=world.faults,
+        faults_port=world.faults,
         on_failure=on_failure,
     )
     coordinator.on_request(Service(coordinator).handle)

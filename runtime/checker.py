@@ -5,19 +5,54 @@ schema has, of a type the input takes; required inputs are bound; each reversibl
 What it returns are the pins: the part of each contract that the task keeps for its whole life.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
 import jsonschema_rs
 
-from ..contracts import CapabilityName, Contract, InvalidPlan, JsonObject, NotFound, Plan, Step, StepId
+from ..contracts import CapabilityName, Contract, Digest, InvalidPlan, JsonObject, NotFound, Plan, Step, StepId
 from ..contracts.plan import has_bindings, is_binding, is_literal
-from ..contracts.schema import canonical, pointer
+from ..contracts.schema import canonical, digest, pointer
 from .directory import Directory
 from .execution import Pin
 
+KEPT = 512
+"""Proved plans that are remembered."""
 _SCALARS = {"string", "integer", "number", "boolean", "null", "array", "object"}
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """A plan that may run, with its pins, ready to be journaled."""
+
+    plan: Plan
+    pins: dict[CapabilityName, Pin]
+    pins_data: JsonObject
+
+
+class Checker:
+    """Parses and checks plans. The same plan under the same contracts is proved once: most tasks differ in input only."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._proved: OrderedDict[tuple[Digest, int], Proved] = OrderedDict()
+
+    def prove(self, data: Any) -> Proved:
+        """Raises InvalidPlan, NotFound, or InvalidInput when the plan is no plain data."""
+        key = (digest(data), self._directory.generation)
+        found = self._proved.get(key)
+        if found is None:
+            found = self._proved[key] = self._check(Plan.parse(data))
+            if len(self._proved) > KEPT:
+                self._proved.popitem(last=False)
+        return found
+
+    def _check(self, plan: Plan) -> Proved:
+        pins = check(plan, self._directory)
+        return Proved(plan, pins, {name: pin.to_data() for name, pin in pins.items()})
 
 
 def check(plan: Plan, directory: Directory) -> dict[CapabilityName, Pin]:

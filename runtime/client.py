@@ -184,7 +184,7 @@ class LinkClient:
 
     async def submit(self, submission: Submission) -> TaskView:
         key = submission.idempotency_key or uuid.uuid4().hex
-        body = submission.model_dump(exclude_none=True) | {"idempotency_key": key}
+        body = submission.to_data() | {"idempotency_key": key}
         shard = zlib.crc32(f"{self._tenant}/{key}".encode()) % len(self._shards)
         return TaskView.model_construct(**await self._ask(shard, "submit", body))
 

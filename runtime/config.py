@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -35,7 +36,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from ..contracts import Effect, InvalidConfiguration, Risk
+from ..contracts import Effect, HanseError, InvalidConfiguration, Risk
 from . import yaml_lines
 
 FILE = "hanse.yaml"
@@ -345,6 +346,15 @@ class Configuration(Section):
         """The data folder, absolute."""
         return (self.folder / self.federation.data.expanduser()).absolute()
 
+    def over(self, data: Path) -> Self:
+        """The same federation over another data folder."""
+        return self.model_copy(update={"federation": self.federation.model_copy(update={"data": data.absolute()})})
+
+    def with_token(self, token: str) -> Self:
+        """The same federation, whose first tenant has this token."""
+        first, *others = self.tenants
+        return self.model_copy(update={"tenants": (first.model_copy(update={"token": SecretStr(token)}), *others)})
+
     @property
     def hosts(self) -> dict[str, tuple[AgentEntry, ...]]:
         """Agents by the process they live in. An agent without a host gets one that is its own."""
@@ -355,10 +365,12 @@ class Configuration(Section):
         return found
 
 
-def load(path: str | Path | None = None, environment: Mapping[str, str] | None = None) -> Configuration:
+def load(
+    path: str | Path | None = None, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Configuration:
     """The configuration in `path`, or in the nearest `hanse.yaml` of this folder and those above it.
 
-    Raises InvalidConfiguration.
+    Relative paths start at the file's folder, or at `folder`. Raises InvalidConfiguration.
     """
     file = Path(path) if path else find()
     text = _read(file)
@@ -370,7 +382,7 @@ def load(path: str | Path | None = None, environment: Mapping[str, str] | None =
         raise document.wrong("folder: is the file's own and is not written in it", "folder")
     if "version" not in body:
         raise document.wrong("the format's version is missing. Write as the first line: version: 1")
-    return Configuration.checked({**body, "folder": file.absolute().parent}, document)
+    return Configuration.checked({**body, "folder": (folder or file.parent).absolute()}, document)
 
 
 def find(start: Path | None = None) -> Path:
@@ -387,10 +399,7 @@ def find(start: Path | None = None) -> Path:
 def load_class(path: str) -> type:
     """The class at `module:Class`. Raises InvalidConfiguration that says which half was not found."""
     module_name, _, name = path.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise _not_importable(path, error) from error
+    found: Any = load_module(module_name)
     for part in name.split("."):
         near = _near(part, [each for each in vars(found) if not each.startswith("_")])
         found = getattr(found, part, None)
@@ -401,16 +410,28 @@ def load_class(path: str) -> type:
     return found
 
 
+def load_module(name: str) -> ModuleType:
+    """The module of that name. Raises InvalidConfiguration, also when it breaks while it loads."""
+    try:
+        return importlib.import_module(name)
+    except HanseError:
+        raise
+    except ModuleNotFoundError as error:
+        raise _not_importable(name, error) from error
+    except Exception as error:
+        raise InvalidConfiguration(f"{name} breaks while it loads: {type(error).__name__}: {error}") from error
+
+
 def importable(folder: Path) -> None:
     """Makes the modules beside the configuration importable in this process."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
 
-def _not_importable(path: str, error: ModuleNotFoundError) -> InvalidConfiguration:
-    own = error.name is not None and path.partition(":")[0].split(".")[0] == error.name.split(".")[0]
+def _not_importable(name: str, error: ModuleNotFoundError) -> InvalidConfiguration:
+    own = error.name is not None and name.split(".")[0] == error.name.split(".")[0]
     advice = "Modules are looked for beside hanse.yaml and among the installed ones" if own else "Install it"
-    return InvalidConfiguration(f"{path}: there is no module {error.name!r}. {advice}")
+    return InvalidConfiguration(f"{name}: there is no module {error.name!r}. {advice}")
 
 
 def _read(file: Path) -> str:

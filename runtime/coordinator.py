@@ -26,6 +26,7 @@ from ..contracts import (
     Conflict,
     Contract,
     DeadlineExceeded,
+    Digest,
     DigestMismatch,
     Entropy,
     Event,
@@ -34,13 +35,14 @@ from ..contracts import (
     InvalidContract,
     JsonObject,
     Kind,
+    ModelUnavailable,
     Negotiation,
     NotFound,
     Overloaded,
-    Plan,
     RetryPolicy,
     StorageError,
     Store,
+    Submission,
     TaskId,
     Tenant,
     TimedOut,
@@ -55,8 +57,9 @@ from ..contracts.messages import Hello, Offers, Progress, Proposed, Request, Res
 from ..contracts.ports import Faults, NoFaults
 from ..contracts.views import ApprovalStatus, ApprovalView
 from ..contracts.wire import pack
+from . import faults
 from .approvals import AUTOMATIC, Ruling
-from .checker import check
+from .checker import Checker, Proved, check_input
 from .directory import Directory, Member
 from .execution import Abort, Conclude, Expand, Run, Skip, Start, StepRun, fold
 from .journal import Journal
@@ -108,7 +111,7 @@ class Coordinator:
         entropy: Entropy,
         settings: Settings,
         *,
-        faults: Faults | None = None,
+        faults_port: Faults | None = None,
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self.store = store
@@ -122,12 +125,14 @@ class Coordinator:
         """Idempotency keys of the tasks in memory: a key counts from the moment its task is journaled, not on disk."""
         self.started_ms = clock.now_ms()
         self._entropy = entropy
-        self._faults = faults or NoFaults()
+        self._faults = faults_port or NoFaults()
+        self._tested = faults_port is not None
         self._loop = asyncio.get_running_loop()
         self._roster = Roster(self.directory, root_key, clock)
         self._tenders = Tenders(self._roster, self._bids_are_in)
         self._parking = Parking(self._advance)
         self._timers = Timers(clock)
+        self._checker = Checker(self.directory)
         self.watchers = Watchers(self.journal)
         self._ticking: asyncio.TimerHandle | None = None
         self._handle_request: Callable[[Link, Request], None] | None = None
@@ -140,7 +145,8 @@ class Coordinator:
             run = fold(self.journal.read(task))
             assert run is not None, f"open task {task} has no events"
             self._take_up(run)
-        self._faults.reach("coordinator.recovering")
+        if self.runs:
+            self._faults.reach(faults.RECOVERING)
         self.journal.append(
             Kind.COORDINATOR_STARTED,
             None,
@@ -182,63 +188,41 @@ class Coordinator:
     # Tasks come in
 
     def submit(
-        self,
-        tenant: Tenant,
-        body: JsonObject,
-        plan: Plan,
-        *,
-        key: str | None,
-        by: str,
-        then: Callable[[Run], None],
+        self, tenant: Tenant, submission: Submission, body: Digest, *, by: str, then: Callable[[Run], None]
     ) -> None:
-        """Takes a checked plan on; `then` runs when the task is on disk. Raises InvalidPlan, NotFound, Overloaded."""
+        """Takes a task on; `then` runs when it is on disk. `body` is the digest that its idempotency key stands for.
+
+        Raises InvalidPlan, InvalidInput, NotFound, ModelUnavailable for a goal in words, Overloaded, Unavailable.
+        """
         if len(self.runs) >= self.settings.limits.open_tasks:
             raise Overloaded(f"{len(self.runs)} tasks are open; come again", retry_after_seconds=1)
-        pins = self._pins(plan)
-        now = self.clock.now_ms()
+        proved = self._prove(submission)
+        now, key = self.clock.now_ms(), submission.idempotency_key
         task = TaskId(uuid7(now, self._entropy.bytes(8), self.settings.shard))
-        deadline = body.get("deadline_seconds")
-        event = self.journal.append(
-            Kind.TASK_SUBMITTED,
-            task,
-            None,
-            {
-                "tenant": tenant,
-                "key": key,
-                "body": body["digest"],
-                "by": by,
-                "plan": plan.to_data(),
-                "input": body.get("input"),
-                "pins": pins,
-                "budget_cents": (body.get("budget") or {}).get("cents"),
-                "deadline_ms": deadline and now + round(deadline * 1000),
-                "labels": body.get("labels") or {},
-            },
-        )
-        self.journal.write(Write("insert_task", (task, tenant, key, body["digest"], "submitted", now, now)))
-        run = self.runs[task] = Run(event, plan)
+        data = _submitted(tenant, submission, body, proved, now, by)
+        event = self.journal.append(Kind.TASK_SUBMITTED, task, None, data)
+        self.journal.write(Write("insert_task", (task, tenant, key, body, "submitted", now, now)))
+        run = self.runs[task] = Run(event, proved.plan, proved.pins)
         if key is not None:
-            self.keys[tenant, key] = (task, body["digest"])
+            self.keys[tenant, key] = (task, body)
         self.watchers.touch(task)
-        self._faults.reach("coordinator.before_submit_commit")
-        self.journal.then(lambda: self._acknowledge(run, then))
+        if self._tested:
+            self._reach(Kind.TASK_SUBMITTED)
+        self.journal.then(lambda: then(run))
         self._watch_deadline(run)
         self._advance(run)
 
-    def _acknowledge(self, run: Run, then: Callable[[Run], None]) -> None:
-        self._faults.reach("coordinator.after_submit_commit")
-        then(run)
-
-    def _pins(self, plan: Plan) -> JsonObject:
+    def _prove(self, submission: Submission) -> Proved:
         try:
-            return {name: pin.to_data() for name, pin in check(plan, self.directory).items()}
+            proved = self._checker.prove(plan_of(submission))
+            if submission.call is not None:
+                check_input(self.directory.contract(proved.plan.steps[0].call), input_of(submission))
         except NotFound as error:
-            missing = self.settings.expected_agents - set(self.directory.members)
-            if missing:
-                raise Unavailable(
-                    f"{error.detail}; still waiting for {', '.join(sorted(missing))}", **error.ids
-                ) from error
+            if missing := self.settings.expected_agents - set(self.directory.members):
+                waiting = f"{error.detail}; still waiting for {', '.join(sorted(missing))}"
+                raise Unavailable(waiting, **error.ids) from error
             raise
+        return proved
 
     def cancel(self, run: Run, reason: str, by: str) -> None:
         """Asks for the end of a task. What is in flight is stopped or awaited, then undone."""
@@ -286,7 +270,14 @@ class Coordinator:
         event = self.journal.append(kind, run.task, step.id if step else None, data)
         run.apply(event)
         self.watchers.touch(run.task)
+        if self._tested:
+            self._reach(kind, undoing=step is not None and step.undoes is not None)
         return event
+
+    def _reach(self, kind: Kind, *, undoing: bool = False) -> None:
+        """Passes the crash points on both sides of the commit that this event will be part of."""
+        self._faults.reach(faults.before(kind, undoing=undoing))
+        self.journal.then(lambda: self._faults.reach(faults.after(kind, undoing=undoing)))
 
     def _abort(self, run: Run, error: Mapping[str, Any], step: str | None) -> None:
         self._wind_down(run, Kind.TASK_ABORTING, {"error": error, "step": step})
@@ -378,13 +369,7 @@ class Coordinator:
             },
         )
         self._roster.give(run, step)
-        self._faults.reach("coordinator.before_award_commit")
-        self.journal.then(lambda: self._send(award))
-
-    def _send(self, award: AwardId) -> None:
-        """The award is on disk: the call may leave."""
-        self._faults.reach("coordinator.after_award_commit")
-        self._roster.send(award)
+        self.journal.then(lambda: self._roster.send(award))
 
     def _call_for_proposals(self, run: Run, step: StepRun) -> None:
         if members := self._eligible(step):
@@ -455,7 +440,6 @@ class Coordinator:
         self._timers.cancel(run.task, f"expire {step.id}")
         self._keep_approval(run, step, decision, by, note)
         self._record(run, Kind.APPROVAL_DECIDED, step, data)
-        self._faults.reach("coordinator.before_decision_commit")
 
     def _decided_against(self, step: StepRun) -> HanseError | None:
         approval = step.approval
@@ -503,7 +487,6 @@ class Coordinator:
                     "replayed": result.replayed,
                 },
             )
-            self._faults.reach("coordinator.before_completion_commit")
         else:
             self._fail(run, step, self._error_of(run, result.error), step.agent)
         self._advance(run)
@@ -603,7 +586,7 @@ class Coordinator:
         self.journal.append(Kind.AGENT_JOINED, None, None, _joining(member))
         self.watchers.touch(None)
         for award, _, _ in self._roster.in_hand(agent):
-            self.journal.then(lambda award=award: self._send(award))
+            self.journal.then(lambda award=award: self._roster.send(award))
 
     def _left(self, agent: AgentId, reason: str) -> None:
         """Whether the calls in flight were done is unknown, and the receipts will tell."""
@@ -645,6 +628,42 @@ class Coordinator:
 
     def members(self) -> Iterator[Member]:
         yield from self.directory.members.values()
+
+
+def plan_of(submission: Submission) -> JsonObject:
+    """The plan of a submission, as data. A call is a plan of one step whose input is the task's.
+
+    Raises ModelUnavailable for a goal in words.
+    """
+    if submission.goal is not None:
+        raise ModelUnavailable(
+            "a goal in words needs a planner, and none is configured. Send call and input, or a plan"
+        )
+    if submission.call is not None:
+        step = {"id": "call", "call": submission.call, "input": {"$from": "input"}}
+        return {"steps": [step], "output": {"$from": "call"}}
+    return submission.plan
+
+
+def input_of(submission: Submission) -> Any:
+    """A call without input is a call with an empty one."""
+    return {} if submission.call is not None and submission.input is None else submission.input
+
+
+def _submitted(tenant: Tenant, submission: Submission, body: Digest, proved: Proved, now: int, by: str) -> JsonObject:
+    deadline = submission.deadline_seconds
+    return {
+        "tenant": tenant,
+        "key": submission.idempotency_key,
+        "body": body,
+        "by": by,
+        "plan": proved.plan.data,
+        "input": input_of(submission),
+        "pins": proved.pins_data,
+        "budget_cents": submission.budget.cents if submission.budget else None,
+        "deadline_ms": deadline and now + round(deadline * 1000),
+        "labels": submission.labels,
+    }
 
 
 def _joining(member: Member) -> JsonObject:

@@ -53,6 +53,8 @@ class Directory:
     def __init__(self) -> None:
         self.members: dict[AgentId, Member] = {}
         self._providers: dict[CapabilityName, list[Member]] = {}
+        self.generation = 0
+        """Changes whenever contracts may have."""
 
     def join(self, described: Mapping[str, Any], *, host: str, incarnation: str, now: float) -> Member:
         """Takes in an agent from a host's `Hello`. Raises InvalidContract when it contradicts another provider."""
@@ -135,6 +137,7 @@ class Directory:
                 )
 
     def _index(self) -> None:
+        self.generation += 1
         self._providers = {}
         for member in sorted(self.members.values(), key=lambda member: member.agent):
             for name in member.contracts:

@@ -11,7 +11,8 @@ compensated in reverse order of completion, one after another, and only then doe
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from ..contracts import (
@@ -59,29 +60,27 @@ class Pin:
         return Pin(data["version"], Effect(data["effect"]), undo and Compensation(**undo))
 
 
-@dataclass(slots=True)
 class StepRun:
-    """One step, one member of a `for_each` (`s[2]`), or one compensation (`s~`), as far as it has come."""
+    """One step, one member of a `for_each` (`s[2]`), or one compensation (`s~`), as far as it has come.
 
-    id: StepId
-    call: CapabilityName
-    version: str | None
+    Tasks have many steps and most never leave the common path, so what is unusual stands here as a default of the class
+    and costs an instance nothing until it happens.
+    """
+
     status: StepStatus = StepStatus.WAITING
     input: Any = ABSENT
-    step: Step | None = None
-    """None for a compensation."""
     parent: "StepRun | None" = None
     undoes: "StepRun | None" = None
     item: Any = ABSENT
     index: int = 0
     attempt: int = 0
     agent: AgentId | None = None
-    award: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    award: Mapping[str, Any] = MappingProxyType({})
     interrupted: bool = False
     output: Any = ABSENT
     error: Mapping[str, Any] | None = None
     retry_at_ms: int = 0
-    failed_agents: set[AgentId] = field(default_factory=set[AgentId])
+    failed_agents: frozenset[AgentId] = frozenset()
     approval: Mapping[str, Any] | None = None
     """The last decision for it."""
     asked: Mapping[str, Any] | None = None
@@ -98,6 +97,13 @@ class StepRun:
     note: str = ""
     parked: bool = False
     """The driver has tried and waits for something outside: an agent to join, bids to come in. Not journaled."""
+
+    def __init__(self, id: StepId, call: CapabilityName, version: str | None, step: Step | None) -> None:
+        """`step` is None for a compensation."""
+        self.id = id
+        self.call = call
+        self.version = version
+        self.step = step
 
     @property
     def done(self) -> bool:
@@ -151,8 +157,10 @@ Command = Start | Skip | Expand | Abort | Conclude
 class Run:
     """What the events of one task add up to."""
 
-    def __init__(self, submitted: Event, plan: Plan | None = None) -> None:
-        """`plan` spares parsing it again where it was just parsed."""
+    def __init__(
+        self, submitted: Event, plan: Plan | None = None, pins: Mapping[CapabilityName, Pin] | None = None
+    ) -> None:
+        """`plan` and `pins` spare reading them again where they were just made."""
         data = submitted.data
         assert submitted.task is not None
         self.task: TaskId = submitted.task
@@ -160,7 +168,7 @@ class Run:
         self.key: str | None = data.get("key")
         self.plan = plan or Plan.parse(data["plan"])
         self.input: Any = data.get("input")
-        self.pins = {CapabilityName(name): Pin.from_data(pin) for name, pin in data["pins"].items()}
+        self.pins = pins or {CapabilityName(name): Pin.from_data(pin) for name, pin in data["pins"].items()}
         self.budget_cents: float | None = data.get("budget_cents")
         self.deadline_ms: int | None = data.get("deadline_ms")
         self.labels: Mapping[str, str] = data.get("labels") or {}
@@ -178,9 +186,8 @@ class Run:
         self.retrying: dict[StepId, StepRun] = {}
         self.asking: dict[StepId, StepRun] = {}
         self.steps: dict[StepId, StepRun] = {}
-        self._left = 0
-        self._blocking: dict[StepId, int] = {}
-        self._dependents: dict[StepId, list[StepRun]] = {}
+        self._left = len(self.plan.steps)
+        self._blocking = dict(self.plan.need_counts)
         self._fatal: Abort | None = None
         self._stuck: StepRun | None = None
         self._lay_out()
@@ -253,15 +260,8 @@ class Run:
         self._join(step, event)
 
     def _member(self, parent: StepRun, index: int, item: Any) -> StepRun:
-        member = StepRun(
-            StepId(f"{parent.id}[{index}]"),
-            parent.call,
-            parent.version,
-            step=parent.step,
-            parent=parent,
-            item=item,
-            index=index,
-        )
+        member = StepRun(StepId(f"{parent.id}[{index}]"), parent.call, parent.version, parent.step)
+        member.parent, member.index, member.item = parent, index, item
         self.steps[member.id] = self.ready[member.id] = member
         return member
 
@@ -306,7 +306,7 @@ class Run:
         self.ready.pop(step.id, None)
         step.error = event.data["error"]
         if agent := event.data.get("agent"):
-            step.failed_agents.add(agent)
+            step.failed_agents |= {agent}
         if event.data["retry_at_ms"] is not None:
             step.status, step.retry_at_ms = StepStatus.RETRYING, event.data["retry_at_ms"]
             self.retrying[step.id] = step
@@ -362,24 +362,20 @@ class Run:
 
     def _lay_out(self) -> None:
         for step in self.plan.steps:
-            self.steps[step.id] = StepRun(step.id, step.call, step.version, step=step)
-        for step_id, needs in self.plan.dependencies.items():
-            self._blocking[step_id] = len(needs)
-            for need in needs:
-                self._dependents.setdefault(need, []).append(self.steps[step_id])
-            if not needs:
+            self.steps[step.id] = StepRun(step.id, step.call, step.version, step)
+        for step_id, count in self._blocking.items():
+            if not count:
                 self.ready[step_id] = self.steps[step_id]
-        self._left = len(self.plan.steps)
 
     def _finish(self, step: StepRun, event: Event) -> None:
         self._left -= 1
         if step.parent is not None:
             self._join(step.parent, event)
             return
-        for dependent in self._dependents.get(step.id, ()):
-            self._blocking[dependent.id] -= 1
-            if not self._blocking[dependent.id]:
-                self.ready[dependent.id] = dependent
+        for dependent in self.plan.dependents.get(step.id, ()):
+            self._blocking[dependent] -= 1
+            if not self._blocking[dependent]:
+                self.ready[dependent] = self.steps[dependent]
 
     def _join(self, parent: StepRun, event: Event) -> None:
         """A `for_each` is done with its last member; a member without output leaves a null in the list."""
@@ -448,7 +444,9 @@ class Run:
         undo = self.pin(step).compensation
         assert undo is not None
         bound = _bound(undo.input, {"input": step.input, "output": step.output}.__getitem__)
-        return StepRun(StepId(f"{step.id}~"), undo.capability, None, input=bound, undoes=step)
+        made = StepRun(StepId(f"{step.id}~"), undo.capability, None, None)
+        made.undoes, made.input = step, bound
+        return made
 
     def _prepared(self, step: StepRun) -> StepRun:
         made = self._undo(step)

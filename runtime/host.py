@@ -43,7 +43,7 @@ class Host:
 
     def take_in(self, engine: Engine, *closing: Callable[[], Awaitable[None]]) -> None:
         """Houses an agent before the start. `closing` is done after it has stopped."""
-        self.engines[engine.id] = engine
+        self.engines[engine.agent_id] = engine
         self._closing += closing
 
     async def start(self, dialers: Sequence[Dialer]) -> None:

@@ -1,4 +1,4 @@
-"""What a run amounts to, counted from its events alone: the journal is the truth, so the figures come from nowhere else.
+"""What a run amounts to, counted from its events alone: the journal is the truth, and figures come from nowhere else.
 
 `Tally` takes events one at a time, as a live board needs it; `Report.of` counts a whole list. Both give the same.
 """

@@ -8,14 +8,13 @@ from pydantic import ValidationError
 
 from ..contracts import (
     ApprovalStatus,
+    Digest,
     FederationView,
     HanseError,
     InvalidInput,
     JsonObject,
     KeyReused,
-    ModelUnavailable,
     NotFound,
-    Plan,
     StepId,
     Submission,
     TaskId,
@@ -91,16 +90,16 @@ class Service:
 
     def _submit(self, link: Link, request: Request) -> None:
         submission = read_submission(request.parameters)
-        body = body_of(submission)
+        body = digest_of(submission)
         coordinator, key = self._coordinator, submission.idempotency_key
 
         def answer(run: Run) -> None:
             link.send(Response(request.number, _dump(task_view(run))))
 
-        if key is not None and (run := self._first(request.tenant, key, body["digest"])):
+        if key is not None and (run := self._first(request.tenant, key, body)):
             coordinator.journal.then(lambda: answer(run))
             return
-        coordinator.submit(request.tenant, body, plan_of(submission), key=key, by=request.by, then=answer)
+        coordinator.submit(request.tenant, submission, body, by=request.by, then=answer)
 
     def _first(self, tenant: Tenant, key: str, body: str) -> Run | None:
         """The task that this key was first used for. Raises KeyReused when it was for something else."""
@@ -274,19 +273,11 @@ def read_submission(data: Mapping[str, Any]) -> Submission:
     return submission
 
 
-def body_of(submission: Submission) -> JsonObject:
-    """What the idempotency key stands for, with its digest."""
-    body = submission.model_dump(exclude_none=True, exclude={"idempotency_key"})
-    return {**body, "digest": digest(body)}
-
-
-def plan_of(submission: Submission) -> Plan:
-    """Raises InvalidPlan, or ModelUnavailable for a goal in words."""
-    if submission.plan is not None:
-        return Plan.parse(submission.plan)
-    if submission.call is not None:
-        return Plan.of_call(submission.call, submission.input if submission.input is not None else {})
-    raise ModelUnavailable("a goal in words needs a planner, and none is configured. Send call and input, or a plan")
+def digest_of(submission: Submission) -> Digest:
+    """What the idempotency key stands for."""
+    body = submission.to_data()
+    body.pop("idempotency_key", None)
+    return digest(body)
 
 
 async def _within(future: "asyncio.Future[None]", seconds: float) -> None:

@@ -5,9 +5,10 @@ import random
 import signal
 import time
 
-from ..contracts.ports import Faults, NoFaults
+from ..contracts.ports import Faults
 
 CRASH_VARIABLE = "HANSE_CRASH_AT"
+MARK_VARIABLE = "HANSE_CRASH_MARK"
 
 
 class SystemClock:
@@ -54,10 +55,10 @@ class CrashPoint:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def faults_from_environment() -> Faults:
+def faults_from_environment() -> Faults | None:
     """The crash point that a test asked for, or none."""
     wanted = os.environ.get(CRASH_VARIABLE)
     if not wanted:
-        return NoFaults()
+        return None
     point, _, count = wanted.partition(":")
-    return CrashPoint(point, int(count or 1), os.environ.get("HANSE_CRASH_MARK"))
+    return CrashPoint(point, int(count or 1), os.environ.get(MARK_VARIABLE))

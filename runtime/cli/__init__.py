@@ -1,4 +1,4 @@
-"""The command line: `hanse` with a module for each noun. It knows the `Client` protocol and how to show what comes back.
+"""The command line: `hanse`, a module for each noun. It knows the `Client` protocol and how to show what comes back.
 
 What a command does to a federation, the client does; what is drawn is drawn by the pure functions of `view` and
 `board`. README.md beside this file lists every command and every exit code.

@@ -4,15 +4,15 @@ Pure: a tally of events in, something to print out. `closing` is the table at th
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from ..report import Report, Tally
 from .text import duration, money, plain
+from .view import bar
 
 MAX_BUSY = 10
 MAX_WAITING = 5
@@ -24,12 +24,12 @@ def board(tally: Tally, expected: int | None = None) -> RenderableType:
     return Group(*(part for part in parts if part is not None))
 
 
-def closing(report: Report, audit: str = "") -> RenderableType:
-    """The table at the end of a run, one figure a row."""
+def closing(report: Report, more: Iterable[tuple[str, str]] = ()) -> RenderableType:
+    """The table at the end of a run, one figure a row, and `more` rows below."""
     table = Table(title="What happened", title_justify="left", title_style="bold", show_header=False)
     table.add_column(style="dim")
     table.add_column()
-    for name, figure in (*figures(report), *([("audit", audit)] if audit else [])):
+    for name, figure in (*figures(report), *more):
         alarm = name == _DOUBLED and figure != "0"
         table.add_row(name, Text(figure, style="bold red" if alarm else ""))
     return table
@@ -63,7 +63,7 @@ def _progress(tally: Tally, expected: int | None) -> RenderableType:
     total = max(expected or 0, len(tally.tasks))
     ended = len(tally.tasks) - counts["open"]
     line = Text.assemble(("tasks ", "dim"), f"{ended}/{total}  ", (_each(counts), "dim"))
-    return Group(line, ProgressBar(total=max(1, total), completed=ended, width=60))
+    return Group(line, bar(ended, total, 60))
 
 
 def _busy(tally: Tally) -> RenderableType | None:

@@ -6,7 +6,6 @@ import typer
 
 from ...contracts import Contract, JsonObject, NotFound, Submission, TaskStatus, TaskView
 from ..client import Client
-from . import retail
 from .command import Ended, Session, command
 from .exits import Exit, exit_of_task
 from .submission import input_of, labels_of, read_plan_file, submission_of
@@ -58,6 +57,8 @@ async def run_(
 ) -> None:
     """Run a plan and watch it to its end, or run the retail federation's 74 customer tasks: hanse run retail."""
     if plan == "retail":
+        from . import retail
+
         return await retail.run(session)
     body = read_plan_file(plan) | ({"input": input_of([input])} if input else {})
     submission = submission_of(body | _extra(key, deadline_seconds, budget_cents, label))

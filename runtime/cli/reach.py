@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...contracts import InvalidConfiguration, Unavailable
-from .. import config, runfile
+from .. import runfile
 from ..client import Client
+from ..config import Configuration, load
+from ..config import find as find_file
 from ..runfile import RunFile
 
 
@@ -22,9 +24,9 @@ class Options:
     config: Path | None = None
     data: Path | None = None
 
-    def configuration(self) -> config.Configuration:
+    def configuration(self) -> Configuration:
         """The configuration of this folder. Raises InvalidConfiguration."""
-        return config.load(self.config)
+        return load(self.config)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def folders(options: Options) -> Iterator[Path]:
 
 def _has_file() -> bool:
     try:
-        config.find()
+        find_file()
     except InvalidConfiguration:
         return False
     return True

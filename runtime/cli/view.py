@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -56,6 +55,12 @@ def task_view(
     return Group(*parts)
 
 
+def bar(done: int, total: int, width: int) -> Text:
+    """How far, in characters that differ also without colour."""
+    filled = min(width, width * done // total) if total else 0
+    return Text.assemble(("━" * filled, "green"), ("╌" * (width - filled), "dim"))
+
+
 def status_text(status: TaskStatus) -> Text:
     return Text(str(status), style=STATUS_STYLES.get(status, "cyan"))
 
@@ -67,7 +72,9 @@ def step_line(step: StepView, trouble: str = "", note: str = "") -> Text:
     if step.agent:
         line.append(f" → {plain(step.agent)}", style="cyan")
     attempts = f"attempt {step.attempts}" if step.attempts > 1 else ""
-    facts = (money(step.price_cents), duration(step.latency_ms), attempts, trouble, note)
+    done = "" if step.progress is None or step.status is not StepStatus.WORKING else f"{step.progress:.0%}"
+    said = plain(step.note, 60) if done else ""
+    facts = (done, said, money(step.price_cents), duration(step.latency_ms), attempts, trouble, note)
     line.append("".join(f"  {fact}" for fact in facts if fact), style="dim")
     return line
 
@@ -105,7 +112,7 @@ def _head(task: TaskView) -> RenderableType:
     line = Text.assemble(("task ", "dim"), task.id, "  ", status_text(task.status))
     line.append(f"  {task.steps_done}/{task.steps_total} steps")
     line.append("".join(f"  {fact}" for fact in (money(task.cost_cents), duration(took)) if fact), style="dim")
-    return Group(line, ProgressBar(total=max(1, task.steps_total), completed=task.steps_done, width=40))
+    return Group(line, bar(task.steps_done, task.steps_total, 40))
 
 
 def _dag(steps: Sequence[StepView], troubles: Mapping[str, str]) -> RenderableType:
@@ -115,12 +122,19 @@ def _dag(steps: Sequence[StepView], troubles: Mapping[str, str]) -> RenderableTy
     ordered = [(depth, step) for depth, layer in enumerate(layers(steps)) for step in layer]
     depths = {step.id: depth for depth, step in ordered}
     for _, step in ordered[:MAX_SHOWN]:
-        parent = max((need for need in step.depends_on if need in places), key=depths.__getitem__, default="")
+        parent = max((need for need in _needs(step) if need in places), key=depths.__getitem__, default="")
         others = [need for need in step.depends_on if need != parent]
         places[step.id] = places[parent].add(_step(step, others, troubles.get(step.id, "")))
     if (left := len(steps) - MAX_SHOWN) > 0:
         root.add(Text(f"… and {left} more steps", style="dim"))
     return root
+
+
+def _needs(step: StepView) -> list[str]:
+    """What a step stands below: its dependencies; a member of a `for_each` and a compensation, their own step."""
+    if step.id.endswith("~"):
+        return [step.id[:-1]]
+    return [step.id.partition("[")[0]] if step.id.endswith("]") else step.depends_on
 
 
 def _step(step: StepView, others: Sequence[str], trouble: str) -> RenderableType:
@@ -172,7 +186,7 @@ def _depths(steps: Sequence[StepView]) -> dict[str, int]:
     depths: dict[str, int] = {}
     layer, waiting = 0, list(steps)
     while waiting:
-        ready = [step for step in waiting if all(need in depths for need in step.depends_on if need in known)]
+        ready = [step for step in waiting if all(need in depths for need in _needs(step) if need in known)]
         depths.update({step.id: layer for step in ready or waiting})
         waiting = [step for step in waiting if step.id not in depths]
         layer += 1

@@ -143,7 +143,9 @@ def address(state: str = "NY", country: str = "USA") -> dict[str, str]:
     return {"address1": "1 Pier", "address2": "", "city": "City", "country": country, "state": state, "zip": "10001"}
 
 
-def order(order_id: str, status: str, *, user_id: str = "ada", paid_with: str = "card", **changes: Any) -> dict[str, Any]:
+def order(
+    order_id: str, status: str, *, user_id: str = "ada", paid_with: str = "card", **changes: Any
+) -> dict[str, Any]:
     items = changes.pop("items", [("lamp", "lamp_red", 300.0), ("shoe", "shoe_39", 50.0)])
     return {
         "order_id": order_id,

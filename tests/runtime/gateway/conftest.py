@@ -121,7 +121,12 @@ class Server:
 
     async def start(self) -> None:
         config = uvicorn.Config(
-            self._app, host="127.0.0.1", port=self.port, lifespan="off", ws="none", log_level="critical",
+            self._app,
+            host="127.0.0.1",
+            port=self.port,
+            lifespan="off",
+            ws="none",
+            log_level="critical",
             timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)

@@ -29,7 +29,9 @@ async def test_a_question_shows_what_would_run_and_which_rule_asks(question: dic
     assert question["decision"] == "pending"
 
 
-async def test_an_approved_step_runs_and_the_approver_is_the_credential(http: httpx.AsyncClient, question: dict[str, Any]):
+async def test_an_approved_step_runs_and_the_approver_is_the_credential(
+    http: httpx.AsyncClient, question: dict[str, Any]
+):
     body = {"digest": question["digest"], "note": "fine"}
     answer = await http.post(f"/v1/approvals/{question['id']}:approve", json=body)
     assert answer.status_code == 200, answer.text

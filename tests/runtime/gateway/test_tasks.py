@@ -95,9 +95,7 @@ async def test_two_different_idempotency_keys_are_refused(http: httpx.AsyncClien
     twice = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
     assert_problem(await http.post("/v1/tasks", json=deposit(), headers=twice), 400, "bad_request")
     body = {**deposit(), "idempotency_key": "b"}
-    assert_problem(
-        await http.post("/v1/tasks", json=body, headers={"Idempotency-Key": "a"}), 400, "bad_request"
-    )
+    assert_problem(await http.post("/v1/tasks", json=body, headers={"Idempotency-Key": "a"}), 400, "bad_request")
 
 
 async def test_tasks_are_listed_newest_first_and_page_by_page(http: httpx.AsyncClient):
@@ -106,7 +104,9 @@ async def test_tasks_are_listed_newest_first_and_page_by_page(http: httpx.AsyncC
     rest = (await http.get(f"/v1/tasks?limit=3&before={first['next']}")).json()
     assert [task["id"] for task in first["tasks"] + rest["tasks"]] == sorted(ids, reverse=True)
     assert rest["next"] is None
-    assert [task["status"] for task in (await http.get("/v1/tasks?status=completed")).json()["tasks"]] == ["completed"] * 5
+    assert [task["status"] for task in (await http.get("/v1/tasks?status=completed")).json()["tasks"]] == [
+        "completed"
+    ] * 5
     assert (await http.get("/v1/tasks?status=failed")).json() == {"tasks": [], "next": None}
 
 

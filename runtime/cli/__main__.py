@@ -1,0 +1,5 @@
+"""`python -m hanse.runtime.cli` is `hanse`."""
+
+from .app import main
+
+main()

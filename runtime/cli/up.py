@@ -1,0 +1,178 @@
+"""`hanse up` and `hanse down`: the federation of this folder, started and stopped."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+
+from ...contracts import Conflict, Failed, HanseError, TimedOut, Unavailable
+from .. import config, runfile
+from ..runfile import RunFile
+from .command import Session, command
+from .reach import folders, running
+from .text import plain
+
+app = typer.Typer()
+
+SERVING = "hanse.runtime.serving"
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
+
+
+@command(app)
+def up(
+    session: Session,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join, host:port, instead of starting one.")
+    ] = None,
+    foreground: Annotated[bool, typer.Option("--foreground", help="Stay, log here, stop with Ctrl-C.")] = False,
+    mailbox: Annotated[Path | None, typer.Option(help="Keep mail in this folder instead of sending it.")] = None,
+) -> None:
+    """Start the federation that hanse.yaml describes and return when it answers. It runs until hanse down."""
+    file = (session.options.config or config.find()).absolute()
+    configuration = config.load(file)
+    data = session.options.data or configuration.data
+    order = {"config": file, "data": session.options.data, "address": address, "mailbox": mailbox}
+    if foreground:
+        return stay(session, order, data)
+    run = start(order, data)
+    session.out.show(run, lambda: f"{run.name} runs: {run.url or 'no gateway'}, process {run.pid}, log {log_of(data)}")
+
+
+@command(app)
+def down(
+    session: Session,
+    timeout_seconds: Annotated[
+        float, typer.Option(help="How long it may take to finish in order.", min=0)
+    ] = STOP_SECONDS,
+    force: Annotated[bool, typer.Option("--force", help="End it hard when the time is over. Nothing is lost.")] = False,
+) -> None:
+    """Stop the federation. Open tasks wait on disk and go on with the next hanse up."""
+    try:
+        data, run = running(session.options)
+    except Unavailable as error:
+        removed = _clean(session)
+        words = "what was left of one is tidied up" if removed else plain(error.detail)
+        return session.out.show({"stopped": None}, lambda: f"nothing to stop: {words}")
+    stop(data, run, timeout_seconds, force=force)
+    session.out.show({"stopped": run.name, "pid": run.pid}, lambda: f"{run.name} is down; its data stays in {data}")
+
+
+def start(order: dict[str, Any], data: Path) -> RunFile:
+    """Starts a federation in a process of its own, and returns when it answers. Raises what kept it from starting."""
+    run = runfile.read(data)
+    if run is not None and run.alive:
+        raise Conflict(f"{run.name} runs already, process {run.pid}: {run.url}. Stop it with hanse down", pid=run.pid)
+    log = log_of(data)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as errors:
+        process = _spawn(order, errors, apart=True)
+    try:
+        return _ready(process, log)
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        assert process.stdout
+        process.stdout.close()
+
+
+def stay(session: Session, order: dict[str, Any], data: Path) -> None:
+    """Runs a federation in front of the terminal. Its Ctrl-C is ours: both get it."""
+    process = _spawn(order, None, apart=False)
+    try:
+        run = _ready(process, None)
+        session.out.show(run, lambda: f"{run.name} runs: {run.url or 'no gateway'}; Ctrl-C stops it")
+        process.wait()
+    except KeyboardInterrupt:
+        process.wait(STOP_SECONDS)
+    if process.returncode:
+        raise Failed(f"the federation ended with {process.returncode}")
+
+
+def stop(data: Path, run: RunFile, seconds: float, *, force: bool = False) -> None:
+    """Returns when the process has ended. Raises TimedOut, unless it may be ended hard."""
+    os.kill(run.pid, signal.SIGTERM)
+    if not ended(run.pid, seconds):
+        if not force:
+            raise TimedOut(f"{run.name} still runs after {seconds:g} s. End it hard: hanse down --force", pid=run.pid)
+        os.kill(run.pid, signal.SIGKILL)
+        ended(run.pid, STOP_SECONDS)
+    runfile.remove(data)
+
+
+def ended(pid: int, seconds: float) -> bool:
+    """Waits for the end of a process that need not be our child. False when the time is over."""
+    try:
+        number = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    except (AttributeError, OSError):
+        return _ended_by_looking(pid, seconds)
+    try:
+        poll = select.poll()
+        poll.register(number, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(number)
+
+
+def log_of(data: Path) -> Path:
+    return data / "log" / "federation.log"
+
+
+def _spawn(order: dict[str, Any], errors: IO[bytes] | None, *, apart: bool) -> "subprocess.Popen[bytes]":
+    text = json.dumps({name: value for name, value in order.items() if value is not None}, default=str)
+    return subprocess.Popen(
+        [sys.executable, "-m", SERVING, text],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        start_new_session=apart,
+    )
+
+
+def _ready(process: "subprocess.Popen[bytes]", log: Path | None) -> RunFile:
+    """What the new process says of its start. Raises what it says, or that it said nothing."""
+    assert process.stdout
+    if not select.select([process.stdout], [], [], START_SECONDS)[0]:
+        raise TimedOut(f"the federation does not answer after {START_SECONDS:g} s{_see(log)}")
+    line = process.stdout.readline()
+    if not line:
+        raise Failed(f"the federation ended with {process.wait()} before it answered{_see(log)}")
+    said = json.loads(line)
+    if "error" in said:
+        raise HanseError.from_data(said["error"])
+    return RunFile.model_validate(said["ready"])
+
+
+def _see(log: Path | None) -> str:
+    """The last line of the log, and where the rest is."""
+    if log is None:
+        return ""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return f": {plain(lines[-1], 200)}. See {log}" if lines else f". See {log}"
+
+
+def _clean(session: Session) -> bool:
+    """Removes the run file of a federation whose process is gone."""
+    left = [folder for folder in folders(session.options) if (run := runfile.read(folder)) and not run.alive]
+    for folder in left:
+        runfile.remove(folder)
+    return bool(left)
+
+
+def _ended_by_looking(pid: int, seconds: float) -> bool:
+    give_up = time.monotonic() + seconds
+    while runfile.process_started(pid) is not None:
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.05)
+    return True

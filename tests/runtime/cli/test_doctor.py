@@ -1,0 +1,106 @@
+"""`hanse doctor`: measures, judges and advises, and leaves nothing behind."""
+
+import json
+import os
+import socket
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from hanse.runtime.cli import doctor
+from hanse.runtime.cli.app import app
+from hanse.runtime.cli.doctor import FAIL, OK, WARN
+from hanse.runtime.config import Configuration
+
+CHECKS = {
+    *("python", "ray", "sqlite (apsw)", "configuration", "disk", "free space", "clock", "open files"),
+    *("haproxy", "RAY_AUTH_MODE", "federation", "port 8000", "port 8404", "port 9101"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def examined(*arguments: str):
+    result = CliRunner().invoke(app, ["doctor", "--json", *arguments])
+    return result, {check["name"]: check for check in json.loads(result.stdout)}
+
+
+def test_everything_is_looked_at_and_nothing_is_left_behind(folder):
+    result, checks = examined()
+    assert set(checks) == CHECKS
+    assert result.stderr == ""
+    assert list(folder.iterdir()) == []
+
+
+def test_the_table_says_what_to_do(folder, monkeypatch):
+    monkeypatch.setattr(doctor, "FSYNCS", 1)
+    monkeypatch.setattr(doctor, "SLOW_FSYNC_MS", -1.0)
+    shown = CliRunner().invoke(app, ["doctor"]).stdout
+    assert "Every step waits for the disk" in shown
+
+
+def test_a_broken_configuration_fails_and_the_rest_is_still_looked_at(folder):
+    (folder / "hanse.yaml").write_text("version: 1\nagnets: []\n")
+    result, checks = examined()
+    assert result.exit_code == 1
+    assert checks["configuration"]["verdict"] == FAIL
+    assert "hanse.yaml:2: unknown key 'agnets'. Did you mean 'agents'?" in checks["configuration"]["found"]
+    assert set(checks) == CHECKS
+
+
+def test_no_configuration_is_no_failure(folder):
+    assert examined()[1]["configuration"]["verdict"] == OK
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [("3.6.9", OK), ("3.7.0", FAIL), ("3.40.1", FAIL), ("3.51.2", FAIL), ("3.51.3", OK), ("3.54.1", OK)],
+)
+def test_sqlite_versions_that_can_corrupt_a_wal_fail(version, verdict):
+    assert doctor.sqlite(version).verdict == verdict
+
+
+def test_a_taken_port_is_a_warning_unless_the_federation_took_it():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        configuration = Configuration.for_agents([], gateway={"port": port})
+        here = next(doctor.ports(configuration, busy_is_fine=False))
+        ours = next(doctor.ports(configuration, busy_is_fine=True))
+    assert (here.verdict, ours.verdict) == (WARN, OK)
+
+
+def test_a_clock_behind_the_data_is_a_warning(tmp_path):
+    (tmp_path / "journal").touch()
+    assert doctor.clock(tmp_path).verdict == OK
+    os.utime(tmp_path / "journal", (time.time() + 3600,) * 2)
+    assert doctor.clock(tmp_path).verdict == WARN
+
+
+def test_a_disk_that_cannot_be_written_fails(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    assert doctor.disk(tmp_path / "not" / "yet").verdict == FAIL
+
+
+def test_an_open_cluster_is_a_warning(monkeypatch):
+    for mode, verdict in ((None, OK), ("token", OK), ("disabled", WARN)):
+        monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+        if mode:
+            monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        assert doctor.ray_authentication().verdict == verdict
+
+
+def test_the_proxy_that_comes_with_ray_is_found(monkeypatch):
+    monkeypatch.delenv("RAY_SERVE_HAPROXY_BINARY_PATH", raising=False)
+    assert doctor.haproxy().verdict == OK
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", "/nowhere/haproxy")
+    assert doctor.haproxy().verdict == FAIL
