@@ -32,7 +32,10 @@ step = st.fixed_dictionaries(
     optional={
         "id": st.sampled_from(["a", "b", "a b", "input", "", 5]),
         "call": st.sampled_from(["ledger.deposit", "ledger.nothing", "ledger", "nobody.does", "", 7, None]),
-        "input": st.sampled_from([{"$from": "b.x"}, {"$from": "a"}, {"$from": ""}, {"$from": 1}, {}, [], {"account": 1}]) | plain,
+        "input": st.sampled_from(
+            [{"$from": "b.x"}, {"$from": "a"}, {"$from": ""}, {"$from": 1}, {}, [], {"account": 1}]
+        )
+        | plain,
         "after": st.lists(st.sampled_from(["a", "b", "c", 1]), max_size=3),
         "when": st.sampled_from([{"$eq": [1]}, {"$nope": 1}, {"$ok": "zz"}, {"$and": 1}]) | plain,
         "for_each": st.sampled_from([{"$from": "input.list"}, {"$from": "zz"}]) | plain,
@@ -52,7 +55,10 @@ broken_submission = st.one_of(
 
 
 def assert_typed(answer: httpx.Response) -> None:
-    assert 400 <= answer.status_code < 500 or answer.json()["code"] == "model_unavailable", (answer.status_code, answer.text)
+    assert 400 <= answer.status_code < 500 or answer.json()["code"] == "model_unavailable", (
+        answer.status_code,
+        answer.text,
+    )
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     problem = answer.json()
     assert problem["status"] == answer.status_code
@@ -125,7 +131,9 @@ async def test_a_wrong_token_starts_nothing(app, http: httpx.AsyncClient, token:
 
 @EXAMPLES
 @given(digest=st.text(max_size=80) | st.none() | plain, verb=st.sampled_from(["approve", "deny"]))
-async def test_a_wrong_digest_decides_nothing(question_about_600: tuple[httpx.AsyncClient, str], digest: Any, verb: str):
+async def test_a_wrong_digest_decides_nothing(
+    question_about_600: tuple[httpx.AsyncClient, str], digest: Any, verb: str
+):
     http, id = question_about_600
     content = json.dumps({"digest": digest}).encode(errors="surrogatepass")
     assert_typed(await http.post(f"/v1/approvals/{id}:{verb}", content=content, headers=JSON))
@@ -139,7 +147,9 @@ async def test_a_wrong_digest_decides_nothing(question_about_600: tuple[httpx.As
     path=st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="?#"), max_size=40),
     prefix=st.sampled_from(["/", "/v1/", "/v1/tasks/", "/v1/approvals/", "/v1/capabilities/", "/v1/tasks/x:"]),
 )
-async def test_any_other_method_and_path_is_a_typed_problem(http: httpx.AsyncClient, method: str, path: str, prefix: str):
+async def test_any_other_method_and_path_is_a_typed_problem(
+    http: httpx.AsyncClient, method: str, path: str, prefix: str
+):
     answer = await http.request(method, httpx.URL("http://127.0.0.1:8000").copy_with(raw_path=(prefix + path).encode()))
     if answer.status_code >= 300 and method != "HEAD":
         assert_typed(answer)
@@ -147,7 +157,11 @@ async def test_any_other_method_and_path_is_a_typed_problem(http: httpx.AsyncCli
 
 
 @EXAMPLES
-@given(query=st.dictionaries(st.sampled_from(["wait", "limit", "status", "before", "after", "shard", "x"]), st.text(max_size=30)))
+@given(
+    query=st.dictionaries(
+        st.sampled_from(["wait", "limit", "status", "before", "after", "shard", "x"]), st.text(max_size=30)
+    )
+)
 async def test_any_query_is_an_answer_or_a_typed_problem(http: httpx.AsyncClient, query: dict[str, str]):
     query = {name: value.encode(errors="replace").decode() for name, value in query.items()}
     for path in ("/v1/tasks", "/v1/events"):

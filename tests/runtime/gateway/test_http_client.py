@@ -172,7 +172,9 @@ class Dropping:
         raise ConnectionResetError
 
 
-async def test_a_lost_answer_makes_no_second_task(federation: Federation, app: Any, serve: Callable[[Any], Awaitable[Server]]):
+async def test_a_lost_answer_makes_no_second_task(
+    federation: Federation, app: Any, serve: Callable[[Any], Awaitable[Server]]
+):
     """Without a key of the caller, too: the client makes one."""
     losing = Dropping(app)
     client = HttpClient((await serve(losing)).url, TOKEN)

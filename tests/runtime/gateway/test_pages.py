@@ -68,7 +68,9 @@ async def test_odd_methods_and_paths_do_not_multiply_the_metrics(http: httpx.Asy
 def _samples(text: str) -> dict[str, float]:
     """Prometheus' text format, read strictly."""
     lines = text.splitlines()
-    assert all(re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{(\w+=\"[^\"]*\",?)+\})? [\d.e+-]+", line) for line in lines), text
+    assert all(re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{(\w+=\"[^\"]*\",?)+\})? [\d.e+-]+", line) for line in lines), (
+        text
+    )
     return {name: float(value) for line in lines if line[0] != "#" for name, _, value in [line.rpartition(" ")]}
 
 
@@ -96,7 +98,9 @@ async def test_the_console_writes_text_only_and_fetches_nothing_from_elsewhere(a
 async def test_what_the_console_asks_for_is_there(app):
     async with asking(app) as http:
         page = (await http.get("/")).text
-    asked = {re.sub(r"\$\{[^}]*\}", "x", path).partition("?")[0] for path in re.findall(r"[\"`](/v1/[^\"`]+)[\"`]", page)}
+    asked = {
+        re.sub(r"\$\{[^}]*\}", "x", path).partition("?")[0] for path in re.findall(r"[\"`](/v1/[^\"`]+)[\"`]", page)
+    }
     assert len(asked) >= 8
     routes = [route.path_regex for route in _routes(app)]
     expanded = {path.replace(":x", verb) for path in asked for verb in (":approve", ":deny")}
@@ -121,7 +125,9 @@ async def description(app) -> dict[str, Any]:
 
 
 async def test_every_route_is_described(app, description: dict[str, Any]):
-    routes = {(route.path, method.lower()) for route in _routes(app) if route.include_in_schema for method in route.methods}
+    routes = {
+        (route.path, method.lower()) for route in _routes(app) if route.include_in_schema for method in route.methods
+    }
     described = {(path, method) for path, operations in description["paths"].items() for method in operations}
     assert described == routes
     assert len(described) >= 17
@@ -162,7 +168,12 @@ async def test_answers_are_what_the_description_says(http: httpx.AsyncClient, de
         ("GET", "/v1/agents", "/v1/agents", None),
         ("GET", "/v1/status", "/v1/status", None),
         ("GET", "/v1/approvals", "/v1/approvals", None),
-        ("POST", f"/v1/approvals/{asked['approvals'][0]}:approve", "/v1/approvals/{approval}:approve", {"digest": digest}),
+        (
+            "POST",
+            f"/v1/approvals/{asked['approvals'][0]}:approve",
+            "/v1/approvals/{approval}:approve",
+            {"digest": digest},
+        ),
         ("POST", "/v1/audit:verify", "/v1/audit:verify", {}),
         ("GET", "/healthz", "/healthz", None),
         ("GET", "/v1/tasks/nonsense", "/v1/tasks/{task}", None),

@@ -15,7 +15,16 @@ from pydantic import SecretStr
 from .conftest import SETTINGS, TOKEN, Server, asking, assert_problem, deposit
 
 OPEN = Settings(open_for=Tenant("default"))
-GUARDED = ["/v1/tasks", "/v1/agents", "/v1/capabilities", "/v1/approvals", "/v1/events", "/v1/status", "/metrics", "/nope"]
+GUARDED = [
+    "/v1/tasks",
+    "/v1/agents",
+    "/v1/capabilities",
+    "/v1/approvals",
+    "/v1/events",
+    "/v1/status",
+    "/metrics",
+    "/nope",
+]
 
 
 @pytest.mark.parametrize("path", GUARDED)
@@ -28,7 +37,17 @@ async def test_without_a_token_nothing_is_told_not_even_what_exists(app, path: s
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN, "Bearer \xff\xfe", "Bearer " + "x" * 5000],
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Basic {TOKEN}",
+        TOKEN,
+        "Bearer \xff\xfe",
+        "Bearer " + "x" * 5000,
+    ],
 )
 async def test_a_wrong_token_is_refused(app, header: str):
     async with asking(app) as http:
@@ -148,8 +167,16 @@ async def test_a_compressed_body_is_refused(http: httpx.AsyncClient, encoding: s
 
 @pytest.mark.parametrize(
     "content_type",
-    [None, "", "text/plain", "application/xml", "application/json; charset=latin-1", "application/jsonx",
-     "multipart/form-data; boundary=x", "application/json, text/plain"],
+    [
+        None,
+        "",
+        "text/plain",
+        "application/xml",
+        "application/json; charset=latin-1",
+        "application/jsonx",
+        "multipart/form-data; boundary=x",
+        "application/json, text/plain",
+    ],
 )
 async def test_what_is_not_said_to_be_json_is_refused(http: httpx.AsyncClient, content_type: str | None):
     headers = {} if content_type is None else {"Content-Type": content_type}
@@ -158,8 +185,14 @@ async def test_what_is_not_said_to_be_json_is_refused(http: httpx.AsyncClient, c
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json", "Application/JSON", "application/json;charset=UTF-8",
-                     'application/json; charset="utf-8"', "application/vnd.hanse+json"],
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json;charset=UTF-8",
+        'application/json; charset="utf-8"',
+        "application/vnd.hanse+json",
+    ],
 )
 async def test_json_goes_by_several_names(http: httpx.AsyncClient, content_type: str):
     body = json.dumps(deposit()).encode()
@@ -168,8 +201,23 @@ async def test_json_goes_by_several_names(http: httpx.AsyncClient, content_type:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"nul", b"{'a': 1}", b'{"a": NaN}', b'{"a": Infinity}', b'{"a": 1e999}', b"\xff", b'"\xed\xa0\x80"',
-     b'{"a": "\\ud800"}', b"\xef\xbb\xbf{}", b'{"a": 1} x', b'{"a": 1,}', b"[" * 100_000, b'{"call": 1' + b"0" * 400 + b"}"],
+    [
+        b"",
+        b"{",
+        b"nul",
+        b"{'a': 1}",
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": 1e999}',
+        b"\xff",
+        b'"\xed\xa0\x80"',
+        b'{"a": "\\ud800"}',
+        b"\xef\xbb\xbf{}",
+        b'{"a": 1} x',
+        b'{"a": 1,}',
+        b"[" * 100_000,
+        b'{"call": 1' + b"0" * 400 + b"}",
+    ],
 )
 async def test_what_is_no_json_is_refused_and_nothing_starts(http: httpx.AsyncClient, body: bytes):
     assert_problem(await http.post("/v1/tasks", content=body, headers=JSON), 400, "invalid_json")
@@ -193,7 +241,9 @@ async def test_a_number_that_would_come_out_as_another_one_is_refused(http: http
     assert problem["ids"]["pointer"] == "/input/cents"
 
 
-async def test_an_error_nobody_expected_says_nothing_of_the_inside(settings: Settings, caplog: pytest.LogCaptureFixture):
+async def test_an_error_nobody_expected_says_nothing_of_the_inside(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+):
     class Broken:
         async def tasks(self, **_):
             raise RuntimeError("the password is swordfish")
@@ -237,9 +287,20 @@ async def _raw(app, headers, receive):
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/v1/tasks",
-             "raw_path": b"/v1/tasks", "root_path": "", "scheme": "http", "query_string": b"", "headers": headers,
-             "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000)}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/v1/tasks",
+        "raw_path": b"/v1/tasks",
+        "root_path": "",
+        "scheme": "http",
+        "query_string": b"",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000),
+    }
     await app(scope, receive, send)
     return sent
 
