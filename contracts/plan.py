@@ -392,6 +392,8 @@ def _check_template(template: Any, at: str, depth: int = 0) -> None:
     elif isinstance(template, list):
         for i, value in enumerate(cast("list[Any]", template)):
             _check_template(value, f"{at}/{i}", depth + 1)
+    elif isinstance(template, tuple):
+        raise _wrong(at, "is a tuple, in which references are not looked for. Write a list")
 
 
 def _check_marks(node: dict[str, Any], at: str) -> None:

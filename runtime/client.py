@@ -24,6 +24,7 @@ from ..contracts import (
     StepView,
     Submission,
     TaskId,
+    TaskStatus,
     TaskView,
     Tenant,
     Unavailable,
@@ -186,7 +187,7 @@ class LinkClient:
         key = submission.idempotency_key or uuid.uuid4().hex
         body = submission.to_data() | {"idempotency_key": key}
         shard = zlib.crc32(f"{self._tenant}/{key}".encode()) % len(self._shards)
-        return TaskView.model_construct(**await self._ask(shard, "submit", body))
+        return _submitted(await self._ask(shard, "submit", body))
 
     async def task(self, task: str) -> TaskView:
         return TaskView(**await self._ask_owner(task, "task"))
@@ -275,6 +276,13 @@ class LinkClient:
         return await self._shards[shard].ask(method, self._tenant, self._by, parameters)
 
 
+def _submitted(view: dict[str, Any]) -> TaskView:
+    """The view of a task just taken on. A new one is not checked again: this is the hot path."""
+    if view["error"] is not None or view["status"] != TaskStatus.SUBMITTED:
+        return TaskView(**view)
+    return TaskView.model_construct(**{**view, "status": TaskStatus.SUBMITTED})
+
+
 def _merged(views: Sequence[FederationView]) -> FederationView:
     tasks = Counter[str]()
     for view in views:
@@ -285,5 +293,6 @@ def _merged(views: Sequence[FederationView]) -> FederationView:
             "approvals_pending": sum(view.approvals_pending for view in views),
             "events": sum(view.events for view in views),
             "heads": [head for view in views for head in view.heads],
+            "coordinators": [pid for view in views for pid in view.coordinators],
         }
     )

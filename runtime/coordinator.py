@@ -327,7 +327,12 @@ class Coordinator:
     def _eligible(self, step: StepRun) -> list[Member]:
         limit = self.settings.limits.in_flight_per_agent
         found = self.directory.eligible(step.call, step.version, self.clock.monotonic())
-        return [member for member in found if member.in_flight < limit]
+        return [member for member in found if member.in_flight < limit and self._may_undo(step, member)]
+
+    def _may_undo(self, step: StepRun, member: Member) -> bool:
+        """What an agent did only that agent can undo, where it offers to: the state is its own."""
+        doer = self.directory.members.get(AgentId(step.undoes.agent or "")) if step.undoes else None
+        return doer is None or doer is member or step.call not in doer.contracts
 
     def _settle(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
         """Awards the step, or parks it until somebody can take it."""

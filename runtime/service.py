@@ -1,6 +1,7 @@
 """The coordinator's counter: answers what clients ask over a link. One method per verb of `client.Client`."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -252,6 +253,7 @@ class Service:
                 approvals_pending=len(coordinator.store.read("approvals", (request.tenant, "pending"))),
                 events=coordinator.journal.sequence,
                 heads=[coordinator.journal.sequence],
+                coordinators=[os.getpid()],
             )
         )
 

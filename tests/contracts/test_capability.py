@@ -221,9 +221,10 @@ def test_a_compensation_of_another_domain_is_not_looked_for_here():
     assert {name: each.compensation.capability for name, each in named.items()} == {name: name for name in named}
 
 
-def test_another_provider_of_the_domain_may_have_the_compensation():
-    contract = declared(effect="reversible", compensation="ledger.something_else")()["ledger.pay"].contract  # pyright: ignore[reportIndexIssue]
-    assert contract.compensation.capability == "ledger.something_else"
+@pytest.mark.parametrize("name", ["something", "ledger.something"])
+def test_another_agent_of_the_domain_may_have_the_compensation(name: str):
+    contract = declared(effect="reversible", compensation=name)()["ledger.pay"].contract  # pyright: ignore[reportIndexIssue]
+    assert contract.compensation.capability == "ledger.something"
 
 
 def no_async() -> type:

@@ -1,0 +1,211 @@
+"""One example of every message and every event. Their bytes stand in `golden/` and are never written again.
+
+    python tests/contracts/examples.py      writes the files that are missing, and touches no other
+
+When a message gets a new field, add an example with the next number (`call.2`): the old file goes on to prove that
+yesterday's bytes are read, the new one what is written from now on.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hanse.contracts import (
+    AgentId,
+    AwardId,
+    Bid,
+    CapabilityName,
+    Compensation,
+    Contract,
+    Effect,
+    Epoch,
+    Event,
+    IdempotencyKey,
+    InvalidInput,
+    Kind,
+    Offer,
+    Overloaded,
+    Plan,
+    Sequence,
+    StepId,
+    TaskId,
+    Tenant,
+)
+from hanse.contracts import messages as m
+from hanse.contracts.token import agent_key, mint
+from hanse.contracts.wire import encode, encode_event
+
+FOLDER = Path(__file__).parent / "golden"
+
+TASK = TaskId("0193502f-7c00-7005-8123-456789abcdef")
+STEP = StepId("pay")
+LEDGER = AgentId("ledger")
+DEPOSIT = CapabilityName("ledger.deposit")
+AWARD = AwardId(f"{TASK}/pay#1")
+SHOP = Tenant("shop")
+DIGEST = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+
+ODD: Any = {"": [None, True, -1, 2**64 - 1, -(2**63), 0.1, 1e300, "ü\u0000😀"], "deeper": {"a": {}}}
+"""Plain data with its edges."""
+
+CONTRACT = Contract(
+    name=DEPOSIT,
+    version="1.2",
+    effect=Effect.REVERSIBLE,
+    description="Add money to an account.",
+    input_schema={"type": "object", "properties": {"cents": {"type": "integer"}}},
+    output_schema={"type": "null"},
+    compensation=Compensation(CapabilityName("ledger.withdraw"), {"cents": {"$from": "input.cents"}}),
+    labels=("money",),
+)
+BID = Bid(LEDGER, "1.2", 2.5, 3.0, 4, 0.75, "closed on Sundays")
+PLAN = Plan.parse(
+    {
+        "steps": [
+            {"id": "list", "call": "orders.list", "input": {"customer": {"$from": "input.customer"}}},
+            {
+                "id": "pay",
+                "call": "ledger.deposit@1.2",
+                "for_each": {"$from": "list.orders"},
+                "input": {"cents": {"$first": [{"$from": "item.cents"}, 0]}, "note": {"$literal": {"$from": "x"}}},
+                "when": {"$and": [{"$ok": "list"}, {"$gt": [{"$from": "index"}, 0]}, {"$not": False}]},
+                "after": ["list"],
+                "optional": True,
+            },
+        ],
+        "output": {"$from": "pay"},
+    }
+)
+CALL = m.Call(
+    award=AWARD,
+    key=IdempotencyKey(f"{TASK}/pay"),
+    agent=LEDGER,
+    task=TASK,
+    step=STEP,
+    tenant=SHOP,
+    capability=DEPOSIT,
+    input={"account": "a", "cents": 5},
+    token=mint(agent_key(bytes(32), LEDGER), {"task": TASK, "step": STEP, "cents": 2.5}).to_data(),
+    attempt=1,
+    deadline_ms=1_732_176_000_000,
+    budget_cents=2.5,
+)
+RESULT = m.Result(AWARD, {"cents": 5}, None, 1.5, True)
+FAILURE = m.Result(AWARD, None, Overloaded(retry_after_seconds=0.5).to_data(), 0.25)
+
+MESSAGES: Mapping[str, Any] = {
+    "hello.1": m.Hello(
+        "host-1",
+        "a1b2c3",
+        [
+            {
+                "agent": LEDGER,
+                "domain": "ledger",
+                "description": "Keeps accounts.",
+                "contracts": [CONTRACT.to_data()],
+                "node": "node-1",
+                "pid": 4711,
+            }
+        ],
+    ),
+    "welcome.1": m.Welcome(shard=5, epoch=17),
+    "offers.1": m.Offers([Offer(LEDGER, 3, {DEPOSIT: 1.5}, {DEPOSIT: 2.0}, False, "disk is full").to_data()]),
+    "call.1": CALL,
+    "calls.1": m.Calls([CALL, m.Call(AWARD, CALL.key, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD, [], 2, 0)]),
+    "result.1": RESULT,
+    "results.1": m.Results([RESULT, FAILURE, m.Result(AWARD, ODD)]),
+    "stop.1": m.Stop([AWARD, AwardId(f"{TASK}/pay[3]#2")]),
+    "progress.1": m.Progress(TASK, STEP, 0.5, "half of it"),
+    "proposal.1": m.Proposal(7, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD),
+    "proposed.1": m.Proposed(7, BID.to_data()),
+    "request.1": m.Request(8, "submit", SHOP, {"plan": PLAN.to_data()}, "alice"),
+    "response.1": m.Response(8, None, InvalidInput("/a: no", pointer="/a", problems=[{"pointer": "/a"}]).to_data()),
+}
+
+_EVENTS: Mapping[Kind, Any] = {
+    Kind.COORDINATOR_STARTED: {"epoch": 17, "shard": 5, "tasks": 2},
+    Kind.AGENT_JOINED: {
+        "agent": LEDGER,
+        "domain": "ledger",
+        "incarnation": "a1b2c3",
+        "capabilities": ["ledger.deposit@1.2"],
+        "contract": DIGEST,
+    },
+    Kind.AGENT_LEFT: {"agent": LEDGER, "reason": "the other side is gone", "in_flight": 1},
+    Kind.TASK_SUBMITTED: {
+        "tenant": SHOP,
+        "key": "order-17",
+        "body": DIGEST,
+        "plan": PLAN.to_data(),
+        "input": ODD,
+        "budget_cents": 50.0,
+        "deadline_ms": 1_732_176_000_000,
+        "labels": {"channel": "web"},
+        "by": "alice",
+    },
+    Kind.TASK_CANCELING: {"reason": "changed my mind", "by": "alice"},
+    Kind.TASK_ABORTING: {"error": Overloaded().to_data(), "step": STEP},
+    Kind.TASK_COMPLETED: {"output": ODD, "cost_cents": 2.5},
+    Kind.TASK_FAILED: {"error": Overloaded().to_data(), "cost_cents": 2.5},
+    Kind.TASK_CANCELED: {"reason": "changed my mind", "cost_cents": 0.0},
+    Kind.STEP_EXPANDED: {"count": 3},
+    Kind.STEP_SKIPPED: {"reason": "its condition is false"},
+    Kind.STEP_AWARDED: {
+        "agent": LEDGER,
+        "version": "1.2",
+        "attempt": 1,
+        "award": AWARD,
+        "price_cents": 2.5,
+        "reason": "ledger is the only one who may",
+        "bids": [BID.to_data()],
+        "rule": "automatic",
+        "input": DIGEST,
+        "approval": None,
+    },
+    Kind.STEP_INTERRUPTED: {"agent": LEDGER, "attempt": 1, "reason": "the other side is gone"},
+    Kind.STEP_COMPLETED: {"agent": LEDGER, "attempt": 1, "output": ODD, "latency_ms": 1.5, "replayed": True},
+    Kind.STEP_FAILED: {"agent": LEDGER, "attempt": 1, "error": Overloaded().to_data(), "retry_at_ms": None},
+    Kind.APPROVAL_REQUESTED: {
+        "approval": f"{TASK}:pay",
+        "capability": DEPOSIT,
+        "input": {"cents": 5},
+        "digest": DIGEST,
+        "rule": "above 500 cents",
+        "expires_ms": 1_732_262_400_000,
+    },
+    Kind.APPROVAL_DECIDED: {
+        "approval": f"{TASK}:pay",
+        "decision": "approved",
+        "digest": DIGEST,
+        "by": "bob",
+        "note": "fine",
+    },
+}
+
+
+def _event(number: int, kind: Kind, data: Any) -> Event:
+    of_task = not kind.startswith(("coordinator.", "agent."))
+    of_step = kind.startswith(("step.", "approval."))
+    task, step = TASK if of_task else None, STEP if of_step else None
+    return Event(Sequence(number), Epoch(17), 1_732_176_000_000 + number, kind, task, step, data)
+
+
+EVENTS: Mapping[str, Event] = {f"{kind}.1": _event(i, kind, data) for i, (kind, data) in enumerate(_EVENTS.items(), 1)}
+
+
+def bytes_of(name: str) -> bytes:
+    """What is written today for an example."""
+    return encode_event(EVENTS[name]) if name in EVENTS else encode(MESSAGES[name])
+
+
+def write_missing() -> list[str]:
+    """Makes the files of new examples. Returns their names."""
+    FOLDER.mkdir(exist_ok=True)
+    missing = [name for name in (*MESSAGES, *EVENTS) if not (FOLDER / f"{name}.bin").exists()]
+    for name in missing:
+        (FOLDER / f"{name}.bin").write_bytes(bytes_of(name))
+    return missing
+
+
+if __name__ == "__main__":
+    print(*(write_missing() or ["nothing is missing"]), sep="\n")
