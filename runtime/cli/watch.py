@@ -15,16 +15,13 @@ WAIT_SECONDS = 10.0
 
 
 async def events(client: Client, task: str, after: int = 0) -> AsyncIterator[list[Event]]:
-    """Pages of a task's events, until one ends the task."""
-    while True:
-        page = await client.events(task, after=after, wait_seconds=WAIT_SECONDS)
-        if page:
-            after = page[-1].sequence
+    """Pages of a task's events, up to the one that ends it. The status may run ahead of them, so it is not asked."""
+    ended = False
+    while not ended:
+        if page := await client.events(task, after=after, wait_seconds=WAIT_SECONDS):
             yield page
-        if any(event.kind.ends_task for event in page):
-            return
-        if not page and (await client.task(task)).status.terminal:
-            return
+            after = page[-1].sequence
+            ended = any(event.kind.ends_task for event in page)
 
 
 async def watch(client: Client, out: Output, task: str) -> TaskView:
