@@ -50,14 +50,15 @@ class Surroundings:
 class Context:
     """One run of one handler. It ends with the handler; kept longer, it refuses everything."""
 
-    __slots__ = ("_call", "_effect", "_effects", "_now_ms", "_random", "_surroundings", "_transaction")
+    __slots__ = ("_call", "_effect", "_effects", "_now_ms", "_random", "_state", "_surroundings", "_transaction")
 
     def __init__(
         self, call: Call, effect: Effect, surroundings: Surroundings, transaction: Transaction, effects: Effects | None
     ) -> None:
         self._call, self._effect, self._surroundings = call, effect, surroundings
         self._transaction, self._effects = transaction, effects
-        self._now_ms = effects.now_ms if effects else surroundings.clock.now_ms()
+        self._now_ms: int | None = effects.now_ms if effects else None
+        self._state: State | None = None
         self._random: Random | None = None
 
     # What is kept
@@ -65,9 +66,11 @@ class Context:
     @property
     def state(self) -> State:
         """The agent's own transactional store. Raises ContractBreach in a `pure` capability."""
-        if self._effect is Effect.PURE:
-            self._breach('this capability says it is pure, so it has no state. Write: @capability(effect="read")')
-        return State(self._transaction, writable=self._effect.writes)
+        if self._state is None:
+            if self._effect is Effect.PURE:
+                self._breach('this capability says it is pure, so it has no state. Write: @capability(effect="read")')
+            self._state = State(self._transaction, writable=self._effect.writes)
+        return self._state
 
     # Who may be reached
 
@@ -121,7 +124,9 @@ class Context:
 
     @property
     def now(self) -> datetime.datetime:
-        """When the run began, in UTC. It does not move during the run."""
+        """The time in UTC, which does not move while the handler runs."""
+        if self._now_ms is None:
+            self._now_ms = self._surroundings.clock.now_ms()
         return _moment(self._now_ms)
 
     @property

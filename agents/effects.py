@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..contracts import (
+    ContractBreach,
     Effect,
     Entropy,
     HanseError,
     IdempotencyKey,
+    InvalidInput,
     KeyReused,
     OutcomeUnknown,
     TimedOut,
@@ -221,19 +223,24 @@ async def looked_up(connector: Connector, operation: Operation, request: dict[st
 
 
 async def called(connector: Connector, operation: Operation, key: str, request: dict[str, Any]) -> Any:
-    """The operation's result as plain data. A connector's own bug in an effect leaves it unknown."""
+    """The operation's result as plain data. What nobody meant to happen leaves an effect unknown."""
     effect, what = operation.effect.writes, f"{connector.name}.{operation.name}"
     try:
         async with asyncio.timeout(connector.timeout_seconds):
-            return operation.result.dump(await operation.handler(connector, key, **request))
+            result = await operation.handler(connector, key, **request)
     except TimeoutError as error:
-        text = f"{what} did not answer within {connector.timeout_seconds} s"
+        text = f"{what} did not answer within {connector.timeout_seconds:g} s"
         raise (OutcomeUnknown(text) if effect else TimedOut(text)) from error
     except HanseError:
         raise
     except Exception as error:
         text = f"{what} raised {type(error).__name__}: {without(connector.secrets(), str(error))}"
         raise (OutcomeUnknown(text) if effect else Unavailable(text)) from error
+    try:
+        return operation.result.dump(result)
+    except InvalidInput as error:
+        text = f"{what} answered what it does not promise: {error.detail}"
+        raise (OutcomeUnknown(text) if effect else ContractBreach(text)) from None
 
 
 def _outcome(entry: Entry) -> Any:

@@ -6,8 +6,8 @@ admitted only if every version it read is still the latest. Admission is a momen
 its writes at once; the disk follows, many admissions to one fsync. An answer waits for the disk, so nobody outside
 ever sees what a crash could take back.
 
-Optimism has two limits, and for both there are pins (`Pins`): a handler that lost once would like to lose no more, and a
-handler that is about to change the outside world must not find afterwards that it had decided on old data.
+Optimism has two limits, and for both there are pins (`Pins`): a handler that lost once would like to lose no more,
+and a handler that is about to change the outside world must not find afterwards that it had decided on old data.
 """
 
 import asyncio

@@ -74,7 +74,8 @@ class Runner:
         """Output, and the commit to be waited for. Raises what is to be answered with."""
         timer: asyncio.TimerHandle | None = None
         try:
-            await self._slots.take(self._retry_after_seconds(capability))
+            if not self._slots.take():
+                await self._wait_for_slot(run, capability)
             try:
                 timer = self._set_timer(run, capability)
                 return await self._goes(run, capability)
@@ -91,7 +92,7 @@ class Runner:
                 timer.cancel()
 
     def check_deadline(self, call: Call) -> None:
-        """Raises DeadlineExceeded when it is too late; OutcomeUnknown if a crash cut short an attempt that did something."""
+        """Raises DeadlineExceeded when it is too late; OutcomeUnknown if an attempt before a crash did something."""
         if not 0 < call.deadline_ms <= self._clock.now_ms():
             return
         effects = [entry for entry in self._ledger.of(call.key).values() if entry.is_effect]
@@ -105,8 +106,7 @@ class Runner:
     # Slot and time
 
     def _set_timer(self, run: Run, capability: Capability) -> asyncio.TimerHandle:
-        """Starts the handler's time. Raises as `check_deadline` when the slot came too late."""
-        self.check_deadline(run.call)
+        """Starts the handler's time."""
         run.began = self._clock.monotonic()
         seconds, error = capability.contract.timeout_seconds, TimedOut
         if run.call.deadline_ms > 0:
@@ -114,9 +114,15 @@ class Runner:
             seconds, error = (left, DeadlineExceeded) if left < seconds else (seconds, TimedOut)
         return asyncio.get_running_loop().call_later(seconds, run.time_out, error, seconds)
 
-    def _retry_after_seconds(self, capability: Capability) -> float:
+    async def _wait_for_slot(self, run: Run, capability: Capability) -> None:
         each_ms = self._standing.latency_ms(capability.contract.name)
-        return round(max(0.1, self._standing.depth * each_ms / self._max_concurrency / 1000), 1)
+        seconds = self._standing.depth * each_ms / self._max_concurrency / 1000
+        await self._slots.wait(retry_after_seconds=round(max(0.1, seconds), 1))
+        try:
+            self.check_deadline(run.call)
+        except HanseError:
+            self._slots.give()
+            raise
 
     # Goes
 

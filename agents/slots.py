@@ -13,14 +13,18 @@ class Slots:
         self._free, self._queue = count, queue
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self, retry_after_seconds: float) -> None:
-        """Raises Overloaded, which says when to come again."""
+    def take(self) -> bool:
+        """Takes a slot if one is free now."""
         if self._free:
             self._free -= 1
-        elif len(self._waiting) < self._queue:
-            await self._wait()
-        else:
+            return True
+        return False
+
+    async def wait(self, retry_after_seconds: float) -> None:
+        """Waits for a slot and takes it. Raises Overloaded, which says when to come again."""
+        if len(self._waiting) >= self._queue:
             raise Overloaded(f"{self._queue} calls wait already", retry_after_seconds=retry_after_seconds)
+        await self._wait()
 
     def give(self) -> None:
         while self._waiting:

@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hanse import Agent, Context, Federation, capability
-from hanse.benchmarks.machine import percentile, show
-from hanse.contracts import Submission, TaskStatus
+from ..agents import Agent, Context
+from ..contracts import Submission, TaskStatus, capability
+from ..runtime.federation import Federation
+from .machine import percentile, show
 
 PAYLOAD = "x" * 300
 

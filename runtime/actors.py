@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import uvloop
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
@@ -75,7 +76,7 @@ class _Process:
     """A loop in a thread. Fails the process when what runs on it fails."""
 
     def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self.loop = _new_loop()
+        self.loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self.ready: Future[None] = Future()
         self._main = main
 
@@ -102,12 +103,6 @@ class _Process:
             self.ready.set_exception(error)
         else:
             self.ready.set_result(None)
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    import uvloop
-
-    return uvloop.new_event_loop()
 
 
 class RayLink:

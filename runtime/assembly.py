@@ -130,12 +130,10 @@ def make_connectors(configuration: Configuration) -> Mapping[str, Connector]:
 
 
 def _connector(name: str, section: Any) -> Connector:
-    options = section.model_dump(exclude={"kind", "class_"})
-    if section.kind == "smtp":
-        return SmtpConnector(**options)
-    if section.kind == "http":
-        return HttpConnector(**options)
-    cls = load_class(section.class_)
-    if not issubclass(cls, Connector):
-        raise InvalidConfiguration(f"connectors: {name}: {section.class_} is not a Connector")
-    return cls(**section.options)
+    if section.kind == "class":
+        cls = load_class(section.class_)
+        if not issubclass(cls, Connector):
+            raise InvalidConfiguration(f"connectors: {name}: {section.class_} is not a Connector")
+        return cls(**section.options).called(name)
+    kinds = {"smtp": SmtpConnector, "http": HttpConnector}
+    return kinds[section.kind](**section.model_dump(exclude={"kind"}, exclude_none=True)).called(name)

@@ -19,16 +19,16 @@ Actions that touch the same order or the same customer run in the order given; t
 request identifies a customer, everything else in it is bound to that customer and refused for anybody else's.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-Template = Any
-StepData = dict[str, Any]
+from .draft import CUSTOMER, Draft, Part, StepData, Template
 
 NO_LABEL = "Please bring the items to any of our stores; they will be registered there."
 """What the letter says when no carrier could be found."""
+_NOTHING: StepData = {"id": "nothing", "call": "desk.acknowledge", "input": {}}
+"""The plan of a request in which nothing is to be done: a plan has at least one step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class Action:
 
 def plan_of(actions: Sequence[Action]) -> dict[str, Any]:
     """The plan of one customer's request. Raises KeyError for an action the store does not know."""
-    draft = _Draft()
+    draft = Draft()
     for number, action in enumerate(actions):
-        _ACTIONS[action.name](_Part(draft, f"a{number}", action.arguments))
+        _ACTIONS[action.name](Part(draft, f"a{number}", action.arguments))
     return {"steps": draft.steps + draft.notices() or [_NOTHING], "output": draft.results}
 
 
@@ -55,115 +55,18 @@ def known_actions() -> list[str]:
     return list(_ACTIONS)
 
 
-@dataclass(slots=True)
-class _Draft:
-    """A plan while it is drawn up."""
-
-    steps: list[StepData] = field(default_factory=list)
-    results: dict[str, Template] = field(default_factory=dict)
-    letters: list[StepData] = field(default_factory=list)
-    identifications: list[str] = field(default_factory=list)
-    """Steps that say who the customer is, latest first."""
-    changing: list[str] = field(default_factory=list)
-    """Every step that may change an order, a profile or a balance."""
-    writers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """Per key (an order's id, `CUSTOMER`) the steps of the latest action that may change it."""
-    readers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """Per key the steps that read it since."""
-
-    def notices(self) -> list[StepData]:
-        """The letters, each after every change of the request: nothing is announced that might still be undone."""
-        return [{**letter, "after": self.changing} for letter in self.letters]
-
-
-CUSTOMER = "customer"
-_NOTHING: StepData = {"id": "nothing", "call": "desk.acknowledge", "input": {}}
-"""The plan of a request in which nothing is to be done: a plan has at least one step."""
-
-
-class _Part:
-    """The steps of one action."""
-
-    def __init__(self, draft: _Draft, prefix: str, arguments: Mapping[str, Any]) -> None:
-        self.draft, self.prefix, self.arguments = draft, prefix, arguments
-
-    def id(self, role: str) -> str:
-        return f"{self.prefix}_{role}"
-
-    def of(self, role: str, path: str = "") -> Template:
-        """A reference to the output of another step of this action."""
-        return {"$from": f"{self.id(role)}.{path}" if path else self.id(role)}
-
-    def add(self, role: str, call: str, input: Template, *, when: Any = None, after: Iterable[str] = ()) -> str:
-        step = {"id": self.id(role), "call": call, "input": input, "optional": True}
-        extra = {"when": when, "after": list(dict.fromkeys(after))}
-        self.draft.steps.append(step | {name: value for name, value in extra.items() if value})
-        return step["id"]
-
-    def read(self, role: str, call: str, input: Template, *keys: str) -> str:
-        """A step that must see what earlier actions did to `keys`."""
-        step = self.add(role, call, input, after=self.before(*keys, readers=False))
-        for key in keys:
-            self.draft.readers[key].append(step)
-        return step
-
-    def before(self, *keys: str, readers: bool = True) -> list[str]:
-        """The earlier steps that touch these keys."""
-        tables = (self.draft.writers, self.draft.readers) if readers else (self.draft.writers,)
-        return [step for table in tables for key in keys for step in table[key]]
-
-    def changes(self, keys: Sequence[str], *roles: str) -> None:
-        """These steps of the action may change `keys`: whatever comes later waits for them."""
-        steps = [self.id(role) for role in roles]
-        self.draft.changing += steps
-        for key in keys:
-            self.draft.writers[key], self.draft.readers[key] = steps, []
-
-    def result(self, role: str) -> None:
-        """What the task answers for this action; null when it was refused."""
-        self.draft.results[self.prefix] = self.of(role)
-
-    def for_customer(self, input: Mapping[str, Any]) -> Template:
-        """The input, bound to the identified customer when the request has identified one."""
-        found = [{"$from": f"{step}.user_id"} for step in self.draft.identifications]
-        return {**input, "customer": {"$first": found}} if found else dict(input)
-
-    def letter(self, kind: str, *, when: Any, change: str = "change", **details: Template) -> None:
-        """A contact step and the mail, to be placed at the end of the plan."""
-        order = {"order_id": self.arguments["order_id"]} if "order_id" in self.arguments else {}
-        self.draft.letters += [
-            _optional(self.id("contact"), "customers.get", {"user_id": self.of(change, "user_id")}, when),
-            _optional(
-                self.id("notice"),
-                "notices.send",
-                {
-                    "kind": kind,
-                    "to": self.of("contact", "email"),
-                    "name": self.of("contact", "name.first_name"),
-                    **order,
-                    **details,
-                },
-                when,
-            ),
-        ]
-
-
-def _optional(id: str, call: str, input: Template, when: Any) -> StepData:
-    return {"id": id, "call": call, "input": input, "when": when, "optional": True}
-
-
 # Who is it?
 
 
-def _find_by_email(part: _Part) -> None:
+def _find_by_email(part: Part) -> None:
     _identify(part, "customers.find_by_email")
 
 
-def _find_by_name(part: _Part) -> None:
+def _find_by_name(part: Part) -> None:
     _identify(part, "customers.find_by_name")
 
 
-def _identify(part: _Part, call: str) -> None:
+def _identify(part: Part, call: str) -> None:
     step = part.read("find", call, dict(part.arguments), CUSTOMER)
     part.draft.identifications.insert(0, step)
     part.result("find")
@@ -172,20 +75,20 @@ def _identify(part: _Part, call: str) -> None:
 # What is there?
 
 
-def _order_details(part: _Part) -> None:
+def _order_details(part: Part) -> None:
     part.read("get", "orders.get", part.for_customer(part.arguments), part.arguments["order_id"])
     part.result("get")
 
 
-def _user_details(part: _Part) -> None:
+def _user_details(part: Part) -> None:
     wanted = part.for_customer(part.arguments)
     part.read("get", "customers.get", wanted, CUSTOMER)
     part.read("methods", "payments.methods", wanted, CUSTOMER)
     part.draft.results[part.prefix] = {"profile": part.of("get"), "payment_methods": part.of("methods")}
 
 
-def _lookup(call: str) -> Callable[[_Part], None]:
-    def build(part: _Part) -> None:
+def _lookup(call: str) -> Callable[[Part], None]:
+    def build(part: Part) -> None:
         part.add("get", call, dict(part.arguments))
         part.result("get")
 
@@ -195,7 +98,7 @@ def _lookup(call: str) -> Callable[[_Part], None]:
 # What is to change?
 
 
-def _cancel(part: _Part) -> None:
+def _cancel(part: Part) -> None:
     keys = (part.arguments["order_id"], CUSTOMER)
     part.add("change", "orders.cancel", part.for_customer(part.arguments), after=part.before(*keys))
     part.add("refund", "payments.refund", _payment(part, part.of("change", "payment_method_id")))
@@ -206,7 +109,7 @@ def _cancel(part: _Part) -> None:
     part.result("change")
 
 
-def _modify_items(part: _Part) -> None:
+def _modify_items(part: Part) -> None:
     keys = (part.arguments["order_id"], CUSTOMER)
     _check_items(part, "orders.check_modification", "new item", keys)
     part.add("change", "orders.modify_items", _with_lines(part))
@@ -221,7 +124,7 @@ def _modify_items(part: _Part) -> None:
     part.result("change")
 
 
-def _modify_address(part: _Part) -> None:
+def _modify_address(part: Part) -> None:
     keys = (part.arguments["order_id"], CUSTOMER)
     part.add("change", "orders.modify_address", part.for_customer(_addressed(part)), after=part.before(*keys))
     part.changes(keys, "change")
@@ -229,7 +132,7 @@ def _modify_address(part: _Part) -> None:
     part.result("change")
 
 
-def _modify_payment(part: _Part) -> None:
+def _modify_payment(part: Part) -> None:
     keys = (part.arguments["order_id"], CUSTOMER)
     method = part.arguments["payment_method_id"]
     part.add("check", "orders.check_payment", part.for_customer(part.arguments), after=part.before(*keys))
@@ -249,7 +152,7 @@ def _modify_payment(part: _Part) -> None:
     part.result("change")
 
 
-def _modify_user_address(part: _Part) -> None:
+def _modify_user_address(part: Part) -> None:
     input = part.for_customer({"user_id": part.arguments["user_id"], "address": _address(part)})
     part.add("change", "customers.modify_address", input, after=part.before(CUSTOMER))
     part.changes([CUSTOMER], "change")
@@ -257,7 +160,7 @@ def _modify_user_address(part: _Part) -> None:
     part.result("change")
 
 
-def _return(part: _Part) -> None:
+def _return(part: Part) -> None:
     keys = (part.arguments["order_id"], CUSTOMER)
     wanted = {name: part.arguments[name] for name in ("order_id", "item_ids")}
     part.add("check", "orders.check_return", part.for_customer(wanted), after=part.before(*keys))
@@ -269,7 +172,7 @@ def _return(part: _Part) -> None:
     part.result("change")
 
 
-def _exchange(part: _Part) -> None:
+def _exchange(part: Part) -> None:
     keys = (part.arguments["order_id"], CUSTOMER)
     _check_items(part, "orders.check_exchange", "price difference", keys)
     part.add("change", "orders.exchange_items", _with_lines(part))
@@ -281,7 +184,7 @@ def _exchange(part: _Part) -> None:
 # Pieces that several actions share
 
 
-def _check_items(part: _Part, call: str, purpose: str, keys: Sequence[str]) -> None:
+def _check_items(part: Part, call: str, purpose: str, keys: Sequence[str]) -> None:
     """The wishes fit the order, the new items are there, and the payment method covers the difference."""
     wanted = {name: part.arguments[name] for name in ("order_id", "item_ids", "new_item_ids")}
     part.add("check", call, part.for_customer(wanted), after=part.before(*keys))
@@ -289,15 +192,15 @@ def _check_items(part: _Part, call: str, purpose: str, keys: Sequence[str]) -> N
     _check_cover(part, part.of("quote", "difference"), purpose)
 
 
-def _check_cover(part: _Part, amount: Template, purpose: str) -> None:
+def _check_cover(part: Part, amount: Template, purpose: str) -> None:
     part.add("cover", "payments.check_cover", {**_account(part), "amount": amount, "purpose": purpose})
 
 
-def _account(part: _Part) -> dict[str, Template]:
+def _account(part: Part) -> dict[str, Template]:
     return {"user_id": part.of("check", "user_id"), "payment_method_id": part.arguments["payment_method_id"]}
 
 
-def _with_lines(part: _Part) -> Template:
+def _with_lines(part: Part) -> Template:
     """The change of an order's items. It takes the method from the check, so it is skipped when that refused."""
     return part.for_customer(
         {
@@ -308,7 +211,7 @@ def _with_lines(part: _Part) -> Template:
     )
 
 
-def _payment(part: _Part, method: Template) -> dict[str, Template]:
+def _payment(part: Part, method: Template) -> dict[str, Template]:
     return {
         "order_id": part.arguments["order_id"],
         "user_id": part.of("change", "user_id"),
@@ -317,13 +220,13 @@ def _payment(part: _Part, method: Template) -> dict[str, Template]:
     }
 
 
-def _undo(part: _Part, *, unless: Any) -> None:
+def _undo(part: Part, *, unless: Any) -> None:
     changed = {"$ok": part.id("change")}
     input = {"order_id": part.arguments["order_id"], "change": part.of("change", "change")}
     part.add("undo", "orders.restore", input, when={"$and": [changed, {"$not": unless}]})
 
 
-def _label_and_letter(part: _Part, kind: str, *, amount: Template) -> None:
+def _label_and_letter(part: Part, kind: str, *, amount: Template) -> None:
     done = {"$ok": part.id("change")}
     sender = {
         "order_id": part.arguments["order_id"],
@@ -334,16 +237,16 @@ def _label_and_letter(part: _Part, kind: str, *, amount: Template) -> None:
     part.letter(kind, when=done, amount=amount, how={"$first": [part.of("label", "instructions"), NO_LABEL]})
 
 
-def _address(part: _Part) -> dict[str, Any]:
+def _address(part: Part) -> dict[str, Any]:
     names = ("address1", "address2", "city", "country", "state", "zip")
     return {name: part.arguments[name] for name in names}
 
 
-def _addressed(part: _Part) -> dict[str, Any]:
+def _addressed(part: Part) -> dict[str, Any]:
     return {"order_id": part.arguments["order_id"], "address": _address(part)}
 
 
-_ACTIONS: dict[str, Callable[[_Part], None]] = {
+_ACTIONS: dict[str, Callable[[Part], None]] = {
     "find_user_id_by_email": _find_by_email,
     "find_user_id_by_name_zip": _find_by_name,
     "get_order_details": _order_details,

@@ -68,7 +68,7 @@ def _refuse(text: str) -> NoReturn:
 def is_deeper(value: Any, limit: int) -> bool:
     """Level by level, so that a deep value cannot exhaust the stack."""
     level = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         below: list[Any] = []
         for each in level:
             if each.__class__ is dict:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from email import message_from_bytes
 from email.message import Message
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP
 
 from hanse.agents.retail import (
     Catalogue,
@@ -43,6 +43,11 @@ class Mailbox:
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         self.letters.append(message_from_bytes(envelope.content))
         return "250 OK"
+
+    def bodies(self) -> list[str]:
+        """In the order of their arrival, lines joined."""
+        payloads = [letter.get_payload(decode=True) for letter in self.letters]
+        return [" ".join(payload.decode().split()) for payload in payloads if isinstance(payload, bytes)]
 
     def subjects(self) -> list[str]:
         return sorted(str(letter["Subject"]) for letter in self.letters)
@@ -80,14 +85,11 @@ class Ran:
 
 
 @pytest.fixture
-def mail_port() -> Iterator[tuple[Mailbox, int]]:
+async def mail_port() -> AsyncIterator[tuple[Mailbox, int]]:
     mailbox = Mailbox()
-    server = Controller(mailbox, hostname="127.0.0.1", port=0)
-    server.start()
-    try:
-        yield mailbox, server.server.sockets[0].getsockname()[1]  # pyright: ignore
-    finally:
-        server.stop()
+    server = await asyncio.get_running_loop().create_server(lambda: SMTP(mailbox), "127.0.0.1", 0)
+    async with server:
+        yield mailbox, server.sockets[0].getsockname()[1]
 
 
 @asynccontextmanager

@@ -1,8 +1,10 @@
 """The 74 customers' tasks, each alone from the initial data: same documents afterwards, same actions refused."""
 
+import asyncio
+
 import pytest
 
-from hanse.agents.retail import CustomerTask, customer_tasks, dataset, documents, outcomes
+from hanse.agents.retail import CustomerTask, customer_tasks, dataset, documents, of_different_customers, outcomes
 from hanse.contracts import StepStatus, TaskStatus
 
 from .conftest import Store
@@ -31,6 +33,20 @@ async def test_a_task_leaves_the_documents_and_the_refusals_on_record(task: Cust
     labels = [step for id, step in ran.steps.items() if id.endswith("_label") and step.status is StepStatus.COMPLETED]
     assert len(labels) == successes(task, "return_", "exchange_")
     assert len(full_store.mailbox.letters) == successes(task, *CHANGES)
+
+
+async def test_tasks_of_different_customers_at_once_and_twice_leave_what_each_leaves_alone(full_store: Store) -> None:
+    chosen = of_different_customers(TASKS)
+    ran = await asyncio.gather(*(full_store.run(task.plan, key=task.id) for task in chosen * 2))
+    assert len({each.task.id for each in ran}) == len(chosen)
+    assert {each.task.status for each in ran} == {TaskStatus.COMPLETED}
+
+    together: documents.DocumentSet = {}
+    for task in chosen:
+        for kind, changed in EXPECTED[task.id]["changed"].items():
+            together.setdefault(kind, {}).update(changed)
+    assert documents.changed(BEFORE, await full_store.documents()) == together
+    assert len(full_store.mailbox.letters) == sum(successes(task, *CHANGES) for task in chosen)
 
 
 async def test_a_store_that_did_nothing_exports_what_it_began_with(full_store: Store) -> None:

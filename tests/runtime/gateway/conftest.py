@@ -179,3 +179,11 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, 
     assert problem["detail"]
     assert isinstance(problem["ids"], dict)
     return problem
+
+
+@pytest.fixture
+async def question_about_600(http: httpx.AsyncClient) -> tuple[httpx.AsyncClient, str]:
+    """A withdrawal of 600 cents waits for a person; its question's id."""
+    await http.post("/v1/tasks?wait=10", json=deposit(1000))
+    asked = (await http.post("/v1/tasks?wait=10", json=withdrawal(600))).json()
+    return http, asked["approvals"][0]
