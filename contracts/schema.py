@@ -14,7 +14,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from .errors import InvalidContract, InvalidInput
 from .ids import Digest
-from .plain import check, pointer
+from .plain import check, pack, pointer, unpack
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 JsonObject = dict[str, Any]
@@ -23,7 +23,10 @@ JsonObject = dict[str, Any]
 def canonical(value: Any) -> bytes:
     """Canonical JSON of plain data. Raises InvalidInput, with a pointer, for anything else."""
     check(value)
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # it takes no subclasses of text as keys, nor named tuples; there and back they are plain
+        return orjson.dumps(unpack(pack(value)), option=orjson.OPT_SORT_KEYS)
 
 
 def digest(value: Any) -> Digest:
