@@ -189,6 +189,8 @@ class FederationView(View):
     agents: list[AgentView]
     tasks: dict[str, int]
     """Count per status."""
+    coordinators: list[int] = Field(default_factory=list[int])
+    """Process id of each shard's coordinator."""
     approvals_pending: int
     events: int
     heads: list[int] = Field(default_factory=list[int])

@@ -187,7 +187,7 @@ class _CoordinatorProcess(_Mailbox):
         key = root_key(self._configuration.data)
         self._coordinator = make_coordinator(self._configuration, self._shard, key, world, self.process.fail)
         await self._coordinator.start()
-        await listen(self._path, lambda link: self._coordinator)
+        self._server = await listen(self._path, lambda link: self._coordinator)
 
     @ray.method(concurrency_group="control")
     def where(self) -> tuple[str, str, int]:

@@ -293,5 +293,6 @@ def _merged(views: Sequence[FederationView]) -> FederationView:
             "approvals_pending": sum(view.approvals_pending for view in views),
             "events": sum(view.events for view in views),
             "heads": [head for view in views for head in view.heads],
+            "coordinators": [pid for view in views for pid in view.coordinators],
         }
     )

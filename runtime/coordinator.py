@@ -218,11 +218,19 @@ class Coordinator:
             if submission.call is not None:
                 check_input(self.directory.contract(proved.plan.steps[0].call), input_of(submission))
         except NotFound as error:
-            if missing := self.settings.expected_agents - set(self.directory.members):
+            if missing := self._missing():
                 waiting = f"{error.detail}; still waiting for {', '.join(sorted(missing))}"
                 raise Unavailable(waiting, **error.ids) from error
             raise
         return proved
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether agents that are expected have not dialed in since the start."""
+        return bool(self._missing())
+
+    def _missing(self) -> set[str]:
+        return {*self.settings.expected_agents} - self.directory.members.keys()
 
     def cancel(self, run: Run, reason: str, by: str) -> None:
         """Asks for the end of a task. What is in flight is stopped or awaited, then undone."""
@@ -327,7 +335,12 @@ class Coordinator:
     def _eligible(self, step: StepRun) -> list[Member]:
         limit = self.settings.limits.in_flight_per_agent
         found = self.directory.eligible(step.call, step.version, self.clock.monotonic())
-        return [member for member in found if member.in_flight < limit]
+        return [member for member in found if member.in_flight < limit and self._may_undo(step, member)]
+
+    def _may_undo(self, step: StepRun, member: Member) -> bool:
+        """What an agent did only that agent can undo, where it offers to: the state is its own."""
+        doer = self.directory.members.get(AgentId(step.undoes.agent or "")) if step.undoes else None
+        return doer is None or doer is member or step.call not in doer.contracts
 
     def _settle(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
         """Awards the step, or parks it until somebody can take it."""

@@ -71,7 +71,10 @@ IMPURE_NAMES = {
 HEAVY = {"vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"}
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
 
-HIDDEN: dict[tuple[str, str], str] = {}
+HIDDEN: dict[tuple[str, str], str] = {
+    ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
+    "other command should wait for them to load",
+}
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 
 DYNAMIC: dict[str, str] = {

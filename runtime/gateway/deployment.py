@@ -1,0 +1,156 @@
+"""The gateway on Ray Serve: one application, some replicas, HAProxy in front of them.
+
+`proxy.environment` must be in the environment before Ray starts and before this module is imported: Serve reads its
+settings when it is imported, here and in every process of the cluster.
+
+The one seam to the cluster is `Connect`, a function without arguments that gives a replica its client. It is sent to the
+replica by Ray, so it is a function of a module, or a `functools.partial` of one over plain values:
+
+    serve_gateway(settings, partial(actors.connect, namespace, shards, "", "gateway"), port=8000)
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+
+import httpx
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.config import HTTPOptions, ProxyLocation
+
+from ...contracts import Conflict, Tenant, TimedOut
+from ..client import Client
+from .app import create_app
+from .settings import Settings
+
+APPLICATION = "hanse"
+READY_SECONDS = 60.0
+KEEP_ALIVE_SECONDS = 75
+HEALTH_SECONDS = 5.0
+"""Between two looks at whether a replica still answers."""
+MARGIN = 256
+"""Requests that a replica takes beyond what the gateway lets in: those are the ones it sends away, each with a reason."""
+
+
+REPLICA = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
+"""Serve runs user code in a thread of its own, in case it blocks. This one does not, and answers a third more requests."""
+
+
+class Acting(Client, Protocol):
+    """A client that can act for any tenant."""
+
+    def acting(self, tenant: Tenant, by: str) -> Client: ...
+
+
+Connect = Callable[[], Acting]
+
+
+class _Replica:
+    """One process that serves. Ray Serve makes it and asks it for its application."""
+
+    def __init__(self, settings: Settings, connect: Connect) -> None:
+        self._settings = settings
+        self._connect = connect
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        client = self._connect()
+        return create_app(client.acting, self._settings, lifespan=_closing(client))
+
+
+def _closing(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await client.close()
+
+    return lifespan
+
+
+def deployment(settings: Settings, connect: Connect, replicas: int = 1) -> serve.Application:
+    """The Serve application. Settings that Serve has too stand above the gateway's own, which answer more clearly."""
+    inside = settings.in_flight + settings.waiting + MARGIN
+    replica = serve.deployment(
+        name="gateway",
+        num_replicas=replicas,
+        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": REPLICA}},
+        logging_config={"enable_access_log": False},
+        max_ongoing_requests=inside,
+        max_queued_requests=inside,
+        health_check_period_s=HEALTH_SECONDS,
+        health_check_timeout_s=6 * HEALTH_SECONDS,
+        graceful_shutdown_timeout_s=5,
+    )(serve.ingress()(_Replica))
+    return replica.bind(settings, connect)
+
+
+async def serve_gateway(settings: Settings, connect: Connect, *, port: int, replicas: int = 1) -> str:
+    """Starts the gateway in the Ray cluster of this process and returns its URL when it answers.
+
+    Port 0 takes a free one. Raises Conflict when the port is taken, TimedOut when the gateway does not come up.
+    """
+    chosen = _free_port(settings.host, port)
+    application = deployment(settings, connect, replicas)
+    await asyncio.to_thread(_run, application, settings.host, chosen)
+    url = f"http://{_reachable(settings.host)}:{chosen}"
+    await _answers(url)
+    return url
+
+
+async def stop_gateway() -> None:
+    """Ends the gateway, and Serve with it when nothing else is on it. Requests under way are answered first."""
+    await asyncio.to_thread(_stop)
+
+
+def _run(application: serve.Application, host: str, port: int) -> None:
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    options = HTTPOptions(host=host, port=port, keep_alive_timeout_s=KEEP_ALIVE_SECONDS, request_timeout_s=None)
+    serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options)
+    serve.run(application, name=APPLICATION, route_prefix="/")
+
+
+def _stop() -> None:
+    serve.delete(APPLICATION)
+    if not serve.status().applications:
+        serve.shutdown()
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port itself when nobody has it. Raises Conflict."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Conflict(f"{host}:{port} is taken. Write another port, or 0 for a free one", port=port) from error
+        return probe.getsockname()[1]
+
+
+def _reachable(host: str) -> str:
+    """An address under which this machine reaches a listener on `host`."""
+    if host in ("0.0.0.0", ""):
+        return "127.0.0.1"
+    return f"[{'::1' if host == '::' else host}]" if ":" in host else host
+
+
+async def _answers(url: str) -> None:
+    """Returns when requests get through the proxy to a replica, whatever the replica says of the coordinator."""
+    try:
+        async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(trust_env=False) as http:
+            while not await _is_ours(http, f"{url}/openapi.json"):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise TimedOut(f"the gateway at {url} did not come up within {READY_SECONDS:g} s") from None
+
+
+async def _is_ours(http: httpx.AsyncClient, url: str) -> bool:
+    try:
+        answer: Any = await http.get(url)
+    except httpx.TransportError:
+        return False
+    return answer.status_code == 200

