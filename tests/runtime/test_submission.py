@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -146,7 +146,7 @@ def refused(running: Running, **body: Any) -> HanseError:
     return caught.value
 
 
-relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @relaxed
@@ -246,6 +246,8 @@ def test_a_call_gives_the_input_as_it_is_whatever_it_looks_like(running: Running
 @relaxed
 @given(plan=plans(CALLS), value=plain)
 def test_a_plan_that_is_taken_reaches_one_end(running: Running, plan: dict[str, Any], value: Any):
+    """And one that failed has changed nothing that is left standing."""
+    before = balances(running)
     try:
         view = running.submitted(plan=plan, input=value)
     except (InvalidPlan, InvalidInput):
@@ -255,6 +257,16 @@ def test_a_plan_that_is_taken_reaches_one_end(running: Running, plan: dict[str, 
     assert ends == [f"task.{view.status}"]
     if view.error is not None:
         assert view.error.code in ("submission_test.too_much", "invalid_input", "invalid_plan")
+        assert balances(running) == before
+
+
+def balances(running: Running) -> list[int]:
+    calls = [running.federation.call("ledger.balance", {"account": account}) for account in "abc"]
+    return [answer["cents"] for answer in running(_all(calls))]
+
+
+async def _all(wanted: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    return await asyncio.gather(*wanted)
 
 
 async def _events(running: Running, task: str) -> list[Any]:
