@@ -237,7 +237,9 @@ async def test_a_capability_that_only_reads_keeps_no_receipt_and_runs_again(star
         lambda call: again(call, token=None),
         lambda call: again(call, token=[[], b""]),
         lambda call: again(call, token=[[b"\xc1"], b"x" * 32]),
-        lambda call: again(call, budget_cents=1.0, token=call_of("bank.deposit", DEPOSIT, task=call.task, caveats={"cents": 0}).token),
+        lambda call: again(
+            call, budget_cents=1.0, token=call_of("bank.deposit", DEPOSIT, task=call.task, caveats={"cents": 0}).token
+        ),
         lambda call: call_of("bank.deposit", DEPOSIT, agent="other"),
         lambda call: call_of("bank.deposit", DEPOSIT, caveats={"before": 1}),
         lambda call: call_of("bank.deposit", DEPOSIT, caveats={"unheard_of": 1}),
@@ -549,7 +551,11 @@ async def test_a_bid_is_the_standing_offer_unless_the_agent_says_otherwise(start
 async def test_it_describes_itself_with_its_contracts(start: Start):
     described = (await start(Bank)).describe()
     assert (described["agent"], described["domain"], described["description"]) == ("bank", "bank", "Keeps accounts.")
-    assert [contract["name"] for contract in described["contracts"]] == ["bank.balance", "bank.deposit", "bank.withdraw"]
+    assert [contract["name"] for contract in described["contracts"]] == [
+        "bank.balance",
+        "bank.deposit",
+        "bank.withdraw",
+    ]
 
 
 async def test_progress_is_passed_on(start: Start):

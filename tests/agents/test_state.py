@@ -211,7 +211,12 @@ async def test_a_handler_that_changes_what_it_got_changes_nothing(start: Start):
 
 @pytest.mark.parametrize(
     ("collection", "key", "message"),
-    [("", "a", "not empty"), ("box", "", "not empty"), ("box", "a\ud800", "surrogate"), ("box", "a\U0010ffff", "noncharacter")],
+    [
+        ("", "a", "not empty"),
+        ("box", "", "not empty"),
+        ("box", "a\ud800", "surrogate"),
+        ("box", "a\U0010ffff", "noncharacter"),
+    ],
 )
 async def test_a_key_is_text_that_the_store_can_carry(start: Start, collection: str, key: str, message: str):
     class Keys(Agent):
