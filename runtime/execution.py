@@ -203,12 +203,16 @@ class Run:
                 yield self._fatal
                 return
             for step in [step for step in self.ready.values() if not step.parked]:
-                if self._fatal is None:  # the driver may fail a step while it does what was yielded before
+                if self._goes_on:  # the driver may fail a step, or abort, while it does what was yielded before
                     yield self._command(step)
-            if not self._left and self._fatal is None:
+            if not self._left and self._goes_on:
                 yield Conclude(Kind.TASK_COMPLETED, {"output": self._answer(), "cost_cents": self.spent_cents})
         elif not self.in_flight:
             yield from self._unwind()
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._fatal is None and self.aborting is None and self.canceling is None
 
     def scope(self, step: StepRun) -> "_Scope":
         return _Scope(self, step)
