@@ -540,8 +540,8 @@ async def test_a_bid_is_the_standing_offer_unless_the_agent_says_otherwise(start
             return await super().propose(proposal, context)
 
     def proposal(account: str, capability_: str = "bank.deposit") -> Proposal:
-        about: Any = ("picky", "t", "s", "default", capability_)
-        return Proposal(1, *about, {"account": account, "cents": 1})
+        about: Any = {"agent": "picky", "task": "t", "step": "s", "tenant": "default", "capability": capability_}
+        return Proposal(number=1, input={"account": account, "cents": 1}, **about)
 
     engine = await start(Picky)
     bid = await engine.propose(proposal("a"))
