@@ -63,7 +63,7 @@ from . import faults
 from .approvals import AUTOMATIC, Ruling
 from .checker import Checker, Proved, check_input
 from .directory import Directory, Member
-from .execution import Abort, Conclude, Expand, Run, Skip, Start, StepRun, fold
+from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
 from .journal import Journal
 from .link import Link
 from .negotiation import Decision, Weights, decide
@@ -277,6 +277,8 @@ class Coordinator:
                 self._start(run, step)
             case Skip(step, reason):
                 self._record(run, Kind.STEP_SKIPPED, step, {"reason": reason})
+            case Refuse(step, error):
+                self._fail(run, step, error, None)
             case Expand(step, count):
                 self._record(run, Kind.STEP_EXPANDED, step, {"count": count})
             case Abort(error, step_id):

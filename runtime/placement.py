@@ -17,8 +17,8 @@ from ..contracts import Corrupt, Unavailable
 def place(hosts: Iterable[str], nodes: Sequence[str], here: str, at_home: Container[str], file: Path) -> dict[str, str]:
     """The node address of each host: as it was; or this node, where a store of one `at_home` lies; or the emptiest one.
 
-    What is decided is on disk when this returns. Raises Unavailable when the node of a host is not in the cluster, Corrupt
-    when `file` is not what was written.
+    What is decided is on disk when this returns. Raises Unavailable when the node of a host is not in the cluster, and
+    Corrupt when `file` is not what was written.
     """
     placed = _read(file)
     for host in hosts:
@@ -28,8 +28,8 @@ def place(hosts: Iterable[str], nodes: Sequence[str], here: str, at_home: Contai
             placed[host] = here if host in at_home else free
         if placed[host] not in nodes:
             raise Unavailable(
-                f"{host} lives on node {placed[host]}, where its state is, and that node is not in the cluster. Bring the "
-                f"node back; or, if the state was moved, say where to in {file.name}",
+                f"{host} lives on node {placed[host]}, where its state is, and that node is not in the cluster. Bring "
+                f"the node back; or, if the state was moved, say where to in {file.name}",
                 host=host,
             )
     _write(file, placed)
