@@ -209,19 +209,6 @@ class Run:
         """Commands for the state as it is. The driver turns each into events before it asks again."""
         if self.status.terminal:
             return
-<<<<<<< HEAD
-        if self.aborting is None and self.canceling is None:
-            if self._fatal is not None:
-                yield self._fatal
-                return
-            for step in [step for step in self.ready.values() if not step.parked]:
-                if self._goes_on:  # the driver may fail a step, or abort, while it does what was yielded before
-                    yield self._command(step)
-            if not self._left and self._goes_on:
-                yield Conclude(Kind.TASK_COMPLETED, {"output": self._answer(), "cost_cents": self.spent_cents})
-        elif not self.in_flight:
-            yield from self._unwind()
-=======
         if self.winding_down:
             if not self.in_flight:
                 yield from self._unwind()
@@ -233,20 +220,19 @@ class Run:
     def _go_forward(self) -> Iterator[Command]:
         """Each command is looked at again when its turn comes: the ones before it may have ended the plan."""
         for step in [step for step in self.ready.values() if not step.parked]:
-            if self._fatal is None and step.id in self.ready:
+            if self._goes_on and step.id in self.ready:
                 yield self._command(step)
-        if not self._left and self._fatal is None:
+        if not self._left and self._goes_on:
             yield Conclude(Kind.TASK_COMPLETED, {"output": self._answer(), "cost_cents": self.spent_cents})
 
     @property
     def winding_down(self) -> bool:
         """No new step starts: the plan aborts, or somebody has canceled the task."""
         return self.aborting is not None or self.canceling is not None
->>>>>>> core-tests
 
     @property
     def _goes_on(self) -> bool:
-        return self._fatal is None and self.aborting is None and self.canceling is None
+        return self._fatal is None and not self.winding_down
 
     def scope(self, step: StepRun) -> "_Scope":
         return _Scope(self, step)
