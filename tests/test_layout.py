@@ -71,7 +71,10 @@ IMPURE_NAMES = {
 HEAVY = {"vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"}
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
 
-HIDDEN: dict[tuple[str, str], str] = {}
+HIDDEN: dict[tuple[str, str], str] = {
+    ("hanse.runtime.launch", "hanse.runtime.gateway.deployment"): "Ray Serve reads its settings when it is imported: "
+    "they must be in the environment by then; and a federation without HTTP does not pay half a second for it",
+}
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 
 DYNAMIC: dict[str, str] = {

@@ -6,7 +6,8 @@ the machine may write to, and a log of all requests to whoever listens at UDP 51
 setting. What can be set is the program that is started as HAProxy. So that is ours: it closes those doors in the
 configuration that Ray wrote, refuses to start when another is open than it should be, and then becomes HAProxy.
 
-All of Ray's processes read these settings from their environment when they start, so they are set before Ray is.
+All of Ray's processes read these settings from their environment when they start, so they are set before Ray is. For a
+cluster that `ray start` begins, its head does that: `eval "$(python -m hanse.runtime.gateway.proxy DATA)"`.
 """
 
 import hashlib
@@ -24,9 +25,11 @@ from ...contracts import InvalidConfiguration
 from . import closed_haproxy
 
 DRAIN_SECONDS = 1
-"""How long a gateway that is stopped still takes requests. Ray's own 30 are for balancers that are slow to hear of it."""
+"""How long a gateway that is stopped still takes requests. Ray's own 30 are for balancers that hear of it slowly."""
+SILENCE_SECONDS = 600
+"""Of a gateway that was asked. Longer than any wait, and event streams give signs of life."""
 MAX_FOLDER = 10
-"""Bytes of the folder's path that leave room: HAProxy wants a socket's path in 97, and a node's name takes 56 of them."""
+"""Bytes of the folder's path: HAProxy wants a socket's path in 97, and a node's name takes 56 of them."""
 
 
 def environment(data: Path) -> dict[str, str]:
@@ -45,20 +48,31 @@ def environment(data: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(SILENCE_SECONDS),
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_SECONDS),
     }
 
 
+def discard(data: Path) -> None:
+    """Removes what `environment` made for this data folder. Nothing of it outlives the proxy."""
+    shutil.rmtree(_folder(data), ignore_errors=True)
+
+
 def _private_folder(data: Path) -> Path:
-    """One per data folder and user, with a short path, because below it Ray makes a folder per node with sockets in it."""
-    mark = hashlib.sha256(os.fsencode(data.absolute()) + b" %d" % os.getuid()).hexdigest()[:12]
-    folder = _short(Path(tempfile.gettempdir())) / f"hanse-{mark}"
+    """Raises InvalidConfiguration when somebody else was there first."""
+    folder = _folder(data)
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise InvalidConfiguration(f"{folder} is not a folder of this user alone. Remove it", folder=str(folder))
     return folder
+
+
+def _folder(data: Path) -> Path:
+    """One per data folder and user, with a short path: below it Ray makes a folder per node, with sockets in it."""
+    mark = hashlib.sha256(os.fsencode(data.absolute()) + b" %d" % os.getuid()).hexdigest()[:12]
+    return _short(Path(tempfile.gettempdir())) / f"hanse-{mark}"
 
 
 def _short(folder: Path) -> Path:
@@ -85,3 +99,13 @@ def _haproxy() -> str:
     if found is None:
         raise InvalidConfiguration("there is no HAProxy on this machine. Install it, or ray[serve], which brings it")
     return found
+
+
+def main() -> None:
+    """Prints what the head of a cluster exports before `ray start`."""
+    for name, value in environment(Path(sys.argv[1])).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+if __name__ == "__main__":
+    main()
