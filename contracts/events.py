@@ -96,12 +96,20 @@ class Event:
         )
 
 
+_1970 = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MILLISECOND = datetime.timedelta(milliseconds=1)
+"""Whole numbers all the way: in floating seconds a millisecond is lost now and then."""
+
+
 def timestamp(unix_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    moment = datetime.datetime.fromtimestamp(unix_ms / 1000, datetime.UTC)
+    moment = _1970 + unix_ms * _MILLISECOND
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def milliseconds(text: str) -> int:
-    """Unix milliseconds of an RFC 3339 timestamp."""
-    return round(datetime.datetime.fromisoformat(text).timestamp() * 1000)
+    """Unix milliseconds of an RFC 3339 timestamp, rounded down. Raises ValueError for anything else."""
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r:.80} does not say its offset from UTC")
+    return (moment - _1970) // _MILLISECOND

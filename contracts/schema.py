@@ -14,7 +14,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from .errors import InvalidContract, InvalidInput
 from .ids import Digest
-from .plain import check, pointer
+from .plain import check, pack, pointer, unpack
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 JsonObject = dict[str, Any]
@@ -23,7 +23,10 @@ JsonObject = dict[str, Any]
 def canonical(value: Any) -> bytes:
     """Canonical JSON of plain data. Raises InvalidInput, with a pointer, for anything else."""
     check(value)
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # it takes no subclasses of text as keys, nor named tuples; there and back they are plain
+        return orjson.dumps(unpack(pack(value)), option=orjson.OPT_SORT_KEYS)
 
 
 def digest(value: Any) -> Digest:
@@ -38,12 +41,13 @@ class Shape:
     has computed fields, and a Decimal as the text that it becomes).
     """
 
-    __slots__ = ("adapter", "schema", "type")
+    __slots__ = ("_takes_none", "adapter", "schema", "type")
 
     def __init__(self, type_: Any, where: str, mode: Literal["validation", "serialization"] = "validation") -> None:
         self.type = type_
         self.adapter: TypeAdapter[Any] = _adapter(type_, where)
         self.schema: JsonObject = _schema(self.adapter, where, mode)
+        self._takes_none = _takes_none(self.adapter)
 
     def load(self, data: Any) -> Any:
         """The typed value of plain data. Raises InvalidInput that names the place and what was expected."""
@@ -54,6 +58,8 @@ class Shape:
 
     def dump(self, value: Any) -> Any:
         """Plain data of a typed value. Raises InvalidInput when it is not of this type or holds what JSON cannot."""
+        if value is None and not self._takes_none:  # which pydantic lets pass, and a forgotten `return` gives
+            raise InvalidInput(f"cannot be written as {self.schema.get('title', 'its type')}: it is None")
         try:
             data = self.adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
         except Exception as error:  # a serializer is the author's code and may raise anything
@@ -74,6 +80,14 @@ def invalid(error: ValidationError) -> InvalidInput:
     return InvalidInput(
         f"{first['pointer'] or '/'}: {first['detail']}{more}", pointer=first["pointer"], problems=problems[:20]
     )
+
+
+def _takes_none(adapter: TypeAdapter[Any]) -> bool:
+    try:
+        adapter.validate_python(None)
+    except Exception:  # a validator is the author's code and may raise anything
+        return False
+    return True
 
 
 def _without_value(error: Exception) -> str:

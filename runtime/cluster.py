@@ -63,6 +63,7 @@ def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # these workers are the service, not a batch job behind one
     arguments: dict[str, Any] = {"namespace": namespace_of(configuration), "logging_level": "ERROR"}
     if address is None:
         arguments |= {

@@ -107,7 +107,7 @@ class AgentEntry(Section):
     host: str | None = Field(default=None, pattern=_NAME)
     """Agents with the same host share a process. A process of its own when left out. Example: `host: store`"""
     options: dict[str, Any] = Field(default_factory=dict[str, Any], repr=False)
-    """Keyword arguments of the class. Example: `options: {currency: EUR}`"""
+    """What the agent finds in `self.options`. Example: `options: {currency: EUR}`"""
     resources: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict[str, float])
     """Ray resources that its node must have; those of one host add up.
     Example: `resources: {CPU: 1, warehouse: 0.1}`"""
@@ -130,7 +130,17 @@ class AgentEntry(Section):
         return self.class_ if isinstance(self.class_, type) else load_class(self.class_)
 
 
-class SmtpConnector(Section):
+class ConnectorSection(Section):
+    """What every connector takes. A test compares these options with those of the connectors themselves."""
+
+    timeout_seconds: float = Field(default=10, gt=0, allow_inf_nan=False)
+    """For one operation, from its first byte to its last. Example: `timeout_seconds: 10`"""
+    settle_seconds: float = Field(default=2, ge=0, allow_inf_nan=False)
+    """How long the outside system may take to show what it accepted; a key it does not know then never arrived.
+    Example: `settle_seconds: 2`"""
+
+
+class SmtpConnector(ConnectorSection):
     """Mail through an SMTP server."""
 
     kind: Literal["smtp"]
@@ -147,12 +157,18 @@ class SmtpConnector(Section):
     """Example: `password: ${MAIL_PASSWORD}`"""
     encryption: Literal["none", "starttls", "tls"] = "none"
     """Example: `encryption: starttls`"""
-    timeout_seconds: float = Field(default=10, gt=0, allow_inf_nan=False)
-    """For one answer of the server. Example: `timeout_seconds: 10`"""
+    max_connections: int = Field(default=4, gt=0)
+    """To the server at once, per agent. Example: `max_connections: 4`"""
+    lookup_maildir: Path | None = None
+    """Where the server delivers, when it is on this machine: there a letter in doubt is looked for. An absolute path.
+    Example: `lookup_maildir: /var/mail/store`"""
+    lookup_url: str | None = None
+    """Answers 200 when a letter is there and 404 when not.
+    Example: `lookup_url: "http://127.0.0.1:8025/messages/{message_id}"`"""
 
 
-class HttpConnector(Section):
-    """An HTTP service that understands `Idempotency-Key`."""
+class HttpConnector(ConnectorSection):
+    """An HTTP service, best one that understands an idempotency key."""
 
     kind: Literal["http"]
     """Which connector. Example: `kind: http`"""
@@ -162,8 +178,22 @@ class HttpConnector(Section):
     """Sent as a bearer token. Example: `token: ${ERP_TOKEN}`"""
     headers: dict[str, str] = Field(default_factory=dict[str, str], repr=False)
     """Sent with each request. Example: `headers: {X-Store: north}`"""
-    timeout_seconds: float = Field(default=10, gt=0, allow_inf_nan=False)
-    """For one request. Example: `timeout_seconds: 10`"""
+    connect_seconds: float = Field(default=3, gt=0, allow_inf_nan=False)
+    """Until the connection stands. Example: `connect_seconds: 3`"""
+    max_response_bytes: int = Field(default=1024 * 1024, gt=0)
+    """A longer answer is refused. Example: `max_response_bytes: 1048576`"""
+    max_connections: int = Field(default=32, gt=0)
+    """To the service at once, per agent. Example: `max_connections: 32`"""
+    idempotent_by_key: bool = False
+    """The service does nothing twice for one key, so what is in doubt is simply sent again.
+    Example: `idempotent_by_key: true`"""
+    key_header: str = "Idempotency-Key"
+    """The header that carries the key. Example: `key_header: Idempotency-Key`"""
+    status_path: str | None = None
+    """Where to ask for one key: 200 says that it was done, 404 that it was not.
+    Example: `status_path: "/payments/by-key/{key}"`"""
+    nothing_happened: tuple[int, ...] = (408, 425, 429)
+    """Statuses by which the service says that it has not even begun. Example: `nothing_happened: [429]`"""
 
 
 class OwnConnector(Section):

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ..agents import Agent
 from ..contracts import (
     Capability,
     CapabilityName,
-    Domain,
     HanseError,
     InvalidConfiguration,
     JsonObject,
-    capabilities_of,
 )
 from ..contracts.plan import references
+from .assembly import make_connectors
 from .config import AgentEntry, ApprovalRule, Configuration
 
 
@@ -56,20 +56,26 @@ def check(configuration: Configuration) -> tuple[list[Offered], list[Finding]]:
         *_names(agents),
         *_compensations(agents),
         *_providers(agents),
+        *_connectors(configuration),
         *_rules(agents, configuration.approvals),
     ]
     return agents, sorted(findings, key=lambda finding: finding.severity)
 
 
 def _load(entry: AgentEntry) -> Offered:
-    cls: Any = entry.load()
-    domain = getattr(cls, "domain", None)
-    if not isinstance(domain, str):
-        raise InvalidConfiguration(
-            f"{cls.__qualname__} is not an agent. Write: class {cls.__name__}(Agent): domain = …"
-        )
-    name = entry.name or getattr(cls, "name", None) or domain
-    return Offered(name, capabilities_of(cls, Domain(domain)))
+    """Makes the agent as its host would, so that wrong options are found too. Nothing starts."""
+    cls = entry.load()
+    if not issubclass(cls, Agent):
+        raise InvalidConfiguration(f"{cls.__qualname__} is not an agent. Write: class {cls.__name__}(Agent): …")
+    agent = cls.configured(name=entry.name, options=entry.options)
+    return Offered(agent.name, agent.capabilities)
+
+
+def _connectors(configuration: Configuration) -> Iterator[Finding]:
+    try:
+        make_connectors(configuration)
+    except HanseError as error:
+        yield Finding("error", "connectors", error.detail)
 
 
 def _names(agents: Iterable[Offered]) -> Iterator[Finding]:

@@ -218,11 +218,19 @@ class Coordinator:
             if submission.call is not None:
                 check_input(self.directory.contract(proved.plan.steps[0].call), input_of(submission))
         except NotFound as error:
-            if missing := self.settings.expected_agents - set(self.directory.members):
+            if missing := self._missing():
                 waiting = f"{error.detail}; still waiting for {', '.join(sorted(missing))}"
                 raise Unavailable(waiting, **error.ids) from error
             raise
         return proved
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether agents that are expected have not dialed in since the start."""
+        return bool(self._missing())
+
+    def _missing(self) -> set[str]:
+        return {*self.settings.expected_agents} - self.directory.members.keys()
 
     def cancel(self, run: Run, reason: str, by: str) -> None:
         """Asks for the end of a task. What is in flight is stopped or awaited, then undone."""

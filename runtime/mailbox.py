@@ -1,4 +1,4 @@
-"""A mail server that keeps letters in a folder: what the mail connector talks to while trying things out.
+"""A mail server that keeps letters in a maildir: what the mail connector talks to while trying things out.
 
 It speaks as much of SMTP (RFC 5321) as a client needs to hand over a letter, on loopback, and acknowledges a letter
 only when it is on disk. Each letter that comes is a file of its own, also one that came before: so the folder shows
@@ -16,6 +16,7 @@ from typing import Self
 
 from ..contracts import InvalidConfiguration, Unavailable
 from .config import LOOPBACK, Configuration, SmtpConnector
+from .runfile import sync_folder
 
 MAX_LINE = 64 * 1024
 MAX_LETTER = 16 * 1024 * 1024
@@ -42,6 +43,15 @@ class Mailbox:
             raise InvalidConfiguration(f"mail goes to {mail.host}, which is not this machine. Write host: 127.0.0.1")
         return cls(folder, mail.host, mail.port)
 
+    def asked_by(self, configuration: Configuration) -> Configuration:
+        """The configuration whose mail connector looks here for a letter that is in doubt."""
+        looking = {"lookup_maildir": self.folder.absolute()}
+        connectors = {
+            name: each.model_copy(update=looking) if isinstance(each, SmtpConnector) else each
+            for name, each in configuration.connectors.items()
+        }
+        return configuration.model_copy(update={"connectors": connectors})
+
     @property
     def port(self) -> int:
         """The port it listens on."""
@@ -49,7 +59,8 @@ class Mailbox:
         return self._server.sockets[0].getsockname()[1]
 
     async def __aenter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for box in ("tmp", "new", "cur"):
+            (self.folder / box).mkdir(parents=True, exist_ok=True)
         self._count = len(list(letters(self.folder)))
         try:
             self._server = await asyncio.start_server(self._accept, self._host, self._port, limit=MAX_LINE)
@@ -78,18 +89,20 @@ class Mailbox:
             writer.close()
 
     def _keep(self, letter: bytes) -> None:
-        """On disk when this returns, under the next number."""
+        """On disk when this returns, under the next number, whole from the moment it can be seen."""
         self._count += 1
-        path = self.folder / f"{self._count:06d}.eml"
-        with path.open("xb") as file:
+        name = f"{self._count:06d}.eml"
+        with (self.folder / "tmp" / name).open("wb") as file:
             file.write(letter)
             file.flush()
             os.fsync(file.fileno())
+        (self.folder / "tmp" / name).rename(self.folder / "new" / name)
+        sync_folder(self.folder / "new")
 
 
 def letters(folder: Path) -> Iterator[Path]:
     """The letters that came, in order."""
-    yield from sorted(folder.glob("[0-9]*.eml"))
+    yield from sorted((folder / "new").glob("*.eml"))
 
 
 def deliveries(folder: Path) -> Counter[str]:

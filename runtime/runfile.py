@@ -124,10 +124,11 @@ def _replace(path: Path, text: str, mode: int) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable, where a file's own fsync makes only its bytes."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from ..contracts import (
     Submission,
     TaskId,
     Tenant,
+    Unavailable,
     digest,
 )
 from ..contracts.events import timestamp
@@ -34,6 +36,8 @@ from .views import agent_view, step_views, task_view
 
 MAX_WAIT_SECONDS = 300.0
 MAX_PAGE = 1000
+GATHER_SECONDS = 10.0
+"""How long a submission waits for agents that are still expected."""
 _LAST = "\x7f"
 
 
@@ -65,7 +69,7 @@ class Service:
         """Answers now, or later when the answer must wait for the disk or for an event."""
         try:
             if request.method == "submit":
-                self._submit(link, request)
+                self._submit_or_wait(link, request)
             elif (quick := self._quick.get(request.method)) is not None:
                 link.send(Response(request.number, quick(request)))
             else:
@@ -77,7 +81,10 @@ class Service:
         slow = self._slow.get(request.method)
         if slow is None:
             raise NotFound(f"a coordinator has no method {request.method!r}")
-        task = asyncio.create_task(self._answer(link, request, slow(request)))
+        self._run_aside(self._answer(link, request, slow(request)))
+
+    def _run_aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -88,6 +95,25 @@ class Service:
             link.send(Response(request.number, None, error.to_data()))
 
     # Tasks
+
+    def _submit_or_wait(self, link: Link, request: Request) -> None:
+        try:
+            self._submit(link, request)
+        except Unavailable:
+            if not self._coordinator.is_gathering:
+                raise
+            self._run_aside(self._submit_when_gathered(link, request))
+
+    async def _submit_when_gathered(self, link: Link, request: Request) -> None:
+        """Just after a start agents are still dialing in: a caller is held for a moment rather than sent away."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_SECONDS):
+                while self._coordinator.is_gathering:
+                    await self._coordinator.watchers.watch(None)
+        try:
+            self._submit(link, request)
+        except HanseError as last:
+            link.send(Response(request.number, None, last.to_data()))
 
     def _submit(self, link: Link, request: Request) -> None:
         submission = read_submission(request.parameters)

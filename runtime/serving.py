@@ -60,7 +60,8 @@ async def serve(order: Order, say: Say) -> None:
     config.importable(configuration.folder)
     async with AsyncExitStack() as stack:
         if order.mailbox:
-            await stack.enter_async_context(Mailbox.of(configuration, order.mailbox))
+            mailbox = await stack.enter_async_context(Mailbox.of(configuration, order.mailbox))
+            configuration = mailbox.asked_by(configuration)
         federation = await stack.enter_async_context(Federation.start(configuration, address=order.address))
         run = _run_file(configuration, federation, order)
         stop = _on_signals()

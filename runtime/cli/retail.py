@@ -35,6 +35,7 @@ from .reach import Options
 from .submission import submission_of
 from .text import duration, inline
 from .view import plain_line, question
+from .watch import Feed
 
 DATA = Path("var") / "retail"
 AT_ONCE = 24
@@ -112,10 +113,9 @@ class Store:
 
     async def _follow(self, work: "asyncio.Task[list[TaskView]]", expected: int, group: asyncio.TaskGroup) -> None:
         """Reads the journal until every task ended and the killed agent is back."""
-        after, quiet = 0, 0.0
+        feed, quiet = Feed(self.client, (await self.client.status()).shards), 0.0
         while not (work.done() and self._is_back()):
-            page = await self.client.events(after=after, wait_seconds=WAIT_SECONDS)
-            after = page[-1].sequence if page else after
+            page = await feed.page(WAIT_SECONDS)
             quiet = 0.0 if page else quiet + WAIT_SECONDS
             if quiet > QUIET_SECONDS and not self.tally.waiting:
                 raise TimedOut(

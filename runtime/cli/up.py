@@ -75,13 +75,20 @@ def start(order: dict[str, Any], data: Path) -> RunFile:
     with log.open("ab") as errors:
         process = _spawn(order, errors, apart=True)
     try:
-        return _ready(process, log)
+        run = _ready(process, log)
     except BaseException:
         process.terminate()
+        process.wait(STOP_SECONDS)
         raise
     finally:
         assert process.stdout
         process.stdout.close()
+    _started.append(process)
+    return run
+
+
+_started: list["subprocess.Popen[bytes]"] = []
+"""Kept, because Python complains when it forgets a process that still runs."""
 
 
 def stay(session: Session, order: dict[str, Any], data: Path) -> None:

@@ -1,5 +1,6 @@
 """Follows a task: drawn live over itself on a terminal, a line for each event in a pipe, JSON lines with `--json`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,16 +16,13 @@ WAIT_SECONDS = 10.0
 
 
 async def events(client: Client, task: str, after: int = 0) -> AsyncIterator[list[Event]]:
-    """Pages of a task's events, until one ends the task."""
-    while True:
-        page = await client.events(task, after=after, wait_seconds=WAIT_SECONDS)
-        if page:
-            after = page[-1].sequence
+    """Pages of a task's events, up to the one that ends it. The status may run ahead of them, so it is not asked."""
+    ended = False
+    while not ended:
+        if page := await client.events(task, after=after, wait_seconds=WAIT_SECONDS):
             yield page
-        if any(event.kind.ends_task for event in page):
-            return
-        if not page and (await client.task(task)).status.terminal:
-            return
+            after = page[-1].sequence
+            ended = any(event.kind.ends_task for event in page)
 
 
 async def watch(client: Client, out: Output, task: str) -> TaskView:
@@ -60,3 +58,21 @@ async def _list(client: Client, out: Output, task: str) -> None:
                 out.emit(event)
             elif line := plain_line(event):
                 out.draw(line)
+
+
+class Feed:
+    """Everything that happens to a tenant, each shard's events in their order, from where the last page ended."""
+
+    def __init__(self, client: Client, shards: int) -> None:
+        self._client = client
+        self._after = [0] * shards
+
+    async def page(self, wait_seconds: float) -> list[Event]:
+        """What is new; waits up to `wait_seconds` for the first of it, with several shards in each of them."""
+        pages = await asyncio.gather(*(self._of(shard, wait_seconds) for shard in range(len(self._after))))
+        return [event for page in pages for event in page]
+
+    async def _of(self, shard: int, wait_seconds: float) -> list[Event]:
+        page = await self._client.events(after=self._after[shard], wait_seconds=wait_seconds, shard=shard)
+        self._after[shard] = page[-1].sequence if page else self._after[shard]
+        return page

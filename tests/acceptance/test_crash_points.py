@@ -16,6 +16,7 @@ from hanse import Federation
 from hanse.agents import faults as agent_faults
 from hanse.contracts import ApprovalView, HanseError, TaskView
 from hanse.runtime import faults
+from hanse.runtime.config import AgentEntry
 from hanse.runtime.federation import Task
 from hanse.runtime.world import CRASH_VARIABLE, MARK_VARIABLE
 
@@ -80,7 +81,7 @@ def replays_to(told: dict[str, Any], views: dict[str, TaskView]) -> None:
 @asynccontextmanager
 async def town(name: str, data: Path, square: Path) -> AsyncIterator[Federation]:
     async with Federation.local(
-        agents=[Vault, Crier],
+        agents=[AgentEntry(**{"class": each, "host": "town"}) for each in (Vault, Crier)],
         data=data,
         federation={"name": name},
         connectors={

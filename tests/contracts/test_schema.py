@@ -7,7 +7,7 @@ import enum
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -32,6 +32,30 @@ def test_canonical_json_sorts_keys_and_leaves_no_space():
     assert (
         canonical({"b": [1, 2.5, None, True], "a": "ü", "ä": {}}) == '{"a":"ü","b":[1,2.5,null,true],"ä":{}}'.encode()
     )
+
+
+def test_numbers_are_written_the_same_for_ever():
+    """Digests are kept for years: a new encoder must not write a number otherwise."""
+    numbers = [0, -1, 2**64 - 1, -(2**63), 0.1, 1.0, -0.0, 1e16, 1e21, 1.5e300, 5e-324, 123456789012345680.0]
+    assert canonical(numbers) == (
+        b"[0,-1,18446744073709551615,-9223372036854775808,"
+        b"0.1,1.0,-0.0,1e+16,1e+21,1.5e+300,5e-324,1.2345678901234568e+17]"
+    )
+
+
+def test_text_is_written_the_same_for_ever():
+    assert canonical('\u0000\b\n\u001f"\\/\u007f\u2028ü😀') == '"\\u0000\\b\\n\\u001f\\"\\\\/\u007f\u2028ü😀"'.encode()
+
+
+def test_subclasses_of_plain_types_have_the_digest_of_what_they_are():
+    class Point(NamedTuple):
+        x: float
+        y: float
+
+    class Real(float):
+        pass
+
+    assert canonical({Colour.RED: [Point(1.5, Real(2.5)), Colour.RED]}) == b'{"red":[[1.5,2.5],"red"]}'
 
 
 def test_the_order_of_keys_does_not_matter_and_everything_else_does():

@@ -23,7 +23,7 @@ EXAMPLES = {**MESSAGES, **EVENTS}
 NEWEST = {name.rpartition(".")[0]: name for name in sorted(EXAMPLES, key=lambda name: int(name.rpartition(".")[2]))}
 FRAME = encode(CALL)
 ENTRY = encode_event(EVENTS["step.completed.1"])
-messages = [cls for _, cls in inspect.getmembers(m, dataclasses.is_dataclass) if cls.__module__ == m.__name__]
+messages: list[type[Any]] = [cls for _, cls in inspect.getmembers(m, inspect.isclass) if cls.__module__ == m.__name__]
 
 
 def read(name: str, data: bytes) -> Any:

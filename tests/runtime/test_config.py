@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, SecretStr
 
+from hanse.agents.connectors import HttpConnector, SmtpConnector
 from hanse.contracts import InvalidConfiguration
 from hanse.runtime import config
 from hanse.runtime.config import Configuration
@@ -281,6 +282,16 @@ def test_a_class_is_loaded_or_the_missing_half_is_named(path, says):
     with pytest.raises(InvalidConfiguration) as caught:
         config.load_class(path)
     assert says in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("section", "connector"),
+    [(config.SmtpConnector, SmtpConnector.Options), (config.HttpConnector, HttpConnector.Options)],
+)
+def test_a_connector_can_be_given_every_option_it_has(section, connector):
+    """The same names with the same defaults: what the file may say is what the connector understands."""
+    known = {name: option.default for name, option in section.model_fields.items() if name not in ("kind", "headers")}
+    assert known == {name: option.default for name, option in connector.model_fields.items() if name != "headers"}
 
 
 def _sections(model: type[BaseModel] = Configuration):

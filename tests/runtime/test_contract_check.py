@@ -10,7 +10,7 @@ from hanse.runtime.contract_check import Finding, check
 
 MODELS = """
 from pydantic import BaseModel
-from hanse.contracts import capability
+from hanse import Agent, Context, capability
 
 class Pay(BaseModel):
     account: str
@@ -44,13 +44,13 @@ def findings(tmp_path, monkeypatch):
 
 
 PAYING = """
-class Till:
+class Till(Agent):
     domain = "till"
     @capability(effect="reversible", compensation="{undo}", compensation_input={template})
     async def pay(self, request: Pay) -> Paid:
         "Take money."
 
-class Bank:
+class Bank(Agent):
     domain = "bank"
     @capability(effect="irreversible")
     async def refund(self, request: {needs}) -> Paid:
@@ -115,13 +115,13 @@ def test_an_agent_that_cannot_be_loaded_does_not_hide_the_others(findings):
     found = findings(paying() + "\nclass Thing: pass\n", "Till", "Bank", "Bnak", "Thing")
     assert [each.about for each in found] == ["Bnak", "Thing"]
     assert "Did you mean 'Bank'?" in found[0].detail
-    assert "is not an agent. Write: class Thing(Agent): domain = …" in found[1].detail
+    assert "is not an agent. Write: class Thing(Agent): …" in found[1].detail
 
 
 def test_a_contract_that_is_broken_in_itself_is_an_error(findings):
     (found,) = findings(
         """
-        class Till:
+        class Till(Agent):
             domain = "till"
             @capability()
             async def look(self, request: Pay) -> Paid: ...
@@ -137,14 +137,14 @@ def test_a_module_that_breaks_while_it_loads_is_an_error(findings):
 
 
 TWO = """
-class North:
-    domain = name = "carriers"
+class North(Agent):
+    domain = "carriers"
     @capability(effect="{first}")
     async def ship(self, request: {input}) -> Paid:
         "Ship."
 
-class South:
-    domain = name = "carriers"
+class South(Agent):
+    domain = "carriers"
     @capability(effect="irreversible")
     async def ship(self, request: Pay) -> Paid:
         "Ship."

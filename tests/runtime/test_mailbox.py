@@ -88,6 +88,13 @@ async def test_a_taken_port_is_named(tmp_path):
                 pass
 
 
+def test_the_connector_looks_in_it_for_letters_in_doubt(tmp_path):
+    mail = {"kind": "smtp", "host": "127.0.0.1", "port": 2525, "sender": "a@shop"}
+    configuration = Configuration.for_agents([], connectors={"mail": mail})
+    asked = Mailbox.of(configuration, tmp_path).asked_by(configuration)
+    assert asked.connectors["mail"].model_dump()["lookup_maildir"] == tmp_path
+
+
 def test_it_stands_where_the_configuration_sends_mail_if_that_is_here(tmp_path):
     mail = {"kind": "smtp", "host": "127.0.0.1", "port": 2525, "sender": "a@shop"}
     Mailbox.of(Configuration.for_agents([], connectors={"mail": mail}), tmp_path)

@@ -19,7 +19,15 @@ class History:
         number = next(self._numbers)
         task = self.task if of == "" else of
         at_ms = 1_764_000_000_000 + 100 * number
-        event = Event(Sequence(number), Epoch(1), at_ms, kind, task and TaskId(task), step and StepId(step), data)
+        event = Event(
+            Sequence(number),
+            Epoch(1),
+            at_ms,
+            kind,
+            TaskId(task) if task else None,
+            StepId(step) if step else None,
+            data,
+        )
         self.events.append(event)
         return event
 

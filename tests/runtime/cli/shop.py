@@ -72,9 +72,8 @@ class Carrier(Agent):
 
 
 AGENTS = [
-    AgentEntry(class_=Ledger),
-    AgentEntry(class_=Carrier, name="north"),
-    AgentEntry(class_=Carrier, name="south"),
+    AgentEntry.model_validate(each)
+    for each in ({"class": Ledger}, {"class": Carrier, "name": "north"}, {"class": Carrier, "name": "south"})
 ]
 RULES = [{"capability": "ledger.withdraw", "above": {"field": "cents", "limit": 100}, "expires_seconds": 3600}]
 

@@ -79,7 +79,7 @@ def test_a_taken_port_is_a_warning_unless_the_federation_took_it():
 def test_a_clock_behind_the_data_is_a_warning(tmp_path):
     (tmp_path / "journal").touch()
     assert doctor.clock(tmp_path).verdict == OK
-    os.utime(tmp_path / "journal", (time.time() + 3600,) * 2)
+    os.utime(tmp_path / "journal", (time.time() + 3600, time.time() + 3600))
     assert doctor.clock(tmp_path).verdict == WARN
 
 
