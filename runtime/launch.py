@@ -1,7 +1,6 @@
 """Brings a configured federation up and down again: Ray, actors, gateway, in the order that is soonest done."""
 
 import asyncio
-import os
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -10,7 +9,7 @@ from . import actors, cluster
 from .assembly import agent_id
 from .client import Client
 from .config import Configuration
-from .gateway import Settings, proxy
+from .gateway import Settings
 
 READY_SECONDS = 60.0
 
@@ -26,9 +25,6 @@ async def launch(
     for entry in configuration.agents:
         entry.load()
     stack.callback(cluster.DataLock(configuration.data).release)
-    if http and address is None:
-        stack.callback(proxy.discard, configuration.data)
-        os.environ.update(proxy.environment(configuration.data))
     owned = await asyncio.to_thread(cluster.join_ray, configuration, address)
     running = cluster.start(configuration, owned=owned)
     stack.push_async_callback(running.stop)
