@@ -14,6 +14,7 @@ from ..contracts import Conflict, Unavailable
 from . import actors
 from .assembly import agent_id
 from .config import AgentEntry, Configuration
+from .gateway import proxy
 from .placement import place
 
 PLACEMENT = "placement.json"
@@ -49,6 +50,7 @@ class Cluster:
             ray.kill(each, no_restart=True)
         if self.owned:
             await asyncio.to_thread(ray.shutdown)
+            proxy.discard(self.configuration.data)
 
     def _all(self) -> list[Any]:
         return [*self.coordinators, *self.hosts.values()]
@@ -71,6 +73,7 @@ def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     os.environ.setdefault("RAY_worker_niceness", "0")  # these workers are the service, not a batch job behind one
     arguments: dict[str, Any] = {"namespace": namespace_of(configuration), "logging_level": "ERROR"}
     if address is None:
+        os.environ.update(proxy.environment(configuration.data))
         arguments |= {
             "num_cpus": LOCAL_CPUS,
             "include_dashboard": False,
