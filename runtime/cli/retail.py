@@ -143,9 +143,8 @@ class Store:
     def _line(self, event: Event) -> str:
         """Where no picture can be drawn: customers' tasks by their number, without the long output."""
         if event.kind.ends_task:
-            ended = sum(status != "open" for status in self.tally.tasks.values())
             name = self._names.get(str(event.task), event.task)
-            return f"{ended:3d} customer task {name}: {self.tally.tasks[str(event.task)]}"
+            return f"{self._count_ended():3d} customer task {name}: {self.tally.tasks[str(event.task)]}"
         return f"    {plain_line(event)}"
 
     def _draw(self, expected: int) -> None:
@@ -155,14 +154,27 @@ class Store:
     # An agent is killed on the way
 
     async def _kill_once(self) -> None:
-        ended = sum(status != "open" for status in self.tally.tasks.values())
-        if self._killed or ended < KILL_AFTER:
+        """While it works, if it can be seen to; else once half of the work that is left is done."""
+        ended = self._count_ended()
+        busy = VICTIM in self.tally.in_flight.values()
+        if self._killed or ended < KILL_AFTER or not (busy or ended >= 2 * KILL_AFTER):
             return
-        self._killed = True
         for agent in await self.client.agents():
-            if agent.id == VICTIM and runfile.process_started(agent.pid) is not None:
-                self.out.remark(f"killing the agent {agent.id}, process {agent.pid}", "yellow")
+            apart = agent.pid != os.getpid() and runfile.process_started(agent.pid) is not None
+            if agent.id == VICTIM and apart:
+                self._killed = True
+                self._say(f"killing the agent {agent.id}, process {agent.pid}")
                 os.kill(agent.pid, signal.SIGKILL)
+
+    def _count_ended(self) -> int:
+        return sum(status != "open" for status in self.tally.tasks.values())
+
+    def _say(self, text: str) -> None:
+        """A remark, above the picture where there is one."""
+        if self._live is not None and self._live.is_started:
+            self.out.draw(text)
+        else:
+            self.out.remark(text, "yellow")
 
     def _is_back(self) -> bool:
         return not self._killed or self.tally.counts["recoveries"] > 0
@@ -184,7 +196,7 @@ class Store:
         try:
             await self.client.decide(seen.id, approve=approve, digest=seen.digest, note="" if asked_person else RULE)
         except Conflict:
-            self.out.remark(f"{seen.id} was decided from elsewhere meanwhile")
+            self._say(f"{seen.id} was decided from elsewhere meanwhile")
 
     async def _person_says(self, seen: ApprovalView) -> bool:
         """Asks below a picture that stands still meanwhile. The work of the others goes on."""
