@@ -12,6 +12,7 @@ by a step before, and used by this one.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from ..contracts import (
@@ -48,16 +49,34 @@ class Effects:
     def __init__(
         self, ledger: Ledger, call: Call, digest: Digest, entropy: Entropy, pin: Callable[[], Awaitable[None]]
     ) -> None:
-        """Raises KeyReused when what the ledger has for the step was begun as another step."""
         self.key = call.key
-        self.entries = ledger.of(call.key)
         self.under_way = 0
         """Effects the handler has begun and not awaited to their end."""
-        self._ledger, self._pin = ledger, pin
+        self._ledger, self._entropy, self._pin = ledger, entropy, pin
+        self._step = canonical([call.capability, digest])
         self._count = 0
         self._idle: asyncio.Future[None] | None = None
         self._unsaved: list[Entry] = []
-        self.now_ms, self.seed = self._moment(canonical([call.capability, digest]), entropy)
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """What the ledger has for the step, read at the first use. Raises KeyReused when it was begun as another step."""
+        entries = self._ledger.of(self.key)
+        first = entries.get(f"{self.key}!{_RUN}")
+        if first and first.request != self._step:
+            raise KeyReused("effects were begun under this key for another capability or input", key=self.key)
+        return entries
+
+    @cached_property
+    def moment(self) -> tuple[int, bytes]:
+        """Clock (unix milliseconds) and seed of the first run that claimed anything; new ones if there was none."""
+        key = f"{self.key}!{_RUN}"
+        if key in self.entries:
+            now_ms, seed = unpack(self.entries[key].result or b"")
+            return now_ms, seed
+        now_ms, seed = self._ledger.clock.now_ms(), self._entropy.bytes(16)
+        self._unsaved.append(Entry(key, "", _RUN, self._step, Status.DONE, 0, pack((now_ms, seed)), now_ms))
+        return now_ms, seed
 
     def restart(self) -> None:
         """The handler begins anew."""
@@ -166,6 +185,7 @@ class Effects:
         return entry
 
     async def _claim(self, connector: Connector, wanted: Entry) -> Entry:
+        _ = self.moment  # it is kept with the first claim, whether the handler looked at it or not
         now = self._ledger.clock.now_ms()
         lease = now + int(connector.timeout_seconds * 1000) + _LEASE_MARGIN_MS
         claim = wanted._replace(status=Status.CLAIMED, lease_until_ms=lease, result=pack(identity()), at_ms=now)
@@ -208,19 +228,6 @@ class Effects:
 
     async def _kept(self, *entries: Entry) -> None:
         await asyncio.shield(self._keep(*entries))
-
-    def _moment(self, step: bytes, entropy: Entropy) -> tuple[int, bytes]:
-        """Clock and seed of the step: those of its first run that claimed anything, or new ones."""
-        first = self.entries.get(f"{self.key}!{_RUN}")
-        if first is None:
-            now_ms, seed = self._ledger.clock.now_ms(), entropy.bytes(16)
-            moment = pack((now_ms, seed))
-            self._unsaved.append(Entry(f"{self.key}!{_RUN}", "", _RUN, step, Status.DONE, 0, moment, now_ms))
-            return now_ms, seed
-        if first.request != step:
-            raise KeyReused("effects were begun under this key for another capability or input", key=self.key)
-        now_ms, seed = unpack(first.result or b"")
-        return now_ms, seed
 
 
 async def looked_up(connector: Connector, operation: Operation, request: dict[str, Any]) -> Any:
