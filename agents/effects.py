@@ -53,17 +53,17 @@ class Effects:
         self.under_way = 0
         """Effects the handler has begun and not awaited to their end."""
         self._ledger, self._entropy, self._pin = ledger, entropy, pin
-        self._step = canonical([call.capability, digest])
+        self._step = (call.capability, digest)
         self._count = 0
         self._idle: asyncio.Future[None] | None = None
         self._unsaved: list[Entry] = []
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """What the ledger has for the step, read at the first use. Raises KeyReused when it was begun as another step."""
+        """What the ledger has for the step, read when first used. Raises KeyReused when it was begun as another."""
         entries = self._ledger.of(self.key)
         first = entries.get(f"{self.key}!{_RUN}")
-        if first and first.request != self._step:
+        if first and first.request != canonical(self._step):
             raise KeyReused("effects were begun under this key for another capability or input", key=self.key)
         return entries
 
@@ -75,7 +75,7 @@ class Effects:
             now_ms, seed = unpack(self.entries[key].result or b"")
             return now_ms, seed
         now_ms, seed = self._ledger.clock.now_ms(), self._entropy.bytes(16)
-        self._unsaved.append(Entry(key, "", _RUN, self._step, Status.DONE, 0, pack((now_ms, seed)), now_ms))
+        self._unsaved.append(Entry(key, "", _RUN, canonical(self._step), Status.DONE, 0, pack((now_ms, seed)), now_ms))
         return now_ms, seed
 
     def restart(self) -> None:
