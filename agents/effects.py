@@ -37,8 +37,8 @@ from .ledger import NOTHING, Entry, Ledger, Status, request_of
 from .process import identity
 from .secrets import without
 
-_PAUSES_SECONDS = (0.0, 0.2, 1.0)
-"""Before each try of an effect that the outside system does only once per key."""
+_PAUSES_SECONDS = (0.0, 0.1, 0.3, 1.0, 3.0)
+"""Before each look at an effect that is in doubt. Only this agent can clear it up, so it is worth some patience."""
 _LEASE_MARGIN_MS = 5000
 _RUN = "run"
 
@@ -149,8 +149,10 @@ class Effects:
         entry = found or wanted
         for pause in _PAUSES_SECONDS:
             if entry.status.is_open:
-                entry = await self._settled(connector, entry)
                 await asyncio.sleep(pause)
+                entry = await self._settled(connector, entry)
+            if entry.status.is_open:
+                continue
             if entry.status is Status.DONE or self._is_past(entry):
                 return entry
             entry = await self._once(connector, operation, wanted)
@@ -164,12 +166,15 @@ class Effects:
         return entry.result is not None and number.isdecimal() and f"{step}!{int(number) + 1}" in self.entries
 
     async def _settled(self, connector: Connector, entry: Entry) -> Entry:
+        """The entry done, or released for another try; open as before when the outside system cannot be asked now."""
         try:
             settled = await self._ledger.settled(entry)
         except OutcomeUnknown:
-            if not connector.repeatable:
-                raise
-            return entry._replace(status=Status.RELEASED, result=None)
+            if connector.repeatable:
+                return entry._replace(status=Status.RELEASED, result=None)
+            if connector.askable:
+                return entry
+            raise
         self.entries[entry.key] = settled
         return settled._replace(result=None) if settled.status is Status.RELEASED else settled
 
@@ -257,6 +262,9 @@ async def called(connector: Connector, operation: Operation, key: str, request: 
 
 
 def _outcome(entry: Entry) -> Any:
+    """The result as plain data. Raises what the connector raised."""
+    if entry.status is Status.CLAIMED:
+        raise OutcomeUnknown(f"{entry.what} was under way in a crash, and nobody could be asked", effect=entry.key)
     value = unpack(entry.result) if entry.result is not None else None
     if entry.status is Status.DONE:
         return value

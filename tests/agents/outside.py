@@ -25,6 +25,7 @@ class Service:
 
     keeps_keys: bool = False
     """Whether it does nothing twice for one key, as it should."""
+    answers_questions: bool = True
     faults: deque[str] = field(default_factory=deque)
     done: Counter[str] = field(default_factory=Counter)
     """Effects per key."""
@@ -58,6 +59,8 @@ class Service:
         self, method: str, path: str, headers: dict[str, str], body: bytes, writer: asyncio.StreamWriter
     ) -> bool:
         if path.startswith("/api/by-key?key="):
+            if not self.answers_questions:
+                return await self._say(writer, 500, {})
             key = unquote(path.removeprefix("/api/by-key?key="))
             return await self._say(writer, 200 if self.done[key] else 404, {"done": self.done[key]})
         fault = self.faults.popleft() if self.faults else ""

@@ -314,13 +314,26 @@ async def test_where_the_system_keeps_keys_the_same_is_simply_sent_again(desk: D
 async def test_a_system_that_stays_broken_leaves_the_outcome_unknown_and_a_later_try_settles_it(desk: Desk):
     desk.service.keeps_keys = True
     engine = await desk.open(**REPEATABLE)
-    desk.service.faults.extend(["500 after"] * 3)
+    desk.service.faults.extend(["500 after"] * 5)
     call = call_of("shop.charge", {})
     unknown = error(await engine.execute(call))
     assert (type(unknown), unknown.verdict) == (OutcomeUnknown, Verdict.RECONCILE)
     assert unknown.ids["stay_with"] == "shop"
     assert output(await engine.execute(call)) == 5
     assert dict(desk.service.done) == {f"{call.key}!0": 1}
+
+
+async def test_a_system_that_cannot_be_asked_now_is_asked_again_with_patience(desk: Desk):
+    engine = await desk.open(**ASKABLE)
+    desk.service.faults.append("reset after")
+    desk.service.answers_questions = False
+    call = call_of("shop.charge", {})
+    task = asyncio.create_task(engine.execute(call))
+    waited, _ = await asyncio.wait([task], timeout=0.3)
+    assert not waited
+    desk.service.answers_questions = True
+    assert output(await task) == 5
+    assert desk.total() == 1
 
 
 async def test_where_nobody_can_be_asked_it_is_never_tried_again_and_a_person_decides(desk: Desk):
