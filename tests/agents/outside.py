@@ -7,7 +7,7 @@ import asyncio
 import email
 import json
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.policy import default as mail_policy
@@ -30,6 +30,8 @@ class Service:
     done: Counter[str] = field(default_factory=Counter)
     """Effects per key."""
     requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    heard: Callable[[str], object] = lambda key: None
+    """Called with the key when a request arrives, before anything is done."""
     url: str = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,6 +73,7 @@ class Service:
         if fault == "refuse":
             return await self._say(writer, 422, {"reason": "no such account"})
         key = headers.get("idempotency-key", "")
+        self.heard(key)
         if method != "GET" and not (self.keeps_keys and self.done[key]):
             self.done[key] += 1
         return await self._after(fault, writer, {"done": self.done[key], "body": body.decode()})
