@@ -1,7 +1,7 @@
 """Durable submissions over HTTP: `POST /v1/tasks` through Ray Serve and HAProxy, each on disk before it is answered.
 
-The tasks are real: each is one call of an agent, which is negotiated and executed while the next ones are submitted. The
-client is a few lines on a socket, because a comfortable one would be half of what is measured.
+The tasks are real: each is one call of an agent, which is negotiated and executed while the next ones are submitted.
+The client is a few lines on a socket, because a comfortable one would be half of what is measured.
 """
 
 import argparse
@@ -17,29 +17,41 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from hanse import Federation
-from hanse.benchmarks.machine import percentile, show
-from hanse.benchmarks.steps import AGENTS, PAYLOAD
+from ..runtime.federation import Federation
+from .machine import percentile, show
+from .steps import AGENTS, PAYLOAD
 
 CALL = "north.put"
 INPUT = {"number": 0, "payload": PAYLOAD}
 
 
 class Connection:
-    """One kept-alive HTTP/1.1 connection."""
+    """One kept-alive HTTP/1.1 connection. When the server ends it, which it may at any time, it is opened again."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, host: str, port: int) -> None:
+        self._place = host, port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def post(self, head: bytes, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer."""
-        self._writer.write(head + b"%d\r\n\r\n" % len(body) + body)
-        answer = await self._reader.readuntil(b"\r\n\r\n")
-        return int(answer[9:12]), await self._reader.readexactly(_length(answer))
+    async def post(self, head: bytes, body: bytes) -> int:
+        """The status of the answer. The request carries an idempotency key, so it may be sent twice."""
+        while True:
+            reader, writer = self._streams or await self._open()
+            try:
+                writer.write(head + b"%d\r\n\r\n" % len(body) + body)
+                answer = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(_length(answer))
+                return int(answer[9:12])
+            except (asyncio.IncompleteReadError, ConnectionError):
+                self.close()
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        self._streams = await asyncio.open_connection(*self._place)
+        return self._streams
 
     def close(self) -> None:
-        self._writer.close()
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
 
 
 def _length(head: bytes) -> int:
@@ -57,10 +69,10 @@ async def measure(url: str, token: str | None, body: bytes, requests: int, concu
     head += f"Authorization: Bearer {token}\r\n" if token else ""
 
     async def worker() -> None:
-        connection = Connection(*await asyncio.open_connection(place.hostname, place.port or 80))
+        connection = Connection(place.hostname or "", place.port or 80)
         for key in _keys(left):
             started = time.perf_counter()
-            status, _ = await connection.post(f"{head}Idempotency-Key: {key}\r\nContent-Length: ".encode(), body)
+            status = await connection.post(f"{head}Idempotency-Key: {key}\r\nContent-Length: ".encode(), body)
             times.append(time.perf_counter() - started)
             statuses[status] = statuses.get(status, 0) + 1
         connection.close()
@@ -87,10 +99,7 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         url = options.url or await _own(stack, options.folder)
         body = json.dumps({"call": options.call, "input": json.loads(options.input)}).encode()
         await measure(url, options.token, body, 200, 4)
-        rows: list[dict[str, Any]] = []
-        for concurrency in options.concurrency:
-            rows.append(await measure(url, options.token, body, options.requests, concurrency))
-        return rows
+        return [await measure(url, options.token, body, options.requests, each) for each in options.concurrency]
 
 
 async def _own(stack: AsyncExitStack, folder: str) -> str:

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any, cast
 
 import msgpack
+import orjson
 
 from .errors import Corrupt, InvalidInput
 
@@ -20,14 +21,43 @@ MAX_DEPTH = 100
 MIN_INTEGER, MAX_INTEGER = -(1 << 63), (1 << 64) - 1
 """What msgpack has room for."""
 
+_STRICT = (
+    orjson.OPT_SORT_KEYS
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+)
+_pack_strictly = cast("Callable[[Any], bytes]", msgpack.Packer(strict_types=True, autoreset=True).pack)
 _pack = cast("Callable[[Any], bytes]", msgpack.Packer(use_bin_type=True, autoreset=True).pack)
 
 
 def check(value: Any, at: str = "") -> None:
     """Raises InvalidInput with a pointer, below `at`, to the first thing that is not plain data."""
-    if not _is_clearly_plain(value):
+    if not (_is_packable(value) and plain_json(value)) and not _is_clearly_plain(value):
         for where, what in _objections(value, at):
             raise InvalidInput(f"{where or '/'}: {what}", pointer=where)
+
+
+def _is_packable(value: Any) -> bool:
+    """Whether everything in it is of exactly a type that msgpack knows: no tuple, no enum, no subclass."""
+    try:
+        return bool(_pack_strictly(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def plain_json(value: Any) -> bytes | None:
+    """JSON with sorted keys where it shows at once that `value` is plain data; None where that takes a closer look.
+
+    The writer refuses most of what is not plain, but writes NaN as null and goes deeper than we do, so a text with a
+    null or with that many brackets tells nothing. It is ten times as fast as looking at every value in Python, and
+    every input, output and argument digest comes by here.
+    """
+    try:
+        text = orjson.dumps(value, option=_STRICT)
+    except (TypeError, RecursionError):
+        return None
+    return None if b"null" in text or text.count(b"[") + text.count(b"{") > MAX_DEPTH else text
 
 
 def pointer(*path: str | int) -> str:

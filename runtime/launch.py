@@ -1,13 +1,15 @@
-"""Brings a configured federation up and down again: Ray, actors, gateway, in the order that gets to the first task soonest."""
+"""Brings a configured federation up and down again, in the order that gets to the first task soonest."""
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 from ..contracts import TimedOut
 from . import actors, cluster
 from .assembly import agent_id
 from .client import Client
 from .config import Configuration
+from .gateway import Settings
 
 READY_SECONDS = 60.0
 
@@ -26,16 +28,30 @@ async def launch(
     owned = await asyncio.to_thread(cluster.join_ray, configuration, address)
     running = cluster.start(configuration, owned=owned)
     stack.push_async_callback(running.stop)
-    url = await _gateway(configuration, stack) if http else None
-    await running.ready()
+    url, _ = await asyncio.gather(_gateway(running, stack) if http else _none(), running.ready())
     client = actors.connect(running.namespace, configuration.coordinator.shards, configuration.tenants[0].name, "local")
     stack.push_async_callback(client.close)
     await present(client, configuration)
     return client, url
 
 
-async def _gateway(configuration: Configuration, stack: AsyncExitStack) -> str:
-    raise NotImplementedError
+async def _gateway(running: cluster.Cluster, stack: AsyncExitStack) -> str:
+    """The gateway's URL. Serve comes up while the actors restore themselves."""
+    from .gateway.deployment import serve_gateway, stop_gateway
+
+    configuration = running.configuration
+    shards, tenant = configuration.coordinator.shards, configuration.tenants[0].name
+    stack.push_async_callback(stop_gateway, end_serve=not running.owned)
+    return await serve_gateway(
+        Settings.of(configuration),
+        partial(actors.connect, running.namespace, shards, tenant, "gateway"),
+        port=configuration.gateway.port,
+        replicas=configuration.gateway.replicas,
+    )
+
+
+async def _none() -> None:
+    """No gateway."""
 
 
 async def present(client: Client, configuration: Configuration, seconds: float = READY_SECONDS) -> None:

@@ -72,6 +72,8 @@ HEAVY = {"vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"}
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
 
 HIDDEN: dict[tuple[str, str], str] = {
+    ("hanse.runtime.launch", "hanse.runtime.gateway.deployment"): "Ray Serve reads its settings when it is imported: "
+    "they must be in the environment by then; and a federation without HTTP does not pay half a second for it",
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
 }

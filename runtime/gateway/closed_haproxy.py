@@ -1,7 +1,7 @@
 """Becomes HAProxy, after closing what Ray's configuration leaves open. Started by Ray in HAProxy's place; see `proxy`.
 
-It runs on its own, without the package and without site-packages, each time HAProxy is started or reloaded. What it does
-not recognise it does not let pass: a configuration with another listener than the gateway's is refused.
+It runs on its own, without the package and without site-packages, each time HAProxy is started or reloaded. What it
+does not recognise it does not let pass: a configuration with another listener than the gateway's is refused.
 """
 
 import ctypes
@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+HEAD_SECONDS = 30
+"""How long the head of a request may take to arrive."""
 ERRORS = {
     400: ("Bad Request", "bad_request", "the request is not one that HTTP knows"),
     408: ("Request Timeout", "timed_out", "the request took too long to arrive"),
@@ -59,7 +61,8 @@ def _is_left_out(line: str) -> bool:
 
 def _narrowed(line: str, folder: Path) -> str:
     if line.strip() == "defaults":
-        return "\n".join([line, *(f"    errorfile {status} {folder / str(status)}.http" for status in ERRORS)])
+        errors = [f"    errorfile {status} {folder / str(status)}.http" for status in ERRORS]
+        return "\n".join([line, f"    timeout http-request {HEAD_SECONDS}s", *errors])
     return line.replace("mode 666 level admin", "mode 600 level admin")
 
 

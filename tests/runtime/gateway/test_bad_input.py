@@ -1,6 +1,6 @@
 """Whatever comes in: a typed, clear problem, nothing started, nothing lost, and the gateway goes on.
 
-The bytes are hypothesis' own. Through the application they vary what a request says; on the socket they vary the request.
+The bytes are hypothesis' own. Through the application they vary what a request says, on the socket the request.
 """
 
 import asyncio
@@ -131,10 +131,8 @@ async def test_a_wrong_token_starts_nothing(app, http: httpx.AsyncClient, token:
 
 @EXAMPLES
 @given(digest=st.text(max_size=80) | st.none() | plain, verb=st.sampled_from(["approve", "deny"]))
-async def test_a_wrong_digest_decides_nothing(
-    question_about_600: tuple[httpx.AsyncClient, str], digest: Any, verb: str
-):
-    http, id = question_about_600
+async def test_a_wrong_digest_decides_nothing(http: httpx.AsyncClient, question_about_600: str, digest: Any, verb: str):
+    id = question_about_600
     content = json.dumps({"digest": digest}).encode(errors="surrogatepass")
     assert_typed(await http.post(f"/v1/approvals/{id}:{verb}", content=content, headers=JSON))
     (asked,) = (await http.get("/v1/approvals")).json()["approvals"]
@@ -180,7 +178,7 @@ async def test_any_query_is_an_answer_or_a_typed_problem(http: httpx.AsyncClient
 async def test_any_bytes_on_the_socket_leave_the_gateway_standing(
     app, http: httpx.AsyncClient, server: Server, at: int, skipped: int, noise: bytes
 ):
-    """Requests cut, doubled and mixed with noise. What HTTP itself cannot read is the server's to refuse, in its words."""
+    """Requests cut, doubled and mixed with noise. What is no HTTP at all the server refuses in its own words."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(REQUEST[:at] + noise + REQUEST[at + skipped :])
     writer.write_eof()

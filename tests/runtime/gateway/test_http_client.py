@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from hanse.contracts import (
     Conflict,
     DigestMismatch,
@@ -23,10 +24,9 @@ from hanse.contracts import (
     Unavailable,
 )
 from hanse.runtime.federation import Federation
-from hanse.runtime.gateway import Settings, create_app
 from hanse.runtime.http_client import HttpClient
 
-from .conftest import SETTINGS, TOKEN, Ledger, Server, deposit, withdrawal
+from .conftest import TOKEN, Ledger, Server, app_over, deposit, withdrawal
 from .test_events import WHOLE
 
 HELD = Submission(call="ledger.held", input={"account": "a", "cents": 1})
@@ -118,7 +118,7 @@ async def test_a_wrong_token_is_an_error_of_its_own(server: Server):
 
 
 async def test_too_many_requests_are_not_repeated_but_told_with_their_time(federation, serve):
-    server = await serve(create_app(federation.client.acting, Settings(**SETTINGS, in_flight=0)))
+    server = await serve(app_over(federation, in_flight=0))
     client = HttpClient(server.url, TOKEN)
     with pytest.raises(Overloaded) as refused:
         await client.tasks()

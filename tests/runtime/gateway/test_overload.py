@@ -5,11 +5,11 @@ from typing import Any
 
 import httpx
 import pytest
+
 from hanse.contracts import Fenced, Overloaded, Unavailable
 from hanse.runtime.federation import Federation
-from hanse.runtime.gateway import Settings, create_app
 
-from .conftest import SETTINGS, TOKEN, Ledger, asking, assert_problem, deposit
+from .conftest import TOKEN, Ledger, app_of, app_over, asking, assert_problem, deposit
 
 HELD = {"call": "ledger.held", "input": {"account": "a", "cents": 1}}
 
@@ -29,7 +29,7 @@ class Slow:
 
 async def test_one_request_too_many_is_sent_away_at_once():
     slow = Slow()
-    app = create_app(lambda tenant, by: slow, Settings(**SETTINGS, in_flight=1))  # pyright: ignore
+    app = app_of(slow, in_flight=1)
     async with asking(app, TOKEN) as http:
         first = asyncio.create_task(http.get("/v1/tasks"))
         await slow.asked.wait()
@@ -42,7 +42,7 @@ async def test_one_request_too_many_is_sent_away_at_once():
 
 
 async def test_those_who_wait_do_not_keep_others_out(federation: Federation):
-    app = create_app(federation.client.acting, Settings(**SETTINGS, in_flight=1))
+    app = app_over(federation, in_flight=1)
     async with asking(app, TOKEN) as http:
         waiting = [asyncio.create_task(http.post("/v1/tasks?wait=10", json=HELD))]
         await _waiters(app, 1)
@@ -52,7 +52,7 @@ async def test_those_who_wait_do_not_keep_others_out(federation: Federation):
 
 
 async def test_one_waiter_too_many_is_sent_away_before_anything_starts(federation: Federation):
-    app = create_app(federation.client.acting, Settings(**SETTINGS, waiting=1))
+    app = app_over(federation, waiting=1)
     async with asking(app, TOKEN) as http:
         waiting = asyncio.create_task(http.post("/v1/tasks?wait=10", json=HELD))
         await _waiters(app, 1)
@@ -65,7 +65,7 @@ async def test_one_waiter_too_many_is_sent_away_before_anything_starts(federatio
 
 
 async def test_one_watcher_too_many_is_sent_away(federation: Federation):
-    app = create_app(federation.client.acting, Settings(**SETTINGS, waiting=0))
+    app = app_over(federation, waiting=0)
     async with asking(app, TOKEN) as http:
         task = (await http.post("/v1/tasks", json=deposit())).json()["id"]
         for path in (f"/v1/tasks/{task}/events", f"/v1/tasks/{task}?wait=1", "/v1/events"):
@@ -74,14 +74,15 @@ async def test_one_watcher_too_many_is_sent_away(federation: Federation):
 
 async def _waiters(app: Any, count: int) -> None:
     async with asyncio.timeout(5):
-        while app.state.desk.admission.waiting < count:
+        while app.state.desk.admission.waiting < count:  # noqa: ASYNC110 - a counter tells nobody
             await asyncio.sleep(0)
 
 
 async def test_a_full_coordinator_is_passed_on():
     Ledger.released = asyncio.Event()
     async with Federation.in_process(agents=[Ledger], limits={"queued_tasks": 2}) as federation:
-        async with asking(create_app(federation.client.acting, Settings(**SETTINGS)), TOKEN) as http:
+        app = app_over(federation)
+        async with asking(app, TOKEN) as http:
             for _ in range(2):
                 assert (await http.post("/v1/tasks", json=HELD)).status_code == 202
             answer = await http.post("/v1/tasks", json=HELD)
@@ -95,12 +96,12 @@ async def test_a_full_coordinator_is_passed_on():
     ("error", "status", "retry_after"),
     [(Overloaded(retry_after_seconds=7.2), 429, "8"), (Unavailable(), 503, "1"), (Fenced(), 503, "1")],
 )
-async def test_a_coordinator_that_cannot_answer_is_told_with_a_time(settings: Settings, error, status, retry_after):
+async def test_a_coordinator_that_cannot_answer_is_told_with_a_time(error, status, retry_after):
     class Failing:
         async def tasks(self, **_: Any) -> Any:
             raise error
 
-    async with asking(create_app(lambda tenant, by: Failing(), settings), TOKEN) as http:  # pyright: ignore
+    async with asking(app_of(Failing()), TOKEN) as http:
         answer = await http.get("/v1/tasks")
     assert_problem(answer, status, error.code)
     assert answer.headers["retry-after"] == retry_after

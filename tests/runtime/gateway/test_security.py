@@ -6,13 +6,14 @@ import json
 
 import httpx
 import pytest
+from pydantic import SecretStr
+
 from hanse.contracts import InvalidConfiguration, Tenant
 from hanse.runtime.config import Configuration
 from hanse.runtime.federation import Federation
-from hanse.runtime.gateway import Credential, Settings, create_app
-from pydantic import SecretStr
+from hanse.runtime.gateway import Credential, Settings
 
-from .conftest import SETTINGS, TOKEN, Server, asking, assert_problem, deposit
+from .conftest import SETTINGS, TOKEN, Server, app_of, app_over, asking, assert_problem, deposit
 
 OPEN = Settings(open_for=Tenant("default"))
 GUARDED = [
@@ -51,7 +52,7 @@ async def test_without_a_token_nothing_is_told_not_even_what_exists(app, path: s
 )
 async def test_a_wrong_token_is_refused(app, header: str):
     async with asking(app) as http:
-        answer = await http.get("/v1/tasks", headers={"Authorization": header.encode("latin-1")})
+        answer = await http.get("/v1/tasks", headers={b"Authorization": header.encode("latin-1")})
     assert_problem(answer, 401, "not_authenticated")
     assert TOKEN not in answer.text
 
@@ -63,12 +64,12 @@ async def test_two_tokens_are_none(app):
 
 
 async def test_a_wrong_token_is_refused_also_where_none_is_asked_for(federation: Federation):
-    async with asking(create_app(federation.client.acting, OPEN), "wrong") as http:
+    async with asking(app_over(federation, OPEN), "wrong") as http:
         assert_problem(await http.get("/v1/tasks"), 401, "not_authenticated")
 
 
 async def test_an_open_gateway_lets_this_machine_in(federation: Federation):
-    app = create_app(federation.client.acting, OPEN)
+    app = app_over(federation, OPEN)
     for host in ("127.0.0.1:8000", "localhost:8000", "[::1]:8000"):
         async with asking(app, host=host) as http:
             assert (await http.get("/v1/tasks")).status_code == 200
@@ -76,7 +77,7 @@ async def test_an_open_gateway_lets_this_machine_in(federation: Federation):
 
 async def test_an_open_gateway_keeps_foreign_web_pages_out(federation: Federation):
     """By a name that somebody lets point here, and by what a page may send elsewhere without asking."""
-    app = create_app(federation.client.acting, OPEN)
+    app = app_over(federation, OPEN)
     async with asking(app, host="evil.example:8000") as http:
         assert_problem(await http.get("/v1/tasks"), 421, "misdirected")
     async with asking(app) as http:
@@ -242,13 +243,13 @@ async def test_a_number_that_would_come_out_as_another_one_is_refused(http: http
 
 
 async def test_an_error_nobody_expected_says_nothing_of_the_inside(
-    settings: Settings, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ):
     class Broken:
         async def tasks(self, **_):
             raise RuntimeError("the password is swordfish")
 
-    async with asking(create_app(lambda tenant, by: Broken(), settings), TOKEN) as http:  # pyright: ignore
+    async with asking(app_of(Broken()), TOKEN) as http:
         answer = await http.get("/v1/tasks")
     problem = assert_problem(answer, 500, "internal")
     assert "swordfish" not in answer.text

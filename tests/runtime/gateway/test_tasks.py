@@ -4,6 +4,7 @@ import asyncio
 
 import httpx
 import pytest
+
 from hanse.runtime.federation import Federation
 
 from .conftest import OTHER_TOKEN, Ledger, asking, assert_problem, deposit, withdrawal
