@@ -55,7 +55,7 @@ class Fire:
     async def _strike(self, victim: str) -> bool:
         """Whether it was there to be killed."""
         pid = await self._pid(victim)
-        if pid is None or process_started(pid) is None:
+        if pid is None or pid in self.killed or process_started(pid) is None:
             return False
         os.kill(pid, signal.SIGKILL)
         self.killed.append(pid)
