@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 1
 """How long a gateway that is stopped still takes requests. Ray's own 30 are for balancers that hear of it slowly."""
+LOOK_SECONDS = 2
+"""Between two looks at whether HAProxy still runs. After the third in vain it is started again."""
 SILENCE_SECONDS = 600
 """Of a gateway that was asked. Longer than any wait, and event streams give signs of life."""
 MAX_FOLDER = 10
@@ -57,6 +59,7 @@ def environment(data: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(SILENCE_SECONDS),
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(LOOK_SECONDS),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_SECONDS),
     }
 
