@@ -95,7 +95,9 @@ async def test_nothing_but_the_gateways_own_port_is_open(federation: Federation)
     assert proxies
     assert {place for pid in proxies for place in listeners(pid)} == {("127.0.0.1", port)}
     open_to_all = {place for pid in ours() for place in listeners(pid) if place[0] in ("0.0.0.0", "::")}
-    assert not {port for _, port in open_to_all} & {8404, 9101, port, *range(30_000, 31_001), 8000, 8500}
+    replicas = range(*(int(os.environ[f"RAY_SERVE_DIRECT_INGRESS_{each}_HTTP_PORT"]) for each in ("MIN", "MAX")))
+    assert any(port in replicas for pid in named("ray::ServeReplica") for _, port in listeners(pid))
+    assert not {port for _, port in open_to_all} & {8404, 9101, port, *replicas, 8000, 8500}
 
 
 async def test_from_another_address_of_this_machine_nobody_answers(federation: Federation):
