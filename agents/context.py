@@ -6,7 +6,7 @@ made anew after a crash.
 
 import datetime
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -228,7 +228,7 @@ class BoundConnector:
             raise InvalidInput(f"an effect is named like a Python variable, and {name!r} is not")
         return BoundConnector(self._context, self._connector, name)
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         operation = self._connector.operations.get(name)
         if operation is None:
             if name.startswith("__"):
@@ -237,7 +237,7 @@ class BoundConnector:
             raise InvalidInput(f"{self._connector.name} cannot {name!r}. It can: {known}")
         return self._operation(operation)
 
-    def _operation(self, operation: Operation) -> Callable[..., Awaitable[Any]]:
+    def _operation(self, operation: Operation) -> Callable[..., Coroutine[Any, Any, Any]]:
         async def perform(*arguments: Any, **named: Any) -> Any:
             request = operation.request(self._connector.name, arguments, named)
             return await self._context._perform(self._connector, operation, self._name, request)

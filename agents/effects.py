@@ -16,10 +16,10 @@ from typing import Any
 
 from ..contracts import (
     ContractBreach,
+    Digest,
     Effect,
     Entropy,
     HanseError,
-    IdempotencyKey,
     InvalidInput,
     KeyReused,
     OutcomeUnknown,
@@ -28,6 +28,7 @@ from ..contracts import (
     Unavailable,
     canonical,
 )
+from ..contracts.messages import Call
 from ..contracts.plain import pack, unpack
 from . import faults
 from .connector import Connector, Operation
@@ -45,17 +46,18 @@ class Effects:
     """What one step has done outside, and does."""
 
     def __init__(
-        self, ledger: Ledger, key: IdempotencyKey, entropy: Entropy, pin: Callable[[], Awaitable[None]]
+        self, ledger: Ledger, call: Call, digest: Digest, entropy: Entropy, pin: Callable[[], Awaitable[None]]
     ) -> None:
-        self.key = key
-        self.entries = ledger.of(key)
+        """Raises KeyReused when what the ledger has for the step was begun as another step."""
+        self.key = call.key
+        self.entries = ledger.of(call.key)
         self.under_way = 0
         """Effects the handler has begun and not awaited to their end."""
         self._ledger, self._pin = ledger, pin
         self._count = 0
         self._idle: asyncio.Future[None] | None = None
         self._unsaved: list[Entry] = []
-        self.now_ms, self.seed = self._moment(entropy)
+        self.now_ms, self.seed = self._moment(canonical([call.capability, digest]), entropy)
 
     def restart(self) -> None:
         """The handler begins anew."""
@@ -207,13 +209,17 @@ class Effects:
     async def _kept(self, *entries: Entry) -> None:
         await asyncio.shield(self._keep(*entries))
 
-    def _moment(self, entropy: Entropy) -> tuple[int, bytes]:
-        key = f"{self.key}!{_RUN}"
-        if key in self.entries:
-            now_ms, seed = unpack(self.entries[key].result or b"")
+    def _moment(self, step: bytes, entropy: Entropy) -> tuple[int, bytes]:
+        """Clock and seed of the step: those of its first run that claimed anything, or new ones."""
+        first = self.entries.get(f"{self.key}!{_RUN}")
+        if first is None:
+            now_ms, seed = self._ledger.clock.now_ms(), entropy.bytes(16)
+            moment = pack((now_ms, seed))
+            self._unsaved.append(Entry(f"{self.key}!{_RUN}", "", _RUN, step, Status.DONE, 0, moment, now_ms))
             return now_ms, seed
-        now_ms, seed = self._ledger.clock.now_ms(), entropy.bytes(16)
-        self._unsaved.append(Entry(key, "", _RUN, b"", Status.DONE, 0, pack((now_ms, seed)), now_ms))
+        if first.request != step:
+            raise KeyReused("effects were begun under this key for another capability or input", key=self.key)
+        now_ms, seed = unpack(first.result or b"")
         return now_ms, seed
 
 

@@ -128,7 +128,7 @@ class Runner:
 
     async def _goes(self, run: Run, capability: Capability) -> tuple[Any, Commit | None]:
         if self._ledger.connectors and capability.contract.effect.writes:
-            run.effects = Effects(self._ledger, run.call.key, self._entropy, run.pin)
+            run.effects = Effects(self._ledger, run.call, run.digest, self._entropy, run.pin)
         for _ in range(_MAX_RUNS):
             try:
                 return await self._go(run, capability)

@@ -38,6 +38,11 @@ class Offer:
             "reason": self.reason,
         }
 
+    @staticmethod
+    def from_data(data: Mapping[str, Any]) -> "Offer":
+        """What a newer agent added is ignored. Raises TypeError when a field without default is missing."""
+        return Offer(**_known(Offer, data))
+
 
 @dataclass(frozen=True, slots=True)
 class CallForProposals:
@@ -73,6 +78,15 @@ class Bid:
             "confidence": self.confidence,
             "refusal": self.refusal,
         }
+
+    @staticmethod
+    def from_data(data: Mapping[str, Any]) -> "Bid":
+        """What a newer agent added is ignored. Raises TypeError when a field without default is missing."""
+        return Bid(**_known(Bid, data))
+
+
+def _known(cls: type["Offer | Bid"], data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: data[name] for name in cls.__slots__ if name in data}
 
 
 @dataclass(frozen=True, slots=True)

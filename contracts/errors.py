@@ -162,7 +162,10 @@ def _register(cls: type[HanseError]) -> None:
 
 def _is_again(taken: type[HanseError], cls: type[HanseError]) -> bool:
     """Whether a module is loaded a second time: reloaded, or as `__main__` and under its name."""
-    return taken.__qualname__ == cls.__qualname__ and (_is_ours(cls) or not _is_ours(taken))
+    modules = {taken.__module__, cls.__module__}
+    return taken.__qualname__ == cls.__qualname__ and (
+        len(modules) == 1 or ("__main__" in modules and not _is_ours(taken))
+    )
 
 
 def _mapping(value: Any) -> dict[str, Any]:

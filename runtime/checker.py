@@ -34,7 +34,7 @@ class Proved:
 
 
 class Checker:
-    """Parses and checks plans. The same plan under the same contracts is proved once: most tasks differ in input only."""
+    """Parses and checks plans. The same plan under the same contracts is proved once: most differ in input only."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory

@@ -12,9 +12,14 @@ import ray
 
 from ..contracts import Conflict, Unavailable
 from . import actors
+from .assembly import agent_id
 from .config import AgentEntry, Configuration
 from .gateway import proxy
+from .placement import place
 
+PLACEMENT = "placement.json"
+PINCH = 0.0001
+"""So much of a node's own resource is enough to be on that node."""
 LOCAL_CPUS = 8
 """Logical CPUs of a local cluster. They only count reservations, and a small machine hosts many small actors."""
 
@@ -85,19 +90,20 @@ def join_ray(configuration: Configuration, address: str | None = None) -> bool:
 
 
 def start(configuration: Configuration, *, owned: bool, detached: bool = False) -> Cluster:
-    """Makes the actors, which then restore themselves side by side."""
+    """Makes the actors, which then restore themselves side by side. The coordinators run on this node."""
     namespace = namespace_of(configuration)
+    here = {f"node:{_here()}": PINCH}
     coordinators = [
         actors.CoordinatorActor.options(
-            **actors.options(actors.coordinator_name(shard), namespace, detached=detached)
+            **actors.options(actors.coordinator_name(shard), namespace, detached=detached, resources=here)
         ).remote(configuration, shard)
         for shard in range(configuration.coordinator.shards)
     ]
     hosts = {
         host: actors.HostActor.options(
-            **actors.options(actors.host_name(host), namespace, detached=detached, resources=_resources(entries))
+            **actors.options(actors.host_name(host), namespace, detached=detached, resources=resources)
         ).remote(configuration, host, namespace)
-        for host, entries in configuration.hosts.items()
+        for host, resources in _resources(configuration).items()
     }
     return Cluster(configuration, coordinators, hosts, owned)
 
@@ -145,12 +151,38 @@ class DataLock:
         self._file.close()
 
 
-def _resources(entries: tuple[AgentEntry, ...]) -> dict[str, float]:
+def _resources(configuration: Configuration) -> dict[str, dict[str, float]]:
+    """What each host asks of its node: what its agents say, else to be the node that it was given."""
+    asked = {host: _added_up(entries) for host, entries in configuration.hosts.items()}
+    free = [host for host, resources in asked.items() if not resources]
+    nodes = sorted({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]})
+    if len(nodes) > 1 or (configuration.data / PLACEMENT).exists():
+        placed = place(free, nodes, _here(), _at_home(configuration), configuration.data / PLACEMENT)
+    else:
+        placed = dict.fromkeys(free, _here())
+    return asked | {host: {f"node:{placed[host]}": PINCH} for host in free}
+
+
+def _at_home(configuration: Configuration) -> set[str]:
+    """Hosts with an agent whose store lies on this node already."""
+    stores = configuration.data / "agents"
+    return {
+        host
+        for host, entries in configuration.hosts.items()
+        if any((stores / f"{agent_id(entry)}.sqlite").exists() for entry in entries)
+    }
+
+
+def _added_up(entries: tuple[AgentEntry, ...]) -> dict[str, float]:
     total: dict[str, float] = {}
     for entry in entries:
         for name, amount in entry.resources.items():
             total[name] = total.get(name, 0) + amount
     return total
+
+
+def _here() -> str:
+    return ray.util.get_node_ip_address()
 
 
 async def _quietly(*work: Awaitable[Any]) -> None:

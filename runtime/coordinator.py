@@ -33,6 +33,7 @@ from ..contracts import (
     Failed,
     HanseError,
     InvalidContract,
+    InvalidInput,
     JsonObject,
     Kind,
     ModelUnavailable,
@@ -54,6 +55,7 @@ from ..contracts import (
 from ..contracts.events import timestamp
 from ..contracts.ids import approval_id, award_id, uuid7
 from ..contracts.messages import Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
+from ..contracts.plain import check as check_plain
 from ..contracts.ports import Faults, NoFaults
 from ..contracts.views import ApprovalStatus, ApprovalView
 from ..contracts.wire import pack
@@ -61,7 +63,7 @@ from . import faults
 from .approvals import AUTOMATIC, Ruling
 from .checker import Checker, Proved, check_input
 from .directory import Directory, Member
-from .execution import Abort, Conclude, Expand, Run, Skip, Start, StepRun, fold
+from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
 from .journal import Journal
 from .link import Link
 from .negotiation import Decision, Weights, decide
@@ -248,9 +250,18 @@ class Coordinator:
             raise
         except Exception as error:
             _log.exception("task %s cannot go on", run.task, extra={"action": "task.broken"})
-            if not run.status.terminal:
-                self._conclude(run, Kind.TASK_FAILED, {"error": _internal(error), "cost_cents": run.spent_cents})
+            self._break_off(run, _internal(error))
         self.watchers.look(run)
+
+    def _break_off(self, run: Run, error: JsonObject) -> None:
+        """Ends a task that trips us up: by undoing what was done or, when that trips us up too, as it stands."""
+        if run.status.terminal:
+            return
+        if run.aborting is None and run.canceling is None:
+            self._abort(run, error, None)
+            self._advance(run)
+        else:
+            self._conclude(run, Kind.TASK_FAILED, {"error": error, "cost_cents": run.spent_cents})
 
     def _go_on(self, run: Run) -> None:
         moved = True
@@ -266,6 +277,8 @@ class Coordinator:
                 self._start(run, step)
             case Skip(step, reason):
                 self._record(run, Kind.STEP_SKIPPED, step, {"reason": reason})
+            case Refuse(step, error):
+                self._fail(run, step, error, None)
             case Expand(step, count):
                 self._record(run, Kind.STEP_EXPANDED, step, {"count": count})
             case Abort(error, step_id):
@@ -316,9 +329,13 @@ class Coordinator:
 
     def _start(self, run: Run, step: StepRun) -> None:
         try:
+            check_plain(step.input)  # outputs put into templates, and those into others, can become too deep
             contract = self.directory.contract(step.call, step.version)
         except NotFound:
             self._parking.park(run, step)
+            return
+        except InvalidInput as error:
+            self._fail(run, step, error, None)
             return
         ruling = self._ruling(step, contract)
         step.rule = ruling.words

@@ -84,7 +84,7 @@ class Directory:
 
     def heard(self, offer: Mapping[str, Any], now: float) -> None:
         if member := self.members.get(offer["agent"]):
-            member.offer, member.heard = Offer(**offer), now
+            member.offer, member.heard = Offer.from_data(offer), now
 
     def providers(self, name: CapabilityName) -> list[Member]:
         """Everybody who offers it, present or not."""

@@ -90,9 +90,8 @@ class StepRun:
     """What policy said when it was last looked at."""
     latency_ms: float | None = None
     reason: str = ""
-    completed_at: int = 0
-    """Sequence number of its completion: the order in which compensation goes back."""
     members: "list[StepRun] | None" = None
+    members_left: int = 0
     progress: float | None = None
     note: str = ""
     parked: bool = False
@@ -128,6 +127,14 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Refuse:
+    """The step cannot be started at all."""
+
+    step: StepRun
+    error: HanseError
+
+
+@dataclass(frozen=True, slots=True)
 class Expand:
     """A `for_each` has its list: make so many members of it."""
 
@@ -151,7 +158,7 @@ class Conclude:
     data: JsonObject
 
 
-Command = Start | Skip | Expand | Abort | Conclude
+Command = Start | Skip | Refuse | Expand | Abort | Conclude
 
 
 class Run:
@@ -189,6 +196,10 @@ class Run:
         self._left = len(self.plan.steps)
         self._blocking = dict(self.plan.need_counts)
         self._fatal: Abort | None = None
+        self._to_undo: list[StepRun] = []
+        """Completed reversible calls, the last one at the end."""
+        self._undoing: StepRun | None = None
+        """The compensation under way."""
         self._stuck: StepRun | None = None
         self._lay_out()
 
@@ -198,23 +209,36 @@ class Run:
         """Commands for the state as it is. The driver turns each into events before it asks again."""
         if self.status.terminal:
             return
-        if self.aborting is None and self.canceling is None:
-            if self._fatal is not None:
-                yield self._fatal
-                return
-            for step in [step for step in self.ready.values() if not step.parked]:
-                if self._fatal is None:  # the driver may fail a step while it does what was yielded before
-                    yield self._command(step)
-            if not self._left and self._fatal is None:
-                yield Conclude(Kind.TASK_COMPLETED, {"output": self._answer(), "cost_cents": self.spent_cents})
-        elif not self.in_flight:
-            yield from self._unwind()
+        if self.winding_down:
+            if not self.in_flight:
+                yield from self._unwind()
+        elif self._fatal is not None:
+            yield self._fatal
+        else:
+            yield from self._go_forward()
+
+    def _go_forward(self) -> Iterator[Command]:
+        """Each command is looked at again when its turn comes: the ones before it may have ended the plan."""
+        for step in [step for step in self.ready.values() if not step.parked]:
+            if self._goes_on and step.id in self.ready:
+                yield self._command(step)
+        if not self._left and self._goes_on:
+            yield Conclude(Kind.TASK_COMPLETED, {"output": self._answer(), "cost_cents": self.spent_cents})
+
+    @property
+    def winding_down(self) -> bool:
+        """No new step starts: the plan aborts, or somebody has canceled the task."""
+        return self.aborting is not None or self.canceling is not None
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._fatal is None and not self.winding_down
 
     def scope(self, step: StepRun) -> "_Scope":
         return _Scope(self, step)
 
     def can_afford(self, cents: float) -> bool:
-        return self.budget_cents is None or self.spent_cents + self.reserved_cents + cents <= self.budget_cents
+        return self.budget_cents is None or _cents(self.spent_cents + self.reserved_cents + cents) <= self.budget_cents
 
     def retry(self, step: StepRun) -> None:
         """Its waiting time is over."""
@@ -256,8 +280,10 @@ class Run:
         step.status = StepStatus.WORKING
         items = resolve(step.step.for_each, self.scope(step)) if step.step else []
         step.members = [self._member(step, i, item) for i, item in enumerate(items)]
+        step.members_left = len(step.members)
         self._left += len(step.members)
-        self._join(step, event)
+        if not step.members:
+            self._join(step)
 
     def _member(self, parent: StepRun, index: int, item: Any) -> StepRun:
         member = StepRun(StepId(f"{parent.id}[{index}]"), parent.call, parent.version, parent.step)
@@ -269,7 +295,7 @@ class Run:
         step = self._step_of(event)
         self.ready.pop(step.id, None)
         step.status, step.reason = StepStatus.SKIPPED, event.data["reason"]
-        self._finish(step, event)
+        self._finish(step)
 
     def _awarded(self, event: Event) -> None:
         self.status = TaskStatus.WORKING
@@ -280,7 +306,7 @@ class Run:
         self.retrying.pop(step.id, None)
         self.in_flight[step.id] = step
         self._bind_input(step)
-        self.reserved_cents += event.data["price_cents"]
+        self.reserved_cents = _cents(self.reserved_cents + _price(step))
 
     def _bind_input(self, step: StepRun) -> None:
         """While replaying nobody asked for commands, so the input of an awarded step is bound here."""
@@ -292,14 +318,19 @@ class Run:
 
     def _completed(self, event: Event) -> None:
         step = self._landed(event)
-        self.spent_cents += step.award["price_cents"]
+        self.spent_cents = _cents(self.spent_cents + _price(step))
         step.status, step.output = StepStatus.COMPLETED, event.data["output"]
-        step.latency_ms, step.completed_at = event.data["latency_ms"], event.sequence
-        step.error = None
+        step.latency_ms, step.error = event.data["latency_ms"], None
         if step.undoes is not None:
-            step.undoes.status = StepStatus.COMPENSATED
+            step.undoes.status, self._undoing = StepStatus.COMPENSATED, None
+            self._to_undo.pop()
         else:
-            self._finish(step, event)
+            self._keep_for_undoing(step)
+            self._finish(step)
+
+    def _keep_for_undoing(self, step: StepRun) -> None:
+        if self.pin(step).compensation is not None:
+            self._to_undo.append(step)
 
     def _failed(self, event: Event) -> None:
         step = self._landed(event) if event.step in self.in_flight else self._step_of(event)
@@ -321,16 +352,17 @@ class Run:
             return
         if not (step.optional and _may_be_left_out(event.data["error"])):
             self._fatal = self._fatal or Abort(event.data["error"], step.id)
-        self._finish(step, event)
+        self._finish(step)
 
     def _landed(self, event: Event) -> StepRun:
         step = self.in_flight.pop(event.step)  # pyright: ignore[reportArgumentType]
-        self.reserved_cents -= step.award["price_cents"]
+        self.reserved_cents = _cents(self.reserved_cents - _price(step))
         return step
 
     def _asked(self, event: Event) -> None:
         step = self._step_of(event)
         self.ready.pop(step.id, None)
+        self.retrying.pop(step.id, None)
         step.status, step.asked, step.asked_ms = StepStatus.INPUT_REQUIRED, event.data, event.at_ms
         self.asking[step.id] = step
 
@@ -349,6 +381,10 @@ class Run:
         self._drop_waiting()
 
     def _drop_waiting(self) -> None:
+        """Questions are void, and a step that failed is not tried again."""
+        for step in (*self.ready.values(), *self.retrying.values(), *self.asking.values()):
+            step.status = StepStatus.FAILED if step.error else StepStatus.WAITING
+            step.asked = None
         self.ready.clear()
         self.retrying.clear()
         self.asking.clear()
@@ -367,23 +403,25 @@ class Run:
             if not count:
                 self.ready[step_id] = self.steps[step_id]
 
-    def _finish(self, step: StepRun, event: Event) -> None:
+    def _finish(self, step: StepRun) -> None:
         self._left -= 1
-        if step.parent is not None:
-            self._join(step.parent, event)
+        if (parent := step.parent) is not None:
+            parent.members_left -= 1
+            if not parent.members_left:
+                self._join(parent)
             return
         for dependent in self.plan.dependents.get(step.id, ()):
             self._blocking[dependent] -= 1
             if not self._blocking[dependent]:
                 self.ready[dependent] = self.steps[dependent]
 
-    def _join(self, parent: StepRun, event: Event) -> None:
+    def _join(self, parent: StepRun) -> None:
         """A `for_each` is done with its last member; a member without output leaves a null in the list."""
         members = parent.members or []
-        if all(member.done for member in members):
-            parent.status, parent.completed_at = StepStatus.COMPLETED, event.sequence
-            parent.output = [None if member.output is ABSENT else member.output for member in members]
-            self._finish(parent, event)
+        failed = not parent.optional and any(member.status is StepStatus.FAILED for member in members)
+        parent.status = StepStatus.FAILED if failed else StepStatus.COMPLETED
+        parent.output = [None if member.output is ABSENT else member.output for member in members]
+        self._finish(parent)
 
     def _command(self, step: StepRun) -> Command:
         try:
@@ -396,7 +434,7 @@ class Run:
         items = resolve(step.step.for_each, self.scope(step))
         if not isinstance(items, list) or len(items) > MAX_FAN_OUT:
             what = f"{len(items)} items" if isinstance(items, list) else type(items).__name__
-            return Abort(_wrong_fan(step, what).to_data(), step.id)
+            return Refuse(step, _wrong_fan(step, what))
         return Expand(step, len(items))
 
     def _call(self, step: StepRun) -> Command:
@@ -421,35 +459,24 @@ class Run:
     def _unwind(self) -> Iterator[Command]:
         if self._stuck is not None:
             yield self._end(stuck=self._stuck)
-        elif waiting := self._compensating():
+        elif (waiting := self._undoing) is not None:
             if waiting.status is not StepStatus.RETRYING and not waiting.parked:
                 yield Start(waiting)
-        elif step := self._last_to_undo():
-            yield Start(self._prepared(step))
+        elif self._to_undo:
+            yield Start(self._prepared(self._to_undo[-1]))
         else:
             yield self._end()
-
-    def _compensating(self) -> StepRun | None:
-        return next((step for step in self.steps.values() if step.undoes is not None and not step.done), None)
-
-    def _last_to_undo(self) -> StepRun | None:
-        done = [step for step in self.steps.values() if self._undoable(step)]
-        return max(done, key=lambda step: step.completed_at, default=None)
-
-    def _undoable(self, step: StepRun) -> bool:
-        is_call = step.status is StepStatus.COMPLETED and step.members is None and step.undoes is None
-        return is_call and self.pin(step).compensation is not None
 
     def _undo(self, step: StepRun) -> StepRun:
         undo = self.pin(step).compensation
         assert undo is not None
-        bound = _bound(undo.input, {"input": step.input, "output": step.output}.__getitem__)
+        values = {"input": step.input, "output": step.output}
         made = StepRun(StepId(f"{step.id}~"), undo.capability, None, None)
-        made.undoes, made.input = step, bound
+        made.undoes, made.input = step, _bound(undo.input, lambda root: values.get(root, ABSENT))
         return made
 
     def _prepared(self, step: StepRun) -> StepRun:
-        made = self._undo(step)
+        made = self._undoing = self._undo(step)
         self.steps[made.id] = made
         return made
 
@@ -468,7 +495,7 @@ class Run:
 
     def _stuck_error(self, stuck: StepRun) -> HanseError:
         """The alarm of a saga that could not be rolled back: what is left standing, and why the plan aborted."""
-        left = [step.id for step in self.steps.values() if self._undoable(step)]
+        left = [step.id for step in reversed(self._to_undo)]
         return CompensationFailed(
             f"the compensation {stuck.id} ({stuck.call}) failed, so {', '.join(left)} stand as they are. "
             "Mend the cause and undo them by hand.",
@@ -525,6 +552,16 @@ def _bound(template: Mapping[str, Any], scope: Scope) -> JsonObject:
         with suppress(MissingOutput):
             bound[name] = resolve(value, scope)
     return bound
+
+
+def _price(step: StepRun) -> float:
+    """What the task pays. Undoing is never held up, so it cannot be at the expense of a budget that may be used up."""
+    return step.award["price_cents"] if step.undoes is None else 0.0
+
+
+def _cents(sum: float) -> float:
+    """To a millionth of a cent, so that adding and taking away tenths leaves nothing over."""
+    return round(sum, 6)
 
 
 def _may_be_left_out(error: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """A host: a process in which one or several agents live. It dials the coordinators and answers their calls.
 
-A lost link is dialed again, for ever. Results that were ready meanwhile are dropped: the coordinator sends the call again,
-and the receipt answers it. So nothing here needs to be remembered.
+A lost link is dialed again, for ever. Results that were ready meanwhile are dropped: the coordinator sends the call
+again, and the receipt answers it. So nothing here needs to be remembered.
 """
 
 import asyncio

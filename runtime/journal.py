@@ -36,9 +36,9 @@ class Journal:
 
     def append(self, kind: Kind, task: TaskId | None, step: StepId | None, data: Mapping[str, Any]) -> Event:
         """The event in its place. On disk once what is given to `then` afterwards runs."""
-        self.sequence = Sequence(self.sequence + 1)
-        event = Event(self.sequence, self._store.epoch, self._clock.now_ms(), kind, task, step, data)
-        entry = encode_event(event)
+        event = Event(Sequence(self.sequence + 1), self._store.epoch, self._clock.now_ms(), kind, task, step, data)
+        entry = encode_event(event)  # may refuse the data; then no number is used up and no place stays empty
+        self.sequence = event.sequence
         self.head = hashlib.sha256(self.head + entry).digest()
         self.write(Write("insert_entry", (self.sequence, task, entry, self.head)))
         return event

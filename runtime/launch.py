@@ -1,4 +1,4 @@
-"""Brings a configured federation up and down again: Ray, actors, gateway, in the order that is soonest done."""
+"""Brings a configured federation up and down again, in the order that gets to the first task soonest."""
 
 import asyncio
 from contextlib import AsyncExitStack

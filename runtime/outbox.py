@@ -1,7 +1,7 @@
 """The outbox: everything for one host since the last turn of the event loop goes as one message.
 
-One message for a hundred calls costs little more than for one, on both sides: measured, this is the difference between 2,400
-and 95,000 calls per second to an actor.
+One message for a hundred calls costs little more than for one, on both sides: measured, this is the difference between
+2,400 and 95,000 calls per second to an actor.
 """
 
 import asyncio

@@ -102,6 +102,9 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter[str])
     refusals: Counter[str] = field(default_factory=Counter[str])
     awards: deque[AwardSeen] = field(default_factory=lambda: deque[AwardSeen](maxlen=RECENT))
+    """The last awards that only one agent was there for."""
+    contests: deque[AwardSeen] = field(default_factory=lambda: deque[AwardSeen](maxlen=RECENT // 2))
+    """The last awards that more than one agent wanted."""
     happenings: deque[str] = field(default_factory=lambda: deque[str](maxlen=RECENT))
     """Losses and recoveries in words, the last ones."""
     step_ms: list[float] = field(default_factory=list[float])
@@ -168,7 +171,9 @@ class Tally:
         self.counts.update(awards=1, bids=len(bids), declined=len(bids) - len(willing), contested=int(len(willing) > 1))
         self.in_flight[_step(event)] = agent
         self.steps[_step(event)] = "working"
-        self.awards.append(AwardSeen(*_step(event), agent, event.data.get("reason", ""), len(bids)))
+        (self.contests if len(willing) > 1 else self.awards).append(
+            AwardSeen(*_step(event), agent, event.data.get("reason", ""), len(bids))
+        )
 
     def _interrupted(self, event: Event) -> None:
         self.counts["interruptions"] += 1

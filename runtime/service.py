@@ -26,6 +26,7 @@ from ..contracts import (
 )
 from ..contracts.events import timestamp
 from ..contracts.messages import Request, Response
+from ..contracts.plain import check
 from ..contracts.schema import invalid
 from ..contracts.wire import unpack
 from .coordinator import Coordinator
@@ -289,7 +290,8 @@ class Service:
 
 
 def read_submission(data: Mapping[str, Any]) -> Submission:
-    """Raises InvalidInput unless it asks for exactly one thing."""
+    """Raises InvalidInput unless it is plain data and asks for exactly one thing."""
+    check(dict(data))
     try:
         submission = Submission.model_validate(data)
     except ValidationError as error:

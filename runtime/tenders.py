@@ -7,7 +7,6 @@ has not answered by then has not bid.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..contracts import AgentId, Bid
 from ..contracts.messages import Proposed
@@ -49,7 +48,7 @@ class Tenders:
 
     def proposed(self, message: Proposed) -> None:
         """A bid came in. One that nobody asked for is ignored."""
-        tender, bid = self._open.get(message.number), _bid(message.bid)
+        tender, bid = self._open.get(message.number), Bid.from_data(message.bid)
         if tender is not None and bid.agent in tender.asked:
             tender.bids[bid.agent] = bid
             if len(tender.bids) == len(tender.asked):
@@ -61,7 +60,3 @@ class Tenders:
         tender.step.parked = False
         bids = [tender.bids[agent] for agent in sorted(tender.bids) if self._roster.is_here(agent)]
         self._settle(tender.run, tender.step, bids)
-
-
-def _bid(data: Any) -> Bid:
-    return Bid(**data)

@@ -71,7 +71,10 @@ class HttpOptions(ConnectorOptions):
     """The system does nothing twice for one key, so what is in doubt is simply sent again."""
     key_header: str = "Idempotency-Key"
     status_path: str | None = None
-    """Where to ask for one key: 200 says that it was done, 404 that it was not. Example: `/payments/by-key/{key}`"""
+    """Where to ask for one key: 200 says that it was done, 404 that it was not. Example: `/payments?key={key}`
+
+    A key has slashes in it; in a path they are sent as %2F, which not every server takes for what it is.
+    """
     nothing_happened: tuple[int, ...] = (408, 425, 429)
     """Statuses by which the system says that it has not even begun, and that trying again may help."""
 
@@ -87,7 +90,7 @@ class HttpOptions(ConnectorOptions):
     @classmethod
     def _has_key(cls, value: str | None) -> str | None:
         if value is not None and "{key}" not in value:
-            raise ValueError("write {key} where the key goes, such as /operations/{key}")
+            raise ValueError("write {key} where the key goes, such as /operations?key={key}")
         return value
 
 
@@ -108,7 +111,7 @@ class HttpConnector(Connector):
     ) -> Reply:
         """Looks something up. Not in the ledger."""
         with _translated(effect=False):
-            return await self._exchange("GET", key, path, None, params, headers)
+            return await self._exchange("GET", key, self._url(path, params), None, headers)
 
     @operation()
     async def post(
@@ -122,7 +125,7 @@ class HttpConnector(Connector):
     ) -> Reply:
         """Sends JSON that changes something there."""
         with _translated(effect=True):
-            return await self._exchange("POST", key, path, body, params, headers)
+            return await self._exchange("POST", key, self._url(path, params), body, headers)
 
     @operation()
     async def put(
@@ -136,7 +139,7 @@ class HttpConnector(Connector):
     ) -> Reply:
         """Sets something there."""
         with _translated(effect=True):
-            return await self._exchange("PUT", key, path, body, params, headers)
+            return await self._exchange("PUT", key, self._url(path, params), body, headers)
 
     @operation()
     async def patch(
@@ -150,7 +153,7 @@ class HttpConnector(Connector):
     ) -> Reply:
         """Changes a part of something there."""
         with _translated(effect=True):
-            return await self._exchange("PATCH", key, path, body, params, headers)
+            return await self._exchange("PATCH", key, self._url(path, params), body, headers)
 
     @operation()
     async def delete(
@@ -158,7 +161,7 @@ class HttpConnector(Connector):
     ) -> Reply:
         """Removes something there."""
         with _translated(effect=True):
-            return await self._exchange("DELETE", key, path, None, params, headers)
+            return await self._exchange("DELETE", key, self._url(path, params), None, headers)
 
     @property
     def repeatable(self) -> bool:
@@ -173,10 +176,10 @@ class HttpConnector(Connector):
             raise OutcomeUnknown(
                 "nobody can be asked; set `status_path`, or `idempotent_by_key` if the system keeps keys"
             )
-        path = self.options.status_path.format(key=quote(key, safe=""))
+        url = self._below(self.options.status_path.replace("{key}", quote(key, safe="")))
         try:
             with _translated(effect=False):
-                return Done((await self._exchange("GET", "", path, None, None, None)).model_dump())
+                return Done((await self._exchange("GET", "", url, None, None)).model_dump())
         except HttpRefused as refused:
             if refused.ids.get("status") == 404:
                 return Absent()
@@ -188,10 +191,10 @@ class HttpConnector(Connector):
             await client.aclose()
 
     async def _exchange(
-        self, method: str, key: str, path: str, body: Any, params: dict[str, Any] | None, headers: dict[str, str] | None
+        self, method: str, key: str, url: httpx.URL, body: Any, headers: dict[str, str] | None
     ) -> Reply:
         request = self._open().build_request(
-            method, self._url(path, params), content=_content(body), headers=self._headers(key, body, headers)
+            method, url, content=_content(body), headers=self._headers(key, body, headers)
         )
         response = await self._open().send(request, stream=True)
         try:
@@ -224,9 +227,10 @@ class HttpConnector(Connector):
 
     def _url(self, path: str, params: dict[str, Any] | None) -> httpx.URL:
         _check_path(path)
-        raw = self._base.raw_path.decode().rstrip("/") + path
-        query = str(httpx.QueryParams(params)) if params else ""
-        return self._base.copy_with(raw_path=f"{raw}?{query}".encode() if query else raw.encode())
+        return self._below(f"{path}?{httpx.QueryParams(params)}" if params else path)
+
+    def _below(self, path: str) -> httpx.URL:
+        return self._base.copy_with(raw_path=(self._base.raw_path.decode().rstrip("/") + path).encode())
 
     def _headers(self, key: str, body: Any, headers: dict[str, str] | None) -> dict[str, str]:
         _check_headers(headers or {})
@@ -245,7 +249,13 @@ class HttpConnector(Connector):
             timeout = httpx.Timeout(seconds, connect=min(seconds / 2, self.options.connect_seconds), pool=seconds / 2)
             limits = httpx.Limits(max_connections=self.options.max_connections, keepalive_expiry=5)
             self._client = httpx.AsyncClient(
-                timeout=timeout, limits=limits, follow_redirects=False, trust_env=False, headers={"User-Agent": "hanse"}
+                timeout=timeout,
+                limits=limits,
+                follow_redirects=False,
+                trust_env=False,
+                verify=self._base.scheme
+                == "https",  # without TLS there is nothing to verify, and loading CAs takes 30 ms
+                headers={"User-Agent": "hanse"},
             )
         return self._client
 

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..report import Report, Tally
+from ..report import AwardSeen, Report, Tally
 from .text import duration, money, plain
 from .view import bar
 
@@ -20,7 +20,14 @@ MAX_WAITING = 5
 
 def board(tally: Tally, expected: int | None = None) -> RenderableType:
     """The picture of a run under way. `expected` is how many tasks will come, where that is known."""
-    parts = [_progress(tally, expected), _busy(tally), _awards(tally), _happenings(tally), _questions(tally)]
+    parts = [
+        _progress(tally, expected),
+        _busy(tally),
+        _awards(tally.contests, "several agents wanted"),
+        _awards(tally.awards, "last awards"),
+        _happenings(tally),
+        _questions(tally),
+    ]
     return Group(*(part for part in parts if part is not None))
 
 
@@ -28,7 +35,7 @@ def closing(report: Report, more: Iterable[tuple[str, str]] = ()) -> RenderableT
     """The table at the end of a run, one figure a row, and `more` rows below."""
     table = Table(title="What happened", title_justify="left", title_style="bold", show_header=False)
     table.add_column(style="dim")
-    table.add_column()
+    table.add_column(max_width=90, overflow="fold")
     for name, figure in (*figures(report), *more):
         alarm = name == _DOUBLED and figure != "0"
         table.add_row(name, Text(figure, style="bold red" if alarm else ""))
@@ -72,9 +79,10 @@ def _busy(tally: Tally) -> RenderableType | None:
     return Text.assemble(("busy ", "dim"), words) if words else None
 
 
-def _awards(tally: Tally) -> RenderableType | None:
+def _awards(awards: Iterable[AwardSeen], title: str) -> RenderableType | None:
+    """Awards with their reasons, the last one first."""
     table = Table.grid(padding=(0, 2))
-    for award in reversed(tally.awards):
+    for award in reversed(list(awards)):
         bids = f"of {award.bids}" if award.bids > 1 else ""
         table.add_row(
             Text(plain(award.step, 24)),
@@ -82,7 +90,7 @@ def _awards(tally: Tally) -> RenderableType | None:
             Text(bids, style="dim"),
             Text(plain(award.reason, 90), style="dim italic"),
         )
-    return Group(Text("last awards", style="dim"), table) if tally.awards else None
+    return Group(Text(title, style="dim"), table) if table.row_count else None
 
 
 def _happenings(tally: Tally) -> RenderableType | None:

@@ -8,7 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
@@ -37,7 +37,6 @@ SLOW_FSYNC_MS = 10.0
 """Above it every step is felt: a task of six steps waits for twelve of them."""
 MIN_FREE_BYTES = 1 << 30
 MIN_OPEN_FILES = 4096
-RAY_PORTS = {"HAProxy statistics": 8404, "HAProxy metrics": 9101}
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red"}
@@ -80,7 +79,7 @@ def examine(session: Session) -> Iterator[Check]:
     yield haproxy()
     yield ray_authentication()
     yield federation(session)
-    yield from ports(configuration, busy_is_fine=_runs(session))
+    yield from ports({"gateway": configuration.gateway.port}, configuration.gateway.host, ours=_runs(session))
 
 
 def python() -> Check:
@@ -176,17 +175,16 @@ def federation(session: Session) -> Check:
     return Check("federation", OK, f"{run.name} over {folder}, process {run.pid}, {run.url or 'no gateway'}")
 
 
-def ports(configuration: Configuration, *, busy_is_fine: bool) -> Iterator[Check]:
-    """Whether the gateway and its proxy could listen."""
-    wanted = {"gateway": configuration.gateway.port} if configuration.gateway.port else {}
-    for name, port in (wanted | RAY_PORTS).items():
-        free = _is_free(configuration.gateway.host if name == "gateway" else "127.0.0.1", port)
-        if free or busy_is_fine:
-            yield Check(f"port {port}", OK, f"{name}: {'free' if free else 'taken, by the federation that runs'}")
+def ports(wanted: Mapping[str, int], host: str, *, ours: bool) -> Iterator[Check]:
+    """Whether the gateway could listen. `ours` says that a federation runs, so that a taken port is likely its own."""
+    for name, port in wanted.items():
+        if port == 0:
+            yield Check(f"port of the {name}", OK, "a free one is taken at the start")
+        elif ours or _is_free(host, port):
+            found = "taken, by the federation that runs" if ours and not _is_free(host, port) else "free"
+            yield Check(f"port of the {name}", OK, f"{port}: {found}")
         else:
-            yield Check(
-                f"port {port}", WARN, f"{name}: taken", "Something else listens there: choose another gateway.port"
-            )
+            yield Check(f"port of the {name}", WARN, f"{port}: taken", f"Something else listens there: {name}.port")
 
 
 def _configuration(session: Session) -> tuple[Configuration, Check]:

@@ -1,6 +1,7 @@
 """Where words and data go. With `--json`, standard output carries JSON alone, and what is for people goes to standard
 error; without it, results are drawn on standard output and only remarks go to standard error."""
 
+import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,7 +43,25 @@ class Output:
         print(json_text(data, pretty=sys.stdout.isatty()), flush=True)
 
     def draw(self, what: RenderableType | str) -> None:
-        self.console.print(Text(what) if isinstance(what, str) else what)
+        """Something drawn; a text stays one line however long it is, so that programs can read it by lines."""
+        if isinstance(what, str):
+            self.console.print(Text(what), soft_wrap=True)
+        else:
+            self.console.print(what)
+
+    async def ask(self, question: str) -> str:
+        """What the person types, stripped, in lower case. Other work goes on meanwhile, and Ctrl-C ends it.
+
+        Not a thread that reads: a thread cannot be interrupted, and would keep the program from ending.
+        """
+        self.console.print(Text(question, style="bold"), end=" ")
+        loop, typed = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(sys.stdin, typed.set)
+        try:
+            await typed.wait()
+        finally:
+            loop.remove_reader(sys.stdin)
+        return sys.stdin.readline().strip().lower()
 
     def remark(self, text: str, style: str = "") -> None:
         """Something for people only."""

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
 
-import typer
 from rich.live import Live
 
 from ...agents.retail.customer_tasks import CustomerTask, customer_tasks
-from ...contracts import ApprovalView, AuditReport, Event, Kind, TaskStatus, TaskView, TimedOut
+from ...contracts import ApprovalView, AuditReport, Conflict, Event, Kind, TaskStatus, TaskView, TimedOut
 from .. import runfile
 from ..client import Client
 from ..mailbox import deliveries
@@ -47,7 +46,7 @@ KILL_AFTER = 20
 WAIT_SECONDS = 1.0
 QUIET_SECONDS = 60.0
 """Without any event for so long, while tasks are open, something is wrong."""
-APPROVED_UP_TO = 1000
+APPROVED_UP_TO = 1500
 """Dollars: the rule where no person is at the terminal."""
 _TOLD = frozenset(
     {Kind.TASK_COMPLETED, Kind.TASK_FAILED, Kind.TASK_CANCELED, Kind.AGENT_LEFT, Kind.AGENT_JOINED}
@@ -62,7 +61,11 @@ async def run(session: Session) -> None:
     server = await asyncio.to_thread(_begin, session.out, data)
     async with session.reach(Options(url=server.url, token=server.token)) as client:
         store = Store(session.out, client, Tally(effects_of(await client.capabilities())))
-        views = await store.serve(customer_tasks())
+        try:
+            views = await store.serve(customer_tasks())
+        except asyncio.CancelledError:
+            session.out.remark("the store goes on: hanse tasks list, hanse approvals list. Stop it: hanse down")
+            raise
         audit = await client.verify()
     _tell(session.out, server, data, store.tally.report(), views, audit)
 
@@ -75,7 +78,9 @@ class Store:
     client: Client
     tally: Tally
     _ended: dict[str, asyncio.Event] = field(default_factory=dict[str, asyncio.Event])
+    _names: dict[str, str] = field(default_factory=dict[str, str])
     _asked: set[str] = field(default_factory=set[str])
+    _person: bool = False
     _killed: bool = False
     _live: Live | None = None
     _people: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -105,6 +110,7 @@ class Store:
         body = {"plan": task.plan, "idempotency_key": f"retail-{task.id}", "labels": {"customer task": task.id}}
         async with room:
             view = await self.client.submit(submission_of(body))
+            self._names[view.id] = task.id
             await self._end_of(view.id).wait()
         return await self.client.task(view.id)
 
@@ -131,8 +137,15 @@ class Store:
         self.tally.add(event)
         if event.kind.ends_task:
             self._end_of(str(event.task)).set()
-        if self._live is None and not self.out.json and event.kind in _TOLD and (line := plain_line(event)):
-            self.out.draw(line)
+        if self._live is None and not self.out.json and event.kind in _TOLD:
+            self.out.draw(self._line(event))
+
+    def _line(self, event: Event) -> str:
+        """Where no picture can be drawn: customers' tasks by their number, without the long output."""
+        if event.kind.ends_task:
+            name = self._names.get(str(event.task), event.task)
+            return f"{self._count_ended():3d} customer task {name}: {self.tally.tasks[str(event.task)]}"
+        return f"    {plain_line(event)}"
 
     def _draw(self, expected: int) -> None:
         if self._live is not None and self._live.is_started:
@@ -141,14 +154,27 @@ class Store:
     # An agent is killed on the way
 
     async def _kill_once(self) -> None:
-        ended = sum(status != "open" for status in self.tally.tasks.values())
-        if self._killed or ended < KILL_AFTER:
+        """While it works, if it can be seen to; else once half of the work that is left is done."""
+        ended = self._count_ended()
+        busy = VICTIM in self.tally.in_flight.values()
+        if self._killed or ended < KILL_AFTER or not (busy or ended >= 2 * KILL_AFTER):
             return
-        self._killed = True
         for agent in await self.client.agents():
-            if agent.id == VICTIM and runfile.process_started(agent.pid) is not None:
-                self.out.remark(f"killing the agent {agent.id}, process {agent.pid}", "yellow")
+            apart = agent.pid != os.getpid() and runfile.process_started(agent.pid) is not None
+            if agent.id == VICTIM and apart:
+                self._killed = True
+                self._say(f"killing the agent {agent.id}, process {agent.pid}")
                 os.kill(agent.pid, signal.SIGKILL)
+
+    def _count_ended(self) -> int:
+        return sum(status != "open" for status in self.tally.tasks.values())
+
+    def _say(self, text: str) -> None:
+        """A remark, above the picture where there is one."""
+        if self._live is not None and self._live.is_started:
+            self.out.draw(text)
+        else:
+            self.out.remark(text, "yellow")
 
     def _is_back(self) -> bool:
         return not self._killed or self.tally.counts["recoveries"] > 0
@@ -165,11 +191,12 @@ class Store:
         if seen is None:
             return
         async with self._people:
-            approve = await self._person_says(seen) if self._has_person() else _rule_says(seen)
-        await self.client.decide(seen.id, approve=approve, digest=seen.digest, note="" if self._has_person() else RULE)
-
-    def _has_person(self) -> bool:
-        return self.out.live and sys.stdin.isatty()
+            asked_person = self._person
+            approve = await self._person_says(seen) if asked_person else _rule_says(seen)
+        try:
+            await self.client.decide(seen.id, approve=approve, digest=seen.digest, note="" if asked_person else RULE)
+        except Conflict:
+            self._say(f"{seen.id} was decided from elsewhere meanwhile")
 
     async def _person_says(self, seen: ApprovalView) -> bool:
         """Asks below a picture that stands still meanwhile. The work of the others goes on."""
@@ -177,14 +204,17 @@ class Store:
         self._live.stop()
         try:
             self.out.draw(question(seen))
-            return await asyncio.to_thread(typer.confirm, "Let it run?", True)
+            answer = await self.out.ask("Let it run? y yes, n no, r let a rule decide this and the rest [y]")
+            self._person = answer != "r"
+            return answer in ("", "y", "yes") if self._person else _rule_says(seen)
         finally:
             self._live.start()
 
     @asynccontextmanager
     async def _screen(self) -> AsyncIterator[None]:
         """A picture where there is a terminal; else, first of all, the rule that stands in for the person."""
-        if not self._has_person():
+        self._person = self.out.live and sys.stdin.isatty()
+        if not self._person:
             self.out.remark(f"nobody is at the terminal, so {RULE}")
         if not self.out.live:
             yield

@@ -29,7 +29,7 @@ async def list_(
     """List tasks, the newest first."""
     async with session.client() as client:
         found = await client.tasks(status=status and str(status), limit=limit, before=before)
-    names = ("task", "status", "steps", "cost", "created", "asked for")
+    names = ("task", "status", "steps", "cost", "created", "labels or key")
     session.out.show(found, lambda: table(*names, rows=[_row(task) for task in found], empty="There are no tasks."))
 
 

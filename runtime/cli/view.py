@@ -139,10 +139,11 @@ def _needs(step: StepView) -> list[str]:
 
 def _step(step: StepView, others: Sequence[str], trouble: str) -> RenderableType:
     note = f"also after {', '.join(map(plain, others))}" if others else ""
-    below: list[RenderableType] = [Text(f"  {plain(step.reason)}", style="dim italic")] if step.reason else []
-    below += [_bids(step.bids, step.agent)] if len(step.bids) > 1 else []
+    line = step_line(step, trouble, note)
+    line.append(f"  {plain(step.reason)}" if step.reason else "", style="dim italic")
+    below: list[RenderableType] = [_bids(step.bids, step.agent)] if len(step.bids) > 1 else []
     below += [Text(f"  {plain(step.error.detail)} [{step.error.code}]", style="red")] if step.error else []
-    return Group(step_line(step, trouble, note), *below)
+    return Group(line, *below)
 
 
 def _bids(bids: Iterable[BidView], winner: str | None) -> RenderableType:

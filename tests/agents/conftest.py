@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from hanse.agents import Agent, Engine
 from hanse.runtime.store import SqliteStore
 
 from .desk import engine_of
 
-Start = Callable[..., Awaitable[Engine]]
+Start = Callable[..., Awaitable[Any]]
+"""Gives an engine. Its agent is of the test's own class, so its type says nothing."""
 
 
 @pytest.fixture(params=["in memory", "on disk"])

@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 from hanse.agents import Agent, Engine
-from hanse.contracts import HanseError, digest
+from hanse.contracts import AgentId, HanseError, digest
 from hanse.contracts.messages import Call, Result
 from hanse.contracts.token import agent_key, mint
 from hanse.runtime.world import SystemClock, SystemEntropy
@@ -24,7 +24,7 @@ class TurnedClock(SystemClock):
 
 
 def engine_of(agent: Agent, store: Any, **options: Any) -> Engine:
-    key = agent_key(ROOT_KEY, agent.name)
+    key = agent_key(ROOT_KEY, AgentId(agent.name))
     return Engine(agent, store, key=key, **{"clock": SystemClock(), "entropy": SystemEntropy()} | options)
 
 
@@ -52,8 +52,8 @@ def call_of(
         "input": digest(input),
         "before": deadline,
     }
-    token = mint(agent_key(ROOT_KEY, agent), allowed | (caveats or {}))  # pyright: ignore[reportArgumentType]
-    fields = {
+    token = mint(agent_key(ROOT_KEY, AgentId(agent)), allowed | (caveats or {}))
+    fields: dict[str, Any] = {
         "award": f"{task}/{step}#{attempt}",
         "key": f"{task}/{step}",
         "agent": agent,

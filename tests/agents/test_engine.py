@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, SecretStr
+
 from hanse.agents import Agent, Context
 from hanse.agents.engine import Engine
 from hanse.contracts import (
@@ -30,7 +32,6 @@ from hanse.contracts import (
 )
 from hanse.contracts.messages import Call, Progress, Proposal
 from hanse.runtime.store import SqliteStore
-from pydantic import BaseModel, SecretStr
 
 from .conftest import Start
 from .desk import TurnedClock, again, answer, call_of, engine_of, error, output
@@ -237,7 +238,9 @@ async def test_a_capability_that_only_reads_keeps_no_receipt_and_runs_again(star
         lambda call: again(call, token=None),
         lambda call: again(call, token=[[], b""]),
         lambda call: again(call, token=[[b"\xc1"], b"x" * 32]),
-        lambda call: again(call, budget_cents=1.0, token=call_of("bank.deposit", DEPOSIT, task=call.task, caveats={"cents": 0}).token),
+        lambda call: again(
+            call, budget_cents=1.0, token=call_of("bank.deposit", DEPOSIT, task=call.task, caveats={"cents": 0}).token
+        ),
         lambda call: call_of("bank.deposit", DEPOSIT, agent="other"),
         lambda call: call_of("bank.deposit", DEPOSIT, caveats={"before": 1}),
         lambda call: call_of("bank.deposit", DEPOSIT, caveats={"unheard_of": 1}),
@@ -252,7 +255,7 @@ async def test_a_token_that_does_not_cover_the_call_stops_it(start: Start, store
 
 
 async def test_a_capability_it_does_not_have_is_not_found(start: Start):
-    with pytest.raises(NotFound, match="bank does not offer bank.rob"):
+    with pytest.raises(NotFound, match=r"bank does not offer bank\.rob"):
         await answer(await start(Bank), "bank.rob")
 
 
@@ -348,7 +351,8 @@ async def test_any_other_error_is_failed_with_type_and_message_and_its_traceback
         await answer(engine, "buggy.crash", 1)
     assert failed.value.detail == "KeyError: 'no entry\\nfor •••'"
     assert isinstance(engine.agent.heard, KeyError)
-    assert "Traceback" in caplog.text and "the hook has a bug too" in caplog.text
+    assert "Traceback" in caplog.text
+    assert "the hook has a bug too" in caplog.text
     assert "hunter2" not in caplog.text
     with pytest.raises(Failed, match="CancelledError"):
         await answer(engine, "buggy.cancel_itself", 1)
@@ -536,7 +540,8 @@ async def test_a_bid_is_the_standing_offer_unless_the_agent_says_otherwise(start
             return await super().propose(proposal, context)
 
     def proposal(account: str, capability_: str = "bank.deposit") -> Proposal:
-        return Proposal(1, "picky", "t", "s", "default", capability_, {"account": account, "cents": 1})
+        about: Any = {"agent": "picky", "task": "t", "step": "s", "tenant": "default", "capability": capability_}
+        return Proposal(number=1, input={"account": account, "cents": 1}, **about)
 
     engine = await start(Picky)
     bid = await engine.propose(proposal("a"))
@@ -549,7 +554,11 @@ async def test_a_bid_is_the_standing_offer_unless_the_agent_says_otherwise(start
 async def test_it_describes_itself_with_its_contracts(start: Start):
     described = (await start(Bank)).describe()
     assert (described["agent"], described["domain"], described["description"]) == ("bank", "bank", "Keeps accounts.")
-    assert [contract["name"] for contract in described["contracts"]] == ["bank.balance", "bank.deposit", "bank.withdraw"]
+    assert [contract["name"] for contract in described["contracts"]] == [
+        "bank.balance",
+        "bank.deposit",
+        "bank.withdraw",
+    ]
 
 
 async def test_progress_is_passed_on(start: Start):

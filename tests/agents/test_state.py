@@ -4,12 +4,14 @@ import asyncio
 import dataclasses
 import datetime
 import enum
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
+
 from hanse.agents import Agent, Context
 from hanse.contracts import ContractBreach, Failed, InvalidInput, Refusal, capability
-from pydantic import BaseModel, Field
 
 from .conftest import Start
 from .desk import answer, call_of, error, output
@@ -211,7 +213,12 @@ async def test_a_handler_that_changes_what_it_got_changes_nothing(start: Start):
 
 @pytest.mark.parametrize(
     ("collection", "key", "message"),
-    [("", "a", "not empty"), ("box", "", "not empty"), ("box", "a\ud800", "surrogate"), ("box", "a\U0010ffff", "noncharacter")],
+    [
+        ("", "a", "not empty"),
+        ("box", "", "not empty"),
+        ("box", "a\ud800", "surrogate"),
+        ("box", "a\U0010ffff", "noncharacter"),
+    ],
 )
 async def test_a_key_is_text_that_the_store_can_carry(start: Start, collection: str, key: str, message: str):
     class Keys(Agent):
@@ -256,10 +263,8 @@ async def test_a_capability_that_reads_cannot_write_even_if_it_hides_that(start:
         @capability(effect="read")
         async def write(self, request: int, context: Context) -> int:
             """Write and hide it."""
-            try:
+            with suppress(ContractBreach):
                 await context.state.put("box", "a", request)
-            except ContractBreach:
-                pass
             return 1
 
         @capability(effect="pure")
@@ -268,9 +273,9 @@ async def test_a_capability_that_reads_cannot_write_even_if_it_hides_that(start:
             return await context.state.get("box", "a")
 
     engine = await start(Sly)
-    with pytest.raises(ContractBreach, match='says it only reads. Write: @capability\\(effect="reversible"'):
+    with pytest.raises(ContractBreach, match=r"says it only reads\. Write: @capability"):
         await answer(engine, "sly.write", 1)
-    with pytest.raises(ContractBreach, match='says it is pure, so it has no state. Write: @capability\\(effect="read"'):
+    with pytest.raises(ContractBreach, match=r"says it is pure, so it has no state\. Write: @capability"):
         await answer(engine, "sly.look", 1)
 
 
@@ -281,6 +286,7 @@ async def test_state_cannot_be_used_after_the_handler_has_ended(start: Start):
         """Goes on after its end."""
 
         domain = "late"
+        released: asyncio.Event
 
         @capability(effect="irreversible")
         async def leave(self, request: int, context: Context) -> None:

@@ -118,7 +118,7 @@ def test_every_error_comes_back_as_what_it_was(cls: type[HanseError]):
 class NotPending(Refusal):
     """The order is not pending any more."""
 
-    code = "orders.not_pending"
+    code = "errors_test.not_pending"
 
 
 def from_elsewhere(code: str, **data: Any) -> HanseError:
@@ -233,11 +233,20 @@ def test_nobody_can_take_the_code_of_an_error_that_ships_with_hanse():
     assert type(HanseError.from_data(NotFound().to_data())) is NotFound
 
 
-def test_a_module_may_be_loaded_twice():
+@pytest.mark.parametrize("module", [__name__, "__main__"])
+def test_a_module_may_be_loaded_twice(module: str):
     """As `__main__` and under its name, or reloaded: the same class again is no other class."""
-    again = type("NotPending", (Refusal,), {"code": NotPending.code, "__qualname__": NotPending.__qualname__})
+    names = {"code": NotPending.code, "__qualname__": NotPending.__qualname__, "__module__": module}
+    again = type("NotPending", (Refusal,), names)
     assert type(HanseError.from_data({"code": NotPending.code, "detail": "x"})) is again
     errors._by_code[NotPending.code] = NotPending
+
+
+@pytest.mark.parametrize(("cls", "module"), [(NotPending, "elsewhere"), (NotFound, "__main__")])
+def test_a_class_of_the_same_name_elsewhere_is_another_class(cls: type[HanseError], module: str):
+    names = {"code": cls.code, "__qualname__": cls.__qualname__, "__module__": module}
+    with pytest.raises(InvalidContract, match="is taken by"):
+        type(cls.__name__, (Refusal,), names)
 
 
 def test_an_error_with_arguments_of_its_own_comes_back():

@@ -143,7 +143,7 @@ class Game:
     def _is_fatal(self, event: Event) -> bool:
         if event.kind is not Kind.STEP_FAILED or event.data["retry_at_ms"] is not None or _is_undo(event.step):
             return False
-        optional = self.rules.step(event.step).get("optional", False)
+        optional = self.rules.step(str(event.step)).get("optional", False)
         return not (optional and event.data["error"]["branch"] in ("policy", "permanent"))
 
     # What things are worth
@@ -359,8 +359,13 @@ def worth(template: Any, roots: Mapping[str, Any], null: bool = False) -> Any:
     if isinstance(template, dict) and set(template) == {"$from"}:
         value = _walk(template["$from"].split("."), roots)
     elif isinstance(template, dict) and set(template) == {"$first"}:
-        found = (worth(option, roots) for option in template["$first"])
-        value = next((each for each in found if each is not NOTHING and each is not None), NOTHING)
+        worths = [worth(option, roots) for option in template["$first"]]
+        ends_in_null = template["$first"][-1] is None
+        value = next(
+            (each for each in worths if each is not NOTHING and each is not None), None if ends_in_null else NOTHING
+        )
+    elif isinstance(template, dict) and set(template) == {"$literal"}:
+        return template["$literal"]
     elif isinstance(template, dict):
         value = {name: worth(each, roots, null) for name, each in template.items()}
         return NOTHING if NOTHING in value.values() else value
@@ -424,7 +429,8 @@ def _fan(step: str, items: Any) -> tuple[Any, ...]:
 def _texts(template: Any) -> Iterator[str]:
     if isinstance(template, dict):
         for name, value in template.items():
-            yield from [value] if name == "$from" and len(template) == 1 else _texts(value)
+            if name != "$literal" or len(template) > 1:
+                yield from [value] if name == "$from" and len(template) == 1 else _texts(value)
     elif isinstance(template, list):
         for value in template:
             yield from _texts(value)

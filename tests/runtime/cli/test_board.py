@@ -26,7 +26,8 @@ def test_the_board_shows_how_far_who_is_busy_and_the_last_awards():
     assert "tasks 1/74  2 open, 1 completed" in picture
     assert "busy north 1  south 1" in picture
     awards = [line.split() for line in picture.splitlines() if "→" in line]
-    assert awards == [["s", "→", "south", "the", "cheapest"], ["s", "→", "north", "of", "2", "the", "cheapest"]]
+    assert awards == [["s", "→", "north", "of", "2", "the", "cheapest"], ["s", "→", "south", "the", "cheapest"]]
+    assert picture.index("several agents wanted") < picture.index("last awards")
 
 
 def test_the_board_shows_losses_recoveries_and_questions():

@@ -1,0 +1,74 @@
+"""`hanse run retail` without Ray: the same store, mail server and journal, in this process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import pytest
+
+from hanse.agents.retail.customer_tasks import CustomerTask, customer_tasks
+from hanse.contracts import ApprovalView, TaskStatus
+from hanse.runtime import config
+from hanse.runtime.cli import retail
+from hanse.runtime.cli.output import Output
+from hanse.runtime.cli.retail import RULE, Store
+from hanse.runtime.client import Client
+from hanse.runtime.federation import Federation
+from hanse.runtime.mailbox import Mailbox, deliveries
+from hanse.runtime.report import Tally, effects_of
+
+
+@asynccontextmanager
+async def store(folder: Path) -> AsyncIterator[Client]:
+    """The configuration that `hanse run retail` uses, with its mail kept in a folder."""
+    with as_file(files("hanse.agents.retail") / "federation.yaml") as file:
+        read = config.load(file, {}, folder=folder)
+    async with Mailbox(folder / "mail") as mailbox:
+        mail = {"kind": "smtp", "host": "127.0.0.1", "port": mailbox.port, "sender": "store@example.com"}
+        approvals = [rule.model_dump(exclude_none=True) for rule in read.approvals]
+        async with Federation.in_process(read.agents, connectors={"mail": mail}, approvals=approvals) as federation:
+            yield federation.client
+
+
+async def test_customers_are_served_people_stand_in_and_letters_go_out_once(tmp_path, capsys):
+    tasks = customer_tasks()[:30]
+    async with store(tmp_path) as client:
+        run = Store(Output(json=False), client, Tally(effects_of(await client.capabilities())))
+        views = await run.serve(tasks)
+        decided = await client.approvals(pending=False)
+    said = capsys.readouterr()
+    assert [view.status for view in views] == [TaskStatus.COMPLETED] * 30
+    assert [view.labels["customer task"] for view in views] == [task.id for task in tasks]
+    report = run.tally.report()
+    assert report.tasks == {"completed": 30}
+    assert (report.effects > 30, report.effects_doubled) == (True, 0)
+    assert set(deliveries(tmp_path / "mail").values()) == {1}
+    assert decided
+    assert all(each.note == RULE and each.decision in ("approved", "denied") for each in decided)
+    assert f"nobody is at the terminal, so {RULE}" in said.err
+    assert " 30 customer task" in said.out
+
+
+@pytest.mark.parametrize(("input", "approved"), [({"amount": 1500}, True), ({"amount": 1501}, False), ({}, False)])
+def test_the_rule_approves_up_to_its_limit_and_nothing_that_it_cannot_judge(input, approved):
+    seen = ApprovalView(
+        id="t:s",
+        task="t",
+        step="s",
+        capability="c",
+        input=input,
+        digest="d",
+        rule="r",
+        requested_at="2026-11-21T09:00:00Z",
+    )
+    assert retail._rule_says(seen) is approved
+
+
+async def test_tasks_of_one_customer_run_one_after_the_other(tmp_path):
+    first = next(task for task in customer_tasks() if len(task.customers) == 1)
+    again = CustomerTask(f"{first.id}-again", first.wish, first.actions, first.customers)
+    async with store(tmp_path) as client:
+        run = Store(Output(json=True), client, Tally())
+        views = await run.serve([first, again])
+    assert views[0].updated_at <= views[1].created_at
