@@ -79,11 +79,15 @@ class Service:
             if request.method == "submit":
                 self._submit_or_wait(link, request)
             elif (quick := self._quick.get(request.method)) is not None:
-                link.send(Response(request.number, quick(request)))
+                self._send_durably(link, Response(request.number, quick(request)))
             else:
                 self._start(link, request)
         except Exception as error:
             self._refuse(link, request, error)
+
+    def _send_durably(self, link: Link, response: Response) -> None:
+        """What is answered is how things stand in memory, so it waits until the disk has all of that."""
+        self._coordinator.journal.then(lambda: link.send(response))
 
     def _refuse(self, link: Link, request: Request, error: Exception) -> None:
         """Every question is answered. What nobody foresaw is logged here, and named there without its insides."""
@@ -105,7 +109,7 @@ class Service:
 
     async def _answer(self, link: Link, request: Request, answer: Awaitable[Any]) -> None:
         try:
-            link.send(Response(request.number, await answer))
+            self._send_durably(link, Response(request.number, await answer))
         except Exception as error:
             self._refuse(link, request, error)
 
