@@ -76,7 +76,8 @@ def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     if address is None:
         _stay_on_loopback()
         os.environ.update(proxy.environment(configuration.data))
-        arguments |= {"num_cpus": LOCAL_CPUS, "include_dashboard": False, "log_to_driver": False}
+        # "local", because without an address Ray would join whatever cluster somebody started on this machine.
+        arguments |= {"address": "local", "num_cpus": LOCAL_CPUS, "include_dashboard": False, "log_to_driver": False}
     else:
         arguments["address"] = address
     try:
