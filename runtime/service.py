@@ -70,7 +70,6 @@ class Service:
             "events": self._events,
             "gather": self._gather,
             "verify": self._verify,
-            "wait": self._wait,
         }
 
     def handle(self, link: Link, request: Request) -> None:
@@ -78,6 +77,8 @@ class Service:
         try:
             if request.method == "submit":
                 self._submit_or_wait(link, request)
+            elif request.method == "wait":
+                self._wait(link, request)
             elif (quick := self._quick.get(request.method)) is not None:
                 self._send_durably(link, Response(request.number, quick(request)))
             else:
@@ -190,12 +191,18 @@ class Service:
     def _listed(self, tenant: Tenant, row: tuple[Any, ...]) -> JsonObject:
         return _dump(task_view(self._coordinator.run_of(tenant, TaskId(row[0]))))
 
-    async def _wait(self, request: Request) -> JsonObject:
+    def _wait(self, link: Link, request: Request) -> None:
+        """Answers when the task has settled or the time is over. By callback: every caller waits, so this is hot."""
         run = self._run(request)
         seconds = min(float(request.parameters.get("seconds") or 0), MAX_WAIT_SECONDS)
-        if seconds > 0:
-            await _within(self._coordinator.watchers.settled(run), seconds)
-        return _dump(task_view(self._run(request)))
+        settled = self._coordinator.watchers.settled(run)
+        timer = asyncio.get_running_loop().call_later(max(seconds, 0), settled.cancel)
+
+        def answer(_: "asyncio.Future[None]") -> None:
+            timer.cancel()
+            self._send_durably(link, Response(request.number, _dump(task_view(self._run(request)))))
+
+        settled.add_done_callback(answer)
 
     async def _cancel(self, request: Request) -> JsonObject:
         run = self._run(request)
