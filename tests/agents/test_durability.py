@@ -107,6 +107,21 @@ async def test_an_answer_leaves_when_state_and_receipt_are_on_disk(disk: SlowDis
     await engine.stop()
 
 
+async def test_a_step_whose_caller_has_gone_is_found_until_its_receipt_is_on_disk(disk: SlowDisk):
+    engine = engine_of(Shop(), disk)
+    await engine.start()
+    call = call_of("shop.take", "pen")
+    first = asyncio.create_task(engine.execute(call))
+    await asyncio.sleep(0)  # it is admitted
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert not disk.has("insert_receipt", call.key)
+    result = await engine.execute(call)
+    assert (output(result), result.replayed) == ("pen", True)
+    assert disk.has("insert_receipt", call.key)
+    await engine.stop()
+
+
 async def test_what_was_seen_of_others_is_on_disk_before_it_is_told(disk: SlowDisk):
     engine = engine_of(Shop(), disk)
     await engine.start()

@@ -198,7 +198,7 @@ class Desk:
         self.connectors: list[Connector] = []
 
     async def open(self, agent: Agent | None = None, **options: Any) -> Any:
-        bank = HttpConnector(**{"base_url": self.service.url, "timeout_seconds": 0.3} | options)
+        bank = HttpConnector(**{"base_url": self.service.url} | options)
         self.connectors.append(bank)
         return await self.start(agent or Shop(), connectors={"bank": bank}, clock=self.clock)
 
@@ -284,7 +284,7 @@ async def test_a_key_under_which_effects_were_begun_is_not_used_for_another_step
 
 
 async def test_what_is_in_doubt_is_asked_about_and_found_done(desk: Desk):
-    engine = await desk.open(**ASKABLE)
+    engine = await desk.open(timeout_seconds=0.5, **ASKABLE)
     for fault in ("reset after", "500 after", "half after", "hang after"):
         desk.service.faults.append(fault)
         call = call_of("shop.charge", {"cents": 1})
