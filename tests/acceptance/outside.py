@@ -2,13 +2,14 @@
 client's own log. Nothing here asks the federation itself."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 
-from hanse.contracts import Event, TaskId
+from hanse.contracts import Event, Kind, StepStatus, TaskId, TaskView
+from hanse.contracts.plain import unpack
 from hanse.contracts.wire import decode_event
 from hanse.runtime.execution import Run, fold
 from hanse.runtime.journal import verify
@@ -34,9 +35,18 @@ class Reader:
         return list(self._connection.execute(sql))
 
 
+def shards(data: Path) -> list[Reader]:
+    """The journal of each coordinator, in order."""
+    found = sorted(data.glob("coordinator-*.sqlite"), key=lambda path: int(path.stem.rpartition("-")[2]))
+    return [Reader(path, "journal") for path in found]
+
+
 def events(data: Path, shard: int = 0) -> list[Event]:
-    rows = Reader(data / f"coordinator-{shard}.sqlite", "journal").rows("SELECT entry FROM journal ORDER BY sequence")
-    return [decode_event(entry) for (entry,) in rows]
+    return _events(shards(data)[shard])
+
+
+def _events(store: Reader) -> list[Event]:
+    return [decode_event(entry) for (entry,) in store.rows("SELECT entry FROM journal ORDER BY sequence")]
 
 
 def by_task(journal: list[Event]) -> dict[TaskId, list[Event]]:
@@ -47,12 +57,19 @@ def by_task(journal: list[Event]) -> dict[TaskId, list[Event]]:
     return found
 
 
-def check_journal(data: Path, acknowledged: Iterator[str] | list[str]) -> dict[str, Run]:
-    """I1, I3, I7, I10 and I13 of everything in the journal. Returns the tasks as the journal tells them."""
-    store = Reader(data / "coordinator-0.sqlite", "journal")
-    report = verify(store)  # pyright: ignore[reportArgumentType]
-    assert report.ok, report.problems
-    journal = events(data)
+def check_journal(data: Path, acknowledged: Iterable[str]) -> dict[str, Run]:
+    """I1, I3, I7, I10 and I13 of everything in the journals. Returns the tasks as they tell them."""
+    told: dict[str, Run] = {}
+    for store in shards(data):
+        report = verify(store)  # pyright: ignore[reportArgumentType]
+        assert report.ok, report.problems
+        told |= _check_shard(_events(store))
+    lost = [task for task in acknowledged if task not in told]
+    assert not lost, f"acknowledged and lost: {lost}"
+    return told
+
+
+def _check_shard(journal: list[Event]) -> dict[str, Run]:
     assert [event.epoch for event in journal] == sorted(event.epoch for event in journal), "an entry of a lower epoch"
     told: dict[str, Run] = {}
     for task, history in by_task(journal).items():
@@ -62,9 +79,13 @@ def check_journal(data: Path, acknowledged: Iterator[str] | list[str]) -> dict[s
         assert run.status.terminal, f"{task} did not end"
         assert sum(event.kind.ends_task for event in history) == 1
         told[task] = run
-    lost = [task for task in acknowledged if task not in told]
-    assert not lost, f"acknowledged and lost: {lost}"
     return told
+
+
+def check_replay(told: Mapping[str, Run], views: Mapping[str, TaskView]) -> None:
+    """I13: what the journal tells is what the federation said."""
+    for task, view in views.items():
+        assert (told[task].status, told[task].output) == (view.status, view.output)
 
 
 def check_effects(square: Path, runs: dict[str, Run], capability: str) -> None:
@@ -77,6 +98,35 @@ def check_effects(square: Path, runs: dict[str, Run], capability: str) -> None:
                 assert heard[f"{run.task}/{step.id}"] == 1, f"{step.id} completed and was not heard"
 
 
-def receipts(data: Path, agent: str) -> list[str]:
-    store = Reader(data / "agents" / f"{agent}.sqlite", "agent")
-    return [key for (key,) in store.rows("SELECT key FROM receipt ORDER BY key")]
+class Receipt(NamedTuple):
+    """What an agent keeps of a step that it executed."""
+
+    agent: str
+    award: str
+    output: Any
+
+
+def receipts(data: Path) -> dict[str, list[Receipt]]:
+    """By the step's key, from the stores of all agents."""
+    found: dict[str, list[Receipt]] = {}
+    for path in sorted((data / "agents").glob("*.sqlite")):
+        for key, award, output in Reader(path, "agent").rows("SELECT key, award, output FROM receipt ORDER BY key"):
+            found.setdefault(key, []).append(Receipt(path.stem, award, unpack(output)))
+    return found
+
+
+def check_receipts(data: Path, runs: Mapping[str, Run]) -> None:
+    """I2 within: each step that changed something was executed by one agent, once, with the output in the journal."""
+    done = {
+        f"{task}/{step.id}": [Receipt(str(step.agent), step.award["award"], step.output)]
+        for task, run in runs.items()
+        for step in run.steps.values()
+        if step.status in (StepStatus.COMPLETED, StepStatus.COMPENSATED) and step.members is None
+        if run.pin(step).effect.writes
+    }
+    assert receipts(data) == done
+
+
+def replayed(journal: Iterable[Event]) -> list[Event]:
+    """Steps that were executed before and answered from the receipt."""
+    return [event for event in journal if event.kind is Kind.STEP_COMPLETED and event.data["replayed"]]
