@@ -101,6 +101,8 @@ class Problem(View):
     detail: str
     code: str
     ids: JsonObject = Field(default_factory=dict[str, Any])
+    base: str = ""
+    """For a code that only its author's process knows: that of the nearest error that everybody knows."""
 
 
 class TaskView(View):

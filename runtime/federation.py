@@ -30,6 +30,7 @@ from .http_client import HttpClient
 from .launch import launch, present
 from .link import Link, Receiver, pipe
 from .service import read_submission
+from .views import error_from
 
 _PAGE_SECONDS = 60.0
 
@@ -204,9 +205,7 @@ def error_of(view: TaskView) -> HanseError:
     if view.status is TaskStatus.CANCELED:
         return Canceled(task=view.id)
     problem = view.error or Problem(type="", title="", status=500, detail="it failed", code="failed")
-    return HanseError.from_data({"code": problem.code, "detail": problem.detail, "ids": problem.ids}).about(
-        task=view.id
-    )
+    return error_from(problem).about(task=view.id)
 
 
 async def _in_process(configuration: Configuration, stack: AsyncExitStack, world: World) -> LinkClient:

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from ..contracts import (
     AgentView,
@@ -24,6 +24,7 @@ from ..contracts import (
     FederationView,
     HanseError,
     Overloaded,
+    Problem,
     StepView,
     Submission,
     TaskStatus,
@@ -31,6 +32,7 @@ from ..contracts import (
     Unavailable,
 )
 from . import sse
+from .views import error_from
 
 PAGE_SECONDS = 60.0
 """The longest single wait. Proxies on the way may not like longer ones."""
@@ -230,14 +232,12 @@ def _check(answer: httpx.Response) -> None:
         return
     try:
         raise _error(orjson.loads(answer.content), answer)
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+    except (orjson.JSONDecodeError, ValidationError):
         raise _foreign(answer) from None
 
 
 def _error(problem: Mapping[str, Any], answer: httpx.Response | None = None) -> HanseError:
-    error = HanseError.from_data(
-        {"code": problem["code"], "detail": problem["detail"], "ids": problem.get("ids"), "status": problem["status"]}
-    )
+    error = error_from(Problem.model_validate(problem))
     after = answer.headers.get("retry-after", "") if answer is not None else ""
     return (
         error.about(retry_after_seconds=float(after)) if isinstance(error, Overloaded) and after.isdecimal() else error

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..contracts import AuditReport, Clock, Corrupt, Event, Kind, Sequence, StepId, Store, TaskId, Write
+from ..contracts import AuditReport, Clock, Corrupt, Event, Kind, Sequence, StepId, Store, TaskId, Tenant, Write
 from ..contracts.wire import decode_event, encode_event
 
 GENESIS = bytes(32)
@@ -71,6 +71,18 @@ class Journal:
             after = rows[-1][0]
             if limit is not None and (limit := limit - len(rows)) <= 0:
                 return
+
+    @property
+    def on_disk(self) -> Sequence:
+        """Sequence of the last event that a reader would find."""
+        return _head(self._store)[0]
+
+    def read_tenant(self, tenant: Tenant, after: int, limit: int) -> list[Event]:
+        """Events on disk of a tenant's tasks and of the federation itself, oldest first.
+
+        An empty list means that there is none behind `after`, however much of other tenants lies there.
+        """
+        return [decode_event(entry) for _, entry, _ in self._store.read("entries_of_tenant", (after, tenant, limit))]
 
     def _page(self, task: TaskId | None, after: int, limit: int) -> list[tuple[Any, ...]]:
         if task is None:

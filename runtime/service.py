@@ -228,21 +228,10 @@ class Service:
 
     def _page(self, request: Request, run: Run | None) -> list[JsonObject]:
         """Events of the task, or of all tasks of the tenant and of the federation itself."""
+        journal, after = self._coordinator.journal, int(request.parameters.get("after") or 0)
         limit = min(int(request.parameters.get("limit") or MAX_PAGE), MAX_PAGE)
-        events = self._coordinator.journal.read(
-            run.task if run else None, int(request.parameters.get("after") or 0), limit
-        )
-        return [event.to_json() for event in events if run or self._may_see(request.tenant, event.task)]
-
-    def _may_see(self, tenant: Tenant, task: TaskId | None) -> bool:
-        """Events of the federation itself are for everybody; those of a task are for its tenant."""
-        if task is None:
-            return True
-        run = self._coordinator.runs.get(task) or self._coordinator.ended.get(task)
-        if run is not None:
-            return run.tenant == tenant
-        rows = self._coordinator.store.read("task", (task,))
-        return bool(rows) and rows[0][1] == tenant
+        events = journal.read(run.task, after, limit) if run else journal.read_tenant(request.tenant, after, limit)
+        return [event.to_json() for event in events]
 
     # Agents
 
@@ -320,7 +309,7 @@ class Service:
                 tasks=counts,
                 approvals_pending=len(coordinator.store.read("approvals", (request.tenant, "pending"))),
                 events=coordinator.journal.sequence,
-                heads=[coordinator.journal.sequence],
+                heads=[coordinator.journal.on_disk],
                 coordinators=[os.getpid()],
             )
         )

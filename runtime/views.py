@@ -21,6 +21,7 @@ from .execution import Run, StepRun
 def problem(error: HanseError) -> Problem:
     """RFC 9457's members for an error."""
     return Problem(
+        base=error.to_data().get("base", ""),
         type=f"urn:hanse:error:{error.code}",
         title=error.title,
         status=error.status,
@@ -28,6 +29,11 @@ def problem(error: HanseError) -> Problem:
         code=error.code,
         ids=error.ids,
     )
+
+
+def error_from(about: Problem) -> HanseError:
+    """The error that a problem was made of."""
+    return HanseError.from_data(about.model_dump(include={"code", "base", "detail", "ids", "status"}))
 
 
 def problem_of(data: Mapping[str, Any] | None) -> Problem | None:

@@ -78,6 +78,9 @@ class TenantFeed:
         """`after` is the place in each shard that is read."""
         self._client = client
         self._after = dict(after)
+        self._idle = False
+        """Whether the last page was empty. Then the next one looks where the journal ends first: if nothing of this
+        tenant comes before that place, the cursor may go there, and other tenants' events are not read again."""
         self._asking: dict[int, asyncio.Task[list[Event]]] = {}
 
     @property
@@ -102,7 +105,12 @@ class TenantFeed:
 
     async def _ask(self, shard: int, wait_seconds: float, limit: int) -> list[Event]:
         after = self._after[shard]
-        return await self._client.events(None, after=after, wait_seconds=wait_seconds, limit=limit, shard=shard)
+        head = (await self._client.status()).heads[shard] if self._idle else after
+        found = await self._client.events(None, after=after, wait_seconds=wait_seconds, limit=limit, shard=shard)
+        self._idle = not found
+        if not found:
+            self._after[shard] = max(after, head)
+        return found
 
     def _placed(self, shard: int, events: Sequence[Event]) -> list[Placed]:
         found: list[Placed] = []

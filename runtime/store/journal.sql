@@ -55,6 +55,10 @@ SELECT sequence, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence L
 -- query: entries_of_task after a sequence, oldest first
 SELECT sequence, entry, hash FROM journal WHERE task = ? AND sequence > ? ORDER BY sequence LIMIT ?
 
+-- query: entries_of_tenant after a sequence, oldest first: of the tenant's tasks, and of the federation itself
+SELECT sequence, entry, hash FROM journal LEFT JOIN task ON task.id = journal.task
+WHERE sequence > ? AND (journal.task IS NULL OR task.tenant = ?) ORDER BY sequence LIMIT ?
+
 -- query: task by id
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE id = ?
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hanse.contracts import Kind, Unavailable
+from hanse.contracts import Kind, Tenant, Unavailable
 from hanse.runtime import sse
 from hanse.runtime.federation import Federation
 
@@ -196,3 +196,50 @@ class Interrupted:
         for error in self._errors:
             raise error
         return await self._client.events(*args, **options)
+
+
+async def test_a_tenant_is_told_of_what_lies_behind_much_of_another(app, http: httpx.AsyncClient):
+    """More events of somebody else than a page has room for, then one's own: they are found, and at once."""
+    async with asking(app, OTHER_TOKEN) as other:
+        for _ in range(15):
+            await other.post("/v1/tasks?wait=10", json=deposit())
+        start = (await _page(http, "0", limit=50))["next"]
+        assert await _page(http, start, limit=50) == {"events": [], "next": start}
+        task = (await http.post("/v1/tasks?wait=10", json=deposit())).json()["id"]
+    page = await _page(http, start, limit=50)
+    assert [(event["task"], event["kind"]) for event in page["events"]] == [(task, kind) for kind in WHOLE]
+
+
+async def test_a_stream_of_a_quiet_tenant_does_not_read_the_others_again_and_again(federation: Federation, app, serve):
+    asked: list[int] = []
+
+    class Listening(Interrupted):
+        async def events(self, *args: Any, **options: Any) -> Any:
+            asked.append(options["after"])
+            return await super().events(*args, **options)
+
+    server = await serve(app_of(Listening(app.state.desk.client_for(Tenant("other"), "eve"), ())))
+    headers = {"Authorization": f"Bearer {OTHER_TOKEN}"}
+    async with (
+        asking(app, TOKEN) as http,
+        httpx.AsyncClient(base_url=server.url, headers=headers) as watcher,
+        watcher.stream("GET", "/v1/events") as answer,
+    ):
+        lines = answer.aiter_lines()
+        for _ in range(5):
+            await http.post("/v1/tasks?wait=10", json=deposit())
+        (head,) = (await federation.client.status()).heads
+        while asked[-1] < head:
+            assert (await anext(lines)).partition(":")[0] in ("", "retry"), "nothing of the others is told"
+        task = (await watcher.post("/v1/tasks", json=deposit())).json()["id"]
+        seen = [sent async for sent in _first(sse.read(lines), len(WHOLE))]
+    assert [sent.name for sent in seen] == WHOLE
+    assert all(task in sent.data for sent in seen)
+
+
+async def _first(stream: AsyncIterator[sse.Sent], count: int) -> AsyncIterator[sse.Sent]:
+    async for sent in stream:
+        yield sent
+        count -= 1
+        if not count:
+            return

@@ -10,7 +10,6 @@ from hanse.contracts import (
     Conflict,
     DigestMismatch,
     Event,
-    HanseError,
     InvalidInput,
     InvalidPlan,
     KeyReused,
@@ -18,6 +17,8 @@ from hanse.contracts import (
     NotAuthenticated,
     NotFound,
     Overloaded,
+    Problem,
+    Refusal,
     Submission,
     TaskStatus,
     TooLarge,
@@ -25,6 +26,7 @@ from hanse.contracts import (
 )
 from hanse.runtime.federation import Federation
 from hanse.runtime.http_client import HttpClient
+from hanse.runtime.views import error_from
 
 from .conftest import TOKEN, Ledger, Server, app_over, deposit, withdrawal
 from .test_events import WHOLE
@@ -104,7 +106,7 @@ async def test_decisions_fail_as_they_do_next_to_the_coordinator(client: HttpCli
 
 async def test_a_refusal_of_the_domain_keeps_its_code(server: Server):
     async with Federation.connect(server.url, TOKEN) as federation:
-        with pytest.raises(HanseError, match="too little") as refused:
+        with pytest.raises(Refusal, match="too little") as refused:
             await federation.call("ledger.withdraw", {"account": "nobody", "cents": 1})
     assert refused.value.code == "ledger.too_poor"
     assert refused.value.ids["account"] == "nobody"
@@ -234,3 +236,15 @@ async def test_a_federation_behind_a_gateway_is_the_same_object(server: Server):
         task = await federation.submit(call="ledger.deposit", input={"account": "b", "cents": 2})
         assert [event.kind async for event in task.events()] == WHOLE
         assert await task.result() == {"cents": 7}
+
+
+def test_a_refusal_that_only_its_author_knows_is_a_refusal_here_too():
+    about = {"type": "urn:hanse:error:shop.closed", "title": "Closed", "status": 423, "detail": "come again tomorrow"}
+    error = error_from(Problem(**about, code="shop.closed", base="refused", ids={"shop": 3}))
+    assert isinstance(error, Refusal)
+    assert (error.code, error.status, error.detail, error.ids) == (
+        "shop.closed",
+        423,
+        "come again tomorrow",
+        {"shop": 3},
+    )
