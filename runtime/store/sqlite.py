@@ -89,9 +89,8 @@ class SqliteStore:
 
     async def _close(self) -> None:
         await self._committer.stop()
-        with translated(self.path):
-            for connection in {self._reader, self._writer}:
-                connection.close()
+        self._reader.close(force=True)
+        self._writer.close(force=True)  # the last one out checkpoints; if it cannot, the next opening will
 
     def run(self, group: Sequence[_Waiting]) -> StorageError | None:
         """One transaction for the whole group, to its end on disk. Called by the committer, as are the next three."""
