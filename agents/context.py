@@ -57,7 +57,7 @@ class Context:
     ) -> None:
         self._call, self._effect, self._surroundings = call, effect, surroundings
         self._transaction, self._effects = transaction, effects
-        self._now_ms: int | None = effects.now_ms if effects else None
+        self._now_ms: int | None = None
         self._state: State | None = None
         self._random: Random | None = None
 
@@ -126,7 +126,7 @@ class Context:
     def now(self) -> datetime.datetime:
         """The time in UTC, which does not move while the handler runs."""
         if self._now_ms is None:
-            self._now_ms = self._surroundings.clock.now_ms()
+            self._now_ms = self._effects.moment[0] if self._effects else self._surroundings.clock.now_ms()
         return _moment(self._now_ms)
 
     @property
@@ -145,7 +145,8 @@ class Context:
     def random(self) -> Random:
         """Random numbers. Not for secrets."""
         if self._random is None:
-            self._random = Random(self._effects.seed if self._effects else self._surroundings.entropy.bytes(16))
+            seed = self._effects.moment[1] if self._effects else self._surroundings.entropy.bytes(16)
+            self._random = Random(seed)
         return self._random
 
     # Saying how it goes

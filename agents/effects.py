@@ -12,6 +12,7 @@ by a step before, and used by this one.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from ..contracts import (
@@ -36,8 +37,8 @@ from .ledger import NOTHING, Entry, Ledger, Status, request_of
 from .process import identity
 from .secrets import without
 
-_PAUSES_SECONDS = (0.0, 0.2, 1.0)
-"""Before each try of an effect that the outside system does only once per key."""
+_PAUSES_SECONDS = (0.0, 0.1, 0.3, 1.0, 3.0)
+"""Before each look at an effect that is in doubt. Only this agent can clear it up, so it is worth some patience."""
 _LEASE_MARGIN_MS = 5000
 _RUN = "run"
 
@@ -48,16 +49,34 @@ class Effects:
     def __init__(
         self, ledger: Ledger, call: Call, digest: Digest, entropy: Entropy, pin: Callable[[], Awaitable[None]]
     ) -> None:
-        """Raises KeyReused when what the ledger has for the step was begun as another step."""
         self.key = call.key
-        self.entries = ledger.of(call.key)
         self.under_way = 0
         """Effects the handler has begun and not awaited to their end."""
-        self._ledger, self._pin = ledger, pin
+        self._ledger, self._entropy, self._pin = ledger, entropy, pin
+        self._step = (call.capability, digest)
         self._count = 0
         self._idle: asyncio.Future[None] | None = None
         self._unsaved: list[Entry] = []
-        self.now_ms, self.seed = self._moment(canonical([call.capability, digest]), entropy)
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """What the ledger has for the step, read when first used. Raises KeyReused when it was begun as another."""
+        entries = self._ledger.of(self.key)
+        first = entries.get(f"{self.key}!{_RUN}")
+        if first and first.request != canonical(self._step):
+            raise KeyReused("effects were begun under this key for another capability or input", key=self.key)
+        return entries
+
+    @cached_property
+    def moment(self) -> tuple[int, bytes]:
+        """Clock (unix milliseconds) and seed of the first run that claimed anything; new ones if there was none."""
+        key = f"{self.key}!{_RUN}"
+        if key in self.entries:
+            now_ms, seed = unpack(self.entries[key].result or b"")
+            return now_ms, seed
+        now_ms, seed = self._ledger.clock.now_ms(), self._entropy.bytes(16)
+        self._unsaved.append(Entry(key, "", _RUN, canonical(self._step), Status.DONE, 0, pack((now_ms, seed)), now_ms))
+        return now_ms, seed
 
     def restart(self) -> None:
         """The handler begins anew."""
@@ -130,8 +149,10 @@ class Effects:
         entry = found or wanted
         for pause in _PAUSES_SECONDS:
             if entry.status.is_open:
-                entry = await self._settled(connector, entry)
                 await asyncio.sleep(pause)
+                entry = await self._settled(connector, entry)
+            if entry.status.is_open:
+                continue
             if entry.status is Status.DONE or self._is_past(entry):
                 return entry
             entry = await self._once(connector, operation, wanted)
@@ -145,12 +166,15 @@ class Effects:
         return entry.result is not None and number.isdecimal() and f"{step}!{int(number) + 1}" in self.entries
 
     async def _settled(self, connector: Connector, entry: Entry) -> Entry:
+        """The entry done, or released for another try; open as before when the outside system cannot be asked now."""
         try:
             settled = await self._ledger.settled(entry)
         except OutcomeUnknown:
-            if not connector.repeatable:
-                raise
-            return entry._replace(status=Status.RELEASED, result=None)
+            if connector.repeatable:
+                return entry._replace(status=Status.RELEASED, result=None)
+            if connector.askable:
+                return entry
+            raise
         self.entries[entry.key] = settled
         return settled._replace(result=None) if settled.status is Status.RELEASED else settled
 
@@ -166,6 +190,7 @@ class Effects:
         return entry
 
     async def _claim(self, connector: Connector, wanted: Entry) -> Entry:
+        _ = self.moment  # it is kept with the first claim, whether the handler looked at it or not
         now = self._ledger.clock.now_ms()
         lease = now + int(connector.timeout_seconds * 1000) + _LEASE_MARGIN_MS
         claim = wanted._replace(status=Status.CLAIMED, lease_until_ms=lease, result=pack(identity()), at_ms=now)
@@ -209,19 +234,6 @@ class Effects:
     async def _kept(self, *entries: Entry) -> None:
         await asyncio.shield(self._keep(*entries))
 
-    def _moment(self, step: bytes, entropy: Entropy) -> tuple[int, bytes]:
-        """Clock and seed of the step: those of its first run that claimed anything, or new ones."""
-        first = self.entries.get(f"{self.key}!{_RUN}")
-        if first is None:
-            now_ms, seed = self._ledger.clock.now_ms(), entropy.bytes(16)
-            moment = pack((now_ms, seed))
-            self._unsaved.append(Entry(f"{self.key}!{_RUN}", "", _RUN, step, Status.DONE, 0, moment, now_ms))
-            return now_ms, seed
-        if first.request != step:
-            raise KeyReused("effects were begun under this key for another capability or input", key=self.key)
-        now_ms, seed = unpack(first.result or b"")
-        return now_ms, seed
-
 
 async def looked_up(connector: Connector, operation: Operation, request: dict[str, Any]) -> Any:
     """The result of an operation that only reads. Nothing is kept."""
@@ -250,6 +262,9 @@ async def called(connector: Connector, operation: Operation, key: str, request: 
 
 
 def _outcome(entry: Entry) -> Any:
+    """The result as plain data. Raises what the connector raised."""
+    if entry.status is Status.CLAIMED:
+        raise OutcomeUnknown(f"{entry.what} was under way in a crash, and nobody could be asked", effect=entry.key)
     value = unpack(entry.result) if entry.result is not None else None
     if entry.status is Status.DONE:
         return value

@@ -101,6 +101,10 @@ class Ledger:
             entries |= {key: entry for key, entry in self._writing.items() if key.startswith(f"{step}!")}
         return entries
 
+    def find(self, key: str) -> Entry | None:
+        stored = [_entry(row) for row in self._store.read("effect", (key,))]
+        return self._writing.get(key) or (stored[0] if stored else None)
+
     def open_entries(self) -> list[Entry]:
         """Effects whose outcome is not known, or not yet."""
         return [_entry(row) for row in self._store.read("open_effects")]
@@ -128,7 +132,8 @@ class Ledger:
         """Asks about every open effect. What stays open is logged, and waits for its step or for a person."""
         for entry in self.open_entries():
             try:
-                await self.settled(entry)
+                if self.find(entry.key) == entry:  # and its step has not come back meanwhile
+                    await self.settled(entry)
             except OutcomeUnknown as error:
                 text = "effect %s (%s) may or may not have happened: %s"
                 log.warning(
@@ -140,8 +145,8 @@ class Ledger:
 
         `happened=False` lets the effect be done once more when its step is sent again.
         """
-        entry = next((entry for entry in self.open_entries() if entry.key == key), None)
-        if entry is None:
+        entry = self.find(key)
+        if entry is None or not entry.status.is_open:
             raise NotFound(f"there is no open effect {key!r}")
         if happened:
             self._connector(entry).operations[entry.operation].result.load(result)
@@ -166,6 +171,9 @@ class Ledger:
             await asyncio.sleep(wait_ms / 1000)
 
     async def _close(self, entry: Entry, status: Status, value: Any = None) -> Entry:
+        current = self.find(entry.key)
+        if current != entry:
+            return _only_closed(current, entry)  # its outcome became known while we asked
         closed = self.closed(entry, status, value)
         await asyncio.shield(self.write(closed))
         text = "effect %s (%s) was in doubt and is %s"
@@ -205,6 +213,12 @@ async def _asked(connector: Connector, entry: Entry) -> Answer:
         raise error.about(effect=entry.key) from None
     except (HanseError, TimeoutError) as error:
         raise OutcomeUnknown(f"{entry.what} could not be asked: {error}", effect=entry.key) from error
+
+
+def _only_closed(current: Entry | None, asked: Entry) -> Entry:
+    if current is None or current.status.is_open:
+        raise OutcomeUnknown(f"{asked.what} is being done by somebody else", effect=asked.key)
+    return current
 
 
 def request_of(entry: Entry) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class Runner:
             raise await self._failure(run, error) from None
         finally:
             transaction.ended = True
-        if run.effects or self.rows.pins:
+        if self.rows.pins or (run.effects and run.effects.under_way):
             await self._clear_the_way(run)
         if run.cause:
             raise asyncio.CancelledError  # which the handler has swallowed

@@ -21,6 +21,19 @@ from .steps import AGENTS, measure, plan
 
 PER_TASK = 22
 """Events of a task of ten steps."""
+AWARD = {
+    "agent": "north",
+    "version": "1.0",
+    "attempt": 1,
+    "award": "",
+    "price_cents": 0,
+    "reason": "north is the only one who may",
+    "bids": [],
+    "input": "",
+    "rule": "automatic",
+    "approval": None,
+}
+DONE = {"agent": "north", "attempt": 1, "latency_ms": 1, "replayed": False}
 
 
 async def fill(data: Path, events: int) -> None:
@@ -40,14 +53,12 @@ def _raise(error: BaseException) -> None:
 
 def _task(journal: Journal, task: TaskId, chain: Any) -> None:
     now = 1
-    submitted = {"tenant": "default", "key": None, "body": "", "by": "", "plan": chain, "input": None, "pins": {}}
+    submitted = {"tenant": "default", "body": "", "by": "", "plan": chain, "input": None, "pins": {}}
     journal.append(Kind.TASK_SUBMITTED, task, None, submitted)
     journal.write(Write("insert_task", (task, "default", None, "", "completed", now, now)))
     for step in chain["steps"]:
-        journal.append(
-            Kind.STEP_AWARDED, task, step["id"], {"agent": "north", "attempt": 1, "bids": [], "reason": "x" * 40}
-        )
-        journal.append(Kind.STEP_COMPLETED, task, step["id"], {"agent": "north", "attempt": 1, "output": step["input"]})
+        journal.append(Kind.STEP_AWARDED, task, step["id"], AWARD)
+        journal.append(Kind.STEP_COMPLETED, task, step["id"], DONE | {"output": step["input"]})
     journal.append(Kind.TASK_COMPLETED, task, None, {"output": 10, "cost_cents": 0})
 
 

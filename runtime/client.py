@@ -226,6 +226,11 @@ class LinkClient:
     async def agents(self) -> list[AgentView]:
         return [AgentView(**view) for view in await self._ask(0, "agents", {})]
 
+    async def gather(self, seconds: float) -> list[str]:
+        """Waits until every configured agent is here and well. Returns those who are not by then."""
+        pages = await self._ask_all("gather", {"seconds": seconds})
+        return sorted({agent for page in pages for agent in page})
+
     async def capabilities(self) -> list[Contract]:
         return [Contract.from_data(each) for each in await self._ask(0, "capabilities", {})]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from ..contracts import Conflict, Unavailable
 from . import actors
@@ -73,13 +74,10 @@ def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     os.environ.setdefault("RAY_worker_niceness", "0")  # these workers are the service, not a batch job behind one
     arguments: dict[str, Any] = {"namespace": namespace_of(configuration), "logging_level": "ERROR"}
     if address is None:
+        _stay_on_loopback()
         os.environ.update(proxy.environment(configuration.data))
-        arguments |= {
-            "num_cpus": LOCAL_CPUS,
-            "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",
-            "log_to_driver": False,
-        }
+        # "local", because without an address Ray would join whatever cluster somebody started on this machine.
+        arguments |= {"address": "local", "num_cpus": LOCAL_CPUS, "include_dashboard": False, "log_to_driver": False}
     else:
         arguments["address"] = address
     try:
@@ -87,6 +85,14 @@ def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     except ConnectionError as error:
         raise Unavailable(f"no Ray cluster answers at {address}: {error}") from error
     return address is None
+
+
+def _stay_on_loopback() -> None:
+    """Ray's servers listen on loopback alone when that is the node's address, and it takes any hint of loopback for a
+    mistake but this one, which it has for systems with a firewall that asks. It was read when Ray was imported.
+    """
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def start(configuration: Configuration, *, owned: bool, detached: bool = False) -> Cluster:

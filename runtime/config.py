@@ -191,7 +191,7 @@ class HttpConnector(ConnectorSection):
     """The header that carries the key. Example: `key_header: Idempotency-Key`"""
     status_path: str | None = None
     """Where to ask for one key: 200 says that it was done, 404 that it was not.
-    Example: `status_path: "/payments/by-key/{key}"`"""
+    Example: `status_path: "/payments?key={key}"`"""
     nothing_happened: tuple[int, ...] = (408, 425, 429)
     """Statuses by which the service says that it has not even begun. Example: `nothing_happened: [429]`"""
 

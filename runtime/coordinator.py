@@ -186,6 +186,7 @@ class Coordinator:
         """Once a second: agents that fell silent may have come back, and parked steps look again."""
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
         self._parking.look_again()
+        self.watchers.touch(None)
 
     # Tasks come in
 

@@ -96,10 +96,14 @@ class Directory:
 
     def objection(self, member: Member, name: CapabilityName, version: str | None, now: float) -> str:
         """Why this provider may not be given it now; empty when it may."""
+        if version and not member.contracts[name].satisfies(version):
+            return f"offers version {member.contracts[name].version}, not {version}"
+        return self.absence(member, now)
+
+    def absence(self, member: Member, now: float) -> str:
+        """Why nothing may be given to this agent now; empty when it is here and well."""
         if not member.present:
             return "is not here"
-        if not member.contracts[name].satisfies(version):
-            return f"offers version {member.contracts[name].version}, not {version}"
         if not member.offer.healthy:
             return member.offer.reason or "is not healthy"
         if now - member.heard > STALE_SECONDS:

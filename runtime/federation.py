@@ -230,7 +230,7 @@ async def _in_process(configuration: Configuration, stack: AsyncExitStack, world
         await host.start(dialers)
     client = LinkClient([Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local")
     stack.push_async_callback(client.close)
-    await present(client, configuration)
+    await present(client)
     return client
 
 

@@ -32,6 +32,8 @@ class Journal:
         self._writes: list[Write] = []
         self._actions: list[Callable[[], None]] = []
         self._scheduled = False
+        self._committing = 0
+        """Commits on their way to disk."""
         self._failed = False
 
     def append(self, kind: Kind, task: TaskId | None, step: StepId | None, data: Mapping[str, Any]) -> Event:
@@ -50,8 +52,11 @@ class Journal:
 
     def then(self, action: Callable[[], None]) -> None:
         """Runs `action` when everything appended so far is on disk; in the order of the calls."""
-        self._actions.append(action)
-        self._schedule()
+        if self._writes or self._committing or self._actions:
+            self._actions.append(action)
+            self._schedule()
+        else:
+            self._loop.call_soon(action)
 
     async def durable(self) -> None:
         """Returns when everything appended so far is on disk."""
@@ -83,9 +88,11 @@ class Journal:
         actions, self._actions = self._actions, []
         if self._failed:
             return
+        self._committing += 1
         self._store.commit(writes).add_done_callback(lambda future: self._committed(future, actions))
 
     def _committed(self, future: "asyncio.Future[None]", actions: list[Callable[[], None]]) -> None:
+        self._committing -= 1
         error = future.exception()
         if error is not None:
             self._fail(error)

@@ -6,8 +6,7 @@ from functools import partial
 
 from ..contracts import TimedOut
 from . import actors, cluster
-from .assembly import agent_id
-from .client import Client
+from .client import Client, LinkClient
 from .config import Configuration
 from .gateway import Settings
 
@@ -31,7 +30,7 @@ async def launch(
     url, _ = await asyncio.gather(_gateway(running, stack) if http else _none(), running.ready())
     client = actors.connect(running.namespace, configuration.coordinator.shards, configuration.tenants[0].name, "local")
     stack.push_async_callback(client.close)
-    await present(client, configuration)
+    await present(client)
     return client, url
 
 
@@ -54,14 +53,7 @@ async def _none() -> None:
     """No gateway."""
 
 
-async def present(client: Client, configuration: Configuration, seconds: float = READY_SECONDS) -> None:
+async def present(client: LinkClient, seconds: float = READY_SECONDS) -> None:
     """Returns when every configured agent has joined. Raises TimedOut naming those who have not."""
-    wanted = {agent_id(entry) for entry in configuration.agents}
-    try:
-        async with asyncio.timeout(seconds):
-            after = 0
-            while missing := wanted - {agent.id for agent in await client.agents() if agent.healthy}:
-                seen = await client.events(after=after, wait_seconds=0.2)
-                after = max([after, *(event.sequence for event in seen)])
-    except TimeoutError:
-        raise TimedOut(f"still not here after {seconds:g} s: {', '.join(sorted(missing))}") from None
+    if missing := await client.gather(seconds):
+        raise TimedOut(f"still not here after {seconds:g} s: {', '.join(missing)}")

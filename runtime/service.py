@@ -1,6 +1,7 @@
 """The coordinator's counter: answers what clients ask over a link. One method per verb of `client.Client`."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -9,8 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..contracts import (
+    AgentId,
     ApprovalStatus,
     Digest,
+    Failed,
     FederationView,
     HanseError,
     InvalidInput,
@@ -30,10 +33,13 @@ from ..contracts.plain import check
 from ..contracts.schema import invalid
 from ..contracts.wire import unpack
 from .coordinator import Coordinator
+from .directory import Member
 from .execution import Run
 from .journal import verify
 from .link import Link
 from .views import agent_view, step_views, task_view
+
+_log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 300.0
 MAX_PAGE = 1000
@@ -62,6 +68,7 @@ class Service:
             "cancel": self._cancel,
             "decide": self._decide,
             "events": self._events,
+            "gather": self._gather,
             "verify": self._verify,
             "wait": self._wait,
         }
@@ -72,11 +79,22 @@ class Service:
             if request.method == "submit":
                 self._submit_or_wait(link, request)
             elif (quick := self._quick.get(request.method)) is not None:
-                link.send(Response(request.number, quick(request)))
+                self._send_durably(link, Response(request.number, quick(request)))
             else:
                 self._start(link, request)
-        except HanseError as error:
-            link.send(Response(request.number, None, error.to_data()))
+        except Exception as error:
+            self._refuse(link, request, error)
+
+    def _send_durably(self, link: Link, response: Response) -> None:
+        """What is answered is how things stand in memory, so it waits until the disk has all of that."""
+        self._coordinator.journal.then(lambda: link.send(response))
+
+    def _refuse(self, link: Link, request: Request, error: Exception) -> None:
+        """Every question is answered. What nobody foresaw is logged here, and named there without its insides."""
+        if not isinstance(error, HanseError):
+            _log.exception("%s failed", request.method, extra={"action": "request.failed"})
+            error = Failed(f"the coordinator could not answer {request.method}: {type(error).__name__}")
+        link.send(Response(request.number, None, error.to_data()))
 
     def _start(self, link: Link, request: Request) -> None:
         slow = self._slow.get(request.method)
@@ -91,9 +109,9 @@ class Service:
 
     async def _answer(self, link: Link, request: Request, answer: Awaitable[Any]) -> None:
         try:
-            link.send(Response(request.number, await answer))
-        except HanseError as error:
-            link.send(Response(request.number, None, error.to_data()))
+            self._send_durably(link, Response(request.number, await answer))
+        except Exception as error:
+            self._refuse(link, request, error)
 
     # Tasks
 
@@ -113,8 +131,8 @@ class Service:
                     await self._coordinator.watchers.watch(None)
         try:
             self._submit(link, request)
-        except HanseError as last:
-            link.send(Response(request.number, None, last.to_data()))
+        except Exception as error:
+            self._refuse(link, request, error)
 
     def _submit(self, link: Link, request: Request) -> None:
         submission = read_submission(request.parameters)
@@ -210,22 +228,22 @@ class Service:
         return [event.to_json() for event in events if run or self._may_see(request.tenant, event.task)]
 
     def _may_see(self, tenant: Tenant, task: TaskId | None) -> bool:
+        """Events of the federation itself are for everybody; those of a task are for its tenant."""
         if task is None:
             return True
-        try:
-            return self._coordinator.run_of(tenant, task) is not None
-        except NotFound:
-            return False
+        run = self._coordinator.runs.get(task) or self._coordinator.ended.get(task)
+        if run is not None:
+            return run.tenant == tenant
+        rows = self._coordinator.store.read("task", (task,))
+        return bool(rows) and rows[0][1] == tenant
 
     # Agents
 
     def _agents(self, request: Request) -> list[JsonObject]:
         return [_dump(agent_view(member, self._objection(member))) for member in self._coordinator.members()]
 
-    def _objection(self, member: Any) -> str:
-        now = self._coordinator.clock.monotonic()
-        names = list(member.contracts)
-        return self._coordinator.directory.objection(member, names[0], None, now) if names else ""
+    def _objection(self, member: Member) -> str:
+        return self._coordinator.directory.absence(member, self._coordinator.clock.monotonic())
 
     def _capabilities(self, request: Request) -> list[JsonObject]:
         return [contract.to_data() for contract in self._coordinator.directory.contracts()]
@@ -233,6 +251,22 @@ class Service:
     def _capability(self, request: Request) -> JsonObject:
         name, _, version = str(request.parameters["name"]).partition("@")
         return self._coordinator.directory.contract(name, version or None).to_data()  # pyright: ignore[reportArgumentType]
+
+    async def _gather(self, request: Request) -> list[str]:
+        """Waits for the expected agents; those who are not here and well by then."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(float(request.parameters["seconds"]), MAX_WAIT_SECONDS)):
+                while self._absent():
+                    await self._coordinator.watchers.watch(None)
+        return self._absent()
+
+    def _absent(self) -> list[str]:
+        members, now = self._coordinator.directory.members, self._coordinator.clock.monotonic()
+        return sorted(
+            agent
+            for agent in self._coordinator.settings.expected_agents
+            if agent not in members or self._coordinator.directory.absence(members[AgentId(agent)], now)
+        )
 
     # People
 

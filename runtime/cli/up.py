@@ -92,15 +92,16 @@ _started: list["subprocess.Popen[bytes]"] = []
 
 
 def stay(session: Session, order: dict[str, Any], data: Path) -> None:
-    """Runs a federation in front of the terminal. Its Ctrl-C is ours: both get it."""
+    """Runs a federation in front of the terminal, or of whoever else waits for this process, such as a container.
+
+    Whatever signal asks us to stop is passed on, and we end when the federation has.
+    """
     process = _spawn(order, None, apart=False)
-    try:
-        run = _ready(process, None)
-        session.out.show(run, lambda: f"{run.name} runs: {run.url or 'no gateway'}; Ctrl-C stops it")
-        process.wait()
-    except KeyboardInterrupt:
-        process.wait(STOP_SECONDS)
-    if process.returncode:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: process.terminate())
+    run = _ready(process, None)
+    session.out.show(run, lambda: f"{run.name} runs: {run.url or 'no gateway'}; Ctrl-C stops it")
+    if process.wait():
         raise Failed(f"the federation ended with {process.returncode}")
 
 

@@ -63,6 +63,8 @@ def _narrowed(line: str, folder: Path) -> str:
     if line.strip() == "defaults":
         errors = [f"    errorfile {status} {folder / str(status)}.http" for status in ERRORS]
         return "\n".join([line, f"    timeout http-request {HEAD_SECONDS}s", *errors])
+    if line.startswith("    http-request return status 404 "):  # where no application is up yet
+        return "    http-request deny deny_status 503"
     return line.replace("mode 666 level admin", "mode 600 level admin")
 
 

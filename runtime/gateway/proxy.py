@@ -28,8 +28,12 @@ _log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 1
 """How long a gateway that is stopped still takes requests. Ray's own 30 are for balancers that hear of it slowly."""
+LOOK_SECONDS = 2
+"""Between two looks at whether HAProxy still runs. After the third in vain it is started again."""
 SILENCE_SECONDS = 600
 """Of a gateway that was asked. Longer than any wait, and event streams give signs of life."""
+FIRST_PORT, LAST_PORT, PORTS = 16_000, 32_000, 100
+"""Below those that the kernel gives to outgoing connections; and how many of them a federation has for its replicas."""
 MAX_FOLDER = 10
 """Bytes of the folder's path: HAProxy wants a socket's path in 97, and a node's name takes 56 of them."""
 
@@ -45,6 +49,7 @@ def environment(data: Path) -> dict[str, str]:
         _log.warning("there is no HAProxy here; ray[serve] brings it on Linux", extra={"action": "proxy.missing"})
         return {}
     folder = _private_folder(data)
+    ports = _ports(data)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(_program(folder, haproxy)),
@@ -57,6 +62,9 @@ def environment(data: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(SILENCE_SECONDS),
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(LOOK_SECONDS),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports.start),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.stop),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_SECONDS),
     }
 
@@ -78,8 +86,21 @@ def _private_folder(data: Path) -> Path:
 
 def _folder(data: Path) -> Path:
     """One per data folder and user, with a short path: below it Ray makes a folder per node, with sockets in it."""
-    mark = hashlib.sha256(os.fsencode(data.absolute()) + b" %d" % os.getuid()).hexdigest()[:12]
-    return _short(Path(tempfile.gettempdir())) / f"hanse-{mark}"
+    return _short(Path(tempfile.gettempdir())) / f"hanse-{_mark(data).hex()[:12]}"
+
+
+def _mark(data: Path) -> bytes:
+    return hashlib.sha256(os.fsencode(data.absolute()) + b" %d" % os.getuid()).digest()
+
+
+def _ports(data: Path) -> range:
+    """Where replicas listen, behind the proxy. A range for each federation of a machine.
+
+    Were it the same for all, a replica of one could take the port on which one of another has just died, and be sent
+    the other's requests until that proxy has heard of it.
+    """
+    block = int.from_bytes(_mark(data)[-4:], "big") % ((LAST_PORT - FIRST_PORT) // PORTS)
+    return range(FIRST_PORT + block * PORTS, FIRST_PORT + (block + 1) * PORTS - 1)
 
 
 def _short(folder: Path) -> Path:

@@ -3,9 +3,12 @@
 A commit of one row costs about as much as a commit of a hundred, because both cost one fsync. So commits queue up
 while one is on its way to disk, and the next one takes all of them: group commit (DeWitt et al., SIGMOD 1984). A
 thread does it, because fsync blocks. A store in memory commits on the event loop, in the order of the calls.
+
+A connection may not be used by two threads at once, so everybody else reads on the event loop.
 """
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,43 +37,57 @@ _BUSY_MS = 5000
 class SqliteStore:
     """One file, one writer. Keeps the `Store` port."""
 
-    def __init__(self, path: str, statements: Statements, vfs: str | None = None) -> None:
-        """Opens `path` for writing and raises its epoch. Blocks; raises StorageError or Corrupt."""
+    def __init__(self, path: str, statements: Statements, *, vfs: str | None = None, inline: bool = False) -> None:
+        """Opens `path` for writing and raises its epoch. Blocks; raises StorageError or Corrupt.
+
+        `vfs` names the SQLite VFS that does the I/O. `inline` commits on the event loop as a store in memory does: for
+        simulations, in which a thread would make the order of things random.
+        """
         self.path = path
         self._statements = statements
         self._order = list(statements.writes.items())
         self._loop = asyncio.get_running_loop()
         self._broken: StorageError | None = None
-        self._closed = False
+        self._closing: asyncio.Future[None] | None = None
         with translated(path):
             self._writer = _connect(path, vfs, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
             self.epoch = _begin_reign(self._writer, statements.schema)
             self._reader = self._writer if in_memory(path) else _connect(path, vfs, apsw.SQLITE_OPEN_READONLY)
-        self._committer = _Inline(self) if in_memory(path) else _Thread(self)
+        self._committer = _Inline(self) if inline or in_memory(path) else _Thread(self)
 
     @classmethod
-    def open(cls, path: str | Path, schema: str, *, vfs: str | None = None) -> "SqliteStore":
+    def open(cls, path: str | Path, schema: str, *, vfs: str | None = None, inline: bool = False) -> "SqliteStore":
         """Opens the store of `schema` (`journal` or `agent`), making its folder when needed."""
         if not in_memory(str(path)):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return cls(str(path), load_statements(schema), vfs)
+            with translated(str(path)):
+                _make_folder(Path(path).absolute().parent)
+        return cls(str(path), load_statements(schema), vfs=vfs, inline=inline)
 
     def commit(self, writes: Iterable[Write]) -> "asyncio.Future[None]":
         future: asyncio.Future[None] = self._loop.create_future()
-        if self._broken or self._closed:
+        if self._broken or self._closing:
             future.set_exception(self._broken or StorageError("the store is closed", path=self.path))
         else:
             self._committer.put((writes, future))
         return future
 
     def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with translated(self.path):
-            return list(self._reader.execute(self._statements.queries[query], parameters))
+        if (sql := self._statements.queries.get(query)) is None:
+            raise StorageError(f"no query named {query!r}", path=self.path)
+        try:
+            with translated(self.path):
+                return list(self._reader.execute(sql, parameters))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise StorageError(f"cannot be looked up: {error}", path=self.path) from error
 
     async def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            await self._committer.stop()
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self._committer.stop()
+        with translated(self.path):
             for connection in {self._reader, self._writer}:
                 connection.close()
 
@@ -82,6 +99,8 @@ class SqliteStore:
                     self._transact(group)
             except StorageError as error:
                 self._broken = error
+            except Exception as error:  # a row that cannot be written; whoever waits must hear of it
+                self._broken = StorageError(f"cannot be written: {type(error).__name__}: {error}", path=self.path)
         return self._broken
 
     def _transact(self, group: Sequence[_Waiting]) -> None:
@@ -136,7 +155,10 @@ class _Thread:
     def _work(self) -> None:
         while group := self._next_group():
             error = self._store.run(group)
-            self._loop.call_soon_threadsafe(settle, group, error)
+            try:
+                self._loop.call_soon_threadsafe(settle, group, error)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                return
 
     def _next_group(self) -> list[_Waiting]:
         """Waits for one, takes all. Empty means stop; what came before the stop is still committed."""
@@ -180,8 +202,29 @@ def _connect(path: str, vfs: str | None, flags: int) -> apsw.Connection:
     connection = apsw.Connection(path, flags=flags, vfs=vfs)
     connection.set_busy_timeout(_BUSY_MS)
     if flags & apsw.SQLITE_OPEN_READWRITE:
-        connection.execute(_PRAGMAS)
+        list(connection.execute(_PRAGMAS))  # to the end: apsw stops at each row that a statement gives
+        _check_mode(connection, path)
     return connection
+
+
+def _check_mode(connection: apsw.Connection, path: str) -> None:
+    """SQLite says which mode it took and goes on; without WAL and FULL nothing we promise would hold."""
+    (mode,), (synchronous,) = connection.execute("PRAGMA journal_mode; PRAGMA synchronous")
+    if (mode, synchronous) not in (("wal", 2), ("memory", 2)):
+        raise StorageError(f"no write-ahead log that is synced: journal mode {mode}, {synchronous}", path=path)
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes a folder that is still there after a power cut: its entry in its parent is synced too."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
 
 
 def _begin_reign(connection: apsw.Connection, schema: str) -> Epoch:
@@ -215,5 +258,5 @@ def translated(path: str) -> Iterator[None]:
         raise Corrupt(f"{error}: this is not the database it was; restore it or move it away", path=path) from error
     except apsw.FullError as error:
         raise StorageError("the disk is full; free space and start again", path=path) from error
-    except apsw.Error as error:
+    except (apsw.Error, OSError) as error:
         raise StorageError(f"{type(error).__name__}: {error}", path=path) from error

@@ -7,7 +7,7 @@ import asyncio
 import email
 import json
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.policy import default as mail_policy
@@ -25,10 +25,13 @@ class Service:
 
     keeps_keys: bool = False
     """Whether it does nothing twice for one key, as it should."""
+    answers_questions: bool = True
     faults: deque[str] = field(default_factory=deque)
     done: Counter[str] = field(default_factory=Counter)
     """Effects per key."""
     requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    heard: Callable[[str], object] = lambda key: None
+    """Called with the key when a request arrives, before anything is done."""
     url: str = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,6 +61,8 @@ class Service:
         self, method: str, path: str, headers: dict[str, str], body: bytes, writer: asyncio.StreamWriter
     ) -> bool:
         if path.startswith("/api/by-key?key="):
+            if not self.answers_questions:
+                return await self._say(writer, 500, {})
             key = unquote(path.removeprefix("/api/by-key?key="))
             return await self._say(writer, 200 if self.done[key] else 404, {"done": self.done[key]})
         fault = self.faults.popleft() if self.faults else ""
@@ -68,6 +73,7 @@ class Service:
         if fault == "refuse":
             return await self._say(writer, 422, {"reason": "no such account"})
         key = headers.get("idempotency-key", "")
+        self.heard(key)
         if method != "GET" and not (self.keeps_keys and self.done[key]):
             self.done[key] += 1
         return await self._after(fault, writer, {"done": self.done[key], "body": body.decode()})

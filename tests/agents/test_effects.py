@@ -50,6 +50,7 @@ class Shop(Agent):
         self.between = asyncio.Event()
         self.between.set()
         self.charging = asyncio.Semaphore(0)
+        self.charged = asyncio.Semaphore(0)
         self.moments: list[Any] = []
 
     async def on_start(self, context: Context) -> None:
@@ -64,6 +65,7 @@ class Shop(Agent):
         cents = min(there, request.cents)
         self.charging.release()
         reply = await context.connectors.bank.post("/charges", body={"cents": cents})
+        self.charged.release()
         await self.between.wait()
         if self.fail:
             raise Refusal(self.fail)
@@ -163,6 +165,13 @@ class Shop(Agent):
     async def reach(self, request: str, context: Context) -> Any:
         """Reach out though pure."""
         await context.connectors.bank.get("/rate")
+
+    @capability(effect="irreversible")
+    async def top_up(self, request: Order, context: Context) -> int:
+        """Put more on a card. Changes nothing outside."""
+        there = await context.state.get("cards", request.card)
+        await context.state.put("cards", request.card, there + request.cents)
+        return there
 
     @capability(effect="read")
     async def card(self, request: str, context: Context) -> int:
@@ -305,13 +314,26 @@ async def test_where_the_system_keeps_keys_the_same_is_simply_sent_again(desk: D
 async def test_a_system_that_stays_broken_leaves_the_outcome_unknown_and_a_later_try_settles_it(desk: Desk):
     desk.service.keeps_keys = True
     engine = await desk.open(**REPEATABLE)
-    desk.service.faults.extend(["500 after"] * 3)
+    desk.service.faults.extend(["500 after"] * 5)
     call = call_of("shop.charge", {})
     unknown = error(await engine.execute(call))
     assert (type(unknown), unknown.verdict) == (OutcomeUnknown, Verdict.RECONCILE)
     assert unknown.ids["stay_with"] == "shop"
     assert output(await engine.execute(call)) == 5
     assert dict(desk.service.done) == {f"{call.key}!0": 1}
+
+
+async def test_a_system_that_cannot_be_asked_now_is_asked_again_with_patience(desk: Desk):
+    engine = await desk.open(**ASKABLE)
+    desk.service.faults.append("reset after")
+    desk.service.answers_questions = False
+    call = call_of("shop.charge", {})
+    task = asyncio.create_task(engine.execute(call))
+    waited, _ = await asyncio.wait([task], timeout=0.3)
+    assert not waited
+    desk.service.answers_questions = True
+    assert output(await task) == 5
+    assert desk.total() == 1
 
 
 async def test_where_nobody_can_be_asked_it_is_never_tried_again_and_a_person_decides(desk: Desk):
@@ -368,6 +390,23 @@ async def test_a_claim_of_a_process_that_may_live_is_left_alone_until_its_lease_
     await engine.stop()
     engine = await desk.open(**ASKABLE)
     assert (await engine.ledger.settled(engine.ledger.of(call.key)[done.key])).status is Status.RELEASED
+
+
+async def test_what_becomes_known_while_somebody_asks_stays_known(desk: Desk):
+    engine = await desk.open(**ASKABLE)
+    call = call_of("shop.charge", {})
+    await engine.execute(call)
+    [done] = [entry for entry in engine.ledger.of(call.key).values() if entry.is_effect]
+    desk.service.done.clear()  # so the answer will be: not known here
+    for meanwhile in (done, done._replace(status=Status.CLAIMED)):
+        doubt = done._replace(status=Status.UNKNOWN, at_ms=0)
+        await engine.ledger.write(doubt)
+        task = asyncio.create_task(engine.ledger.settled(doubt))
+        await asyncio.sleep(0)
+        await engine.ledger.write(meanwhile)
+        [found] = await asyncio.gather(task, return_exceptions=True)
+        assert found == done if meanwhile is done else isinstance(found, OutcomeUnknown)
+        assert engine.ledger.find(done.key) == meanwhile
 
 
 # Nothing happened
@@ -449,6 +488,22 @@ async def test_a_row_that_an_effect_was_decided_on_is_not_changed_while_it_is_un
     assert sorted(await asyncio.gather(first, second)) == [20, 80]
     assert sorted(int(body[9:-1]) for *_, body in desk.service.requests) == [20, 80], "100 cents, and not 160"
     assert await answer(engine, "shop.card", "card") == 0
+
+
+async def test_who_writes_such_a_row_waits_until_the_effect_is_done(desk: Desk):
+    engine = await desk.open()
+    engine.agent.between.clear()
+    charged = call_of("shop.charge", {"cents": 80})
+    charge = asyncio.create_task(engine.execute(charged))
+    await engine.agent.charging.acquire()
+    await engine.agent.charged.acquire()
+    top_up = asyncio.create_task(answer(engine, "shop.top_up", {"cents": 50}))
+    waited, _ = await asyncio.wait([top_up], timeout=0.1)
+    assert not waited
+    assert await answer(engine, "shop.card", "card") == 100, "who only reads goes before"
+    engine.agent.between.set()
+    assert (output(await charge), await top_up) == (80, 20)
+    assert await answer(engine, "shop.card", "card") == 70
 
 
 async def test_handlers_that_want_each_others_rows_after_their_effects_conflict_and_then_go_on(desk: Desk):
