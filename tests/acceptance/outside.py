@@ -130,3 +130,8 @@ def check_receipts(data: Path, runs: Mapping[str, Run]) -> None:
 def replayed(journal: Iterable[Event]) -> list[Event]:
     """Steps that were executed before and answered from the receipt."""
     return [event for event in journal if event.kind is Kind.STEP_COMPLETED and event.data["replayed"]]
+
+
+def epochs(journal: Iterable[Event]) -> list[int]:
+    """The reigns of a journal, in order."""
+    return [event.epoch for event in journal if event.kind is Kind.COORDINATOR_STARTED]
