@@ -35,6 +35,8 @@ MARGIN = 256
 """Requests that a replica takes beyond what the gateway lets in: the ones it sends away, each with a reason."""
 
 
+AT_THE_HEAD = {"node:__internal_head__": 0.001}
+"""Replicas live where the proxy does: a gateway on loopback can be reached from nowhere else."""
 REPLICA = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
 """Serve runs user code in its own thread, in case it blocks. This does not, and so answers a third more requests."""
 
@@ -77,7 +79,7 @@ def deployment(settings: Settings, connect: Connect, replicas: int = 1) -> serve
     replica = serve.deployment(
         name="gateway",
         num_replicas=replicas,
-        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": REPLICA}},
+        ray_actor_options={"num_cpus": 0, "resources": AT_THE_HEAD, "runtime_env": {"env_vars": REPLICA}},
         logging_config={"enable_access_log": False},
         max_ongoing_requests=inside,
         max_queued_requests=inside,
