@@ -30,7 +30,7 @@ from hanse.runtime.federation import Task
 from hanse.runtime.runfile import process_started
 
 from . import outside
-from .bank import Broken, Ledger, Porter, Sick
+from .bank import Broken, Late, Ledger, Porter, Sick
 from .gate import Gate
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
@@ -154,6 +154,25 @@ async def test_an_agent_that_cannot_start_says_why_and_nothing_is_left(
     assert actors_of(name) == []
     async with bank(name, tmp_path) as federation:
         assert await federation.call("ledger.deposit", {"account": "a", "cents": 5}) == {"cents": 5}
+
+
+async def test_an_agent_that_cannot_start_again_tries_until_it_can(name: str, tmp_path: Path) -> None:
+    async with Gate() as gate:
+        entry = AgentEntry.model_validate({"class": Late, "options": {"gate": gate.port}})
+        starting = asyncio.create_task(bank(name, tmp_path, [entry]).__aenter__())
+        first = await gate.visitor()
+        first.let_in()
+        federation = await starting
+        try:
+            os.kill(first.pid, signal.SIGKILL)
+            second = await gate.visitor()
+            second.send_away()
+            third = await gate.visitor()
+            third.let_in()
+            assert await federation.call("late.carried", {"account": "a"}, timeout_seconds=60) == {"cents": 0}
+            assert len({first.pid, second.pid, third.pid}) == 3
+        finally:
+            await federation.__aexit__(None, None, None)
 
 
 def actors_of(name: str) -> list[str]:
