@@ -35,7 +35,7 @@ from ..contracts.wire import unpack
 from .coordinator import Coordinator
 from .directory import Member
 from .execution import Run
-from .journal import verify
+from .journal import Audit
 from .link import Link
 from .views import agent_view, step_views, task_view
 
@@ -43,6 +43,10 @@ _log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 300.0
 MAX_PAGE = 1000
+AUDIT_PAGE = 200
+"""Entries that are verified before others get their turn: some milliseconds."""
+FEED_PAGE = 500
+"""Entries that are looked through for one tenant's events before others get their turn."""
 GATHER_SECONDS = 10.0
 """How long a submission waits for agents that are still expected."""
 _LAST = "\x7f"
@@ -80,20 +84,39 @@ class Service:
             elif request.method == "wait":
                 self._wait(link, request)
             elif (quick := self._quick.get(request.method)) is not None:
+<<<<<<< HEAD
                 self._send_durably(link, Response(request.number, quick(request)))
+=======
+                self._tell(link, request, quick(request))
+>>>>>>> core-tests
             else:
                 self._start(link, request)
         except Exception as error:
             self._refuse(link, request, error)
 
+<<<<<<< HEAD
     def _send_durably(self, link: Link, response: Response) -> None:
         """What is answered is how things stand in memory, so it waits until the disk has all of that."""
         self._coordinator.journal.then(lambda: link.send(response))
 
     def _refuse(self, link: Link, request: Request, error: Exception) -> None:
+=======
+    def _tell(self, link: Link, request: Request, result: Any) -> None:
+        """What is said now is said when it is on disk."""
+
+        def send() -> None:
+            try:
+                link.send(Response(request.number, result))
+            except Exception as error:
+                self._refuse(link, request, error)
+
+        self._coordinator.journal.then(send, lambda error: self._refuse(link, request, error))
+
+    def _refuse(self, link: Link, request: Request, error: BaseException) -> None:
+>>>>>>> core-tests
         """Every question is answered. What nobody foresaw is logged here, and named there without its insides."""
         if not isinstance(error, HanseError):
-            _log.exception("%s failed", request.method, extra={"action": "request.failed"})
+            _log.error("%s failed", request.method, exc_info=error, extra={"action": "request.failed"})
             error = Failed(f"the coordinator could not answer {request.method}: {type(error).__name__}")
         link.send(Response(request.number, None, error.to_data()))
 
@@ -110,7 +133,11 @@ class Service:
 
     async def _answer(self, link: Link, request: Request, answer: Awaitable[Any]) -> None:
         try:
+<<<<<<< HEAD
             self._send_durably(link, Response(request.number, await answer))
+=======
+            self._tell(link, request, await answer)
+>>>>>>> core-tests
         except Exception as error:
             self._refuse(link, request, error)
 
@@ -140,13 +167,10 @@ class Service:
         body = digest_of(submission)
         coordinator, key = self._coordinator, submission.idempotency_key
 
-        def answer(run: Run) -> None:
-            link.send(Response(request.number, _dump(task_view(run))))
-
-        if key is not None and (run := self._first(request.tenant, key, body)):
-            coordinator.journal.then(lambda: answer(run))
-            return
-        coordinator.submit(request.tenant, submission, body, by=request.by, then=answer)
+        run = self._first(request.tenant, key, body) if key is not None else None
+        if run is None:
+            run = coordinator.submit(request.tenant, submission, body, by=request.by)
+        self._tell(link, request, _dump(task_view(run)))
 
     def _first(self, tenant: Tenant, key: str, body: str) -> Run | None:
         """The task that this key was first used for. Raises KeyReused when it was for something else."""
@@ -171,7 +195,7 @@ class Service:
 
     def _tasks(self, request: Request) -> list[JsonObject]:
         tenant, wanted = request.tenant, request.parameters
-        limit = min(int(wanted.get("limit") or 100), MAX_PAGE)
+        limit = _limit(wanted, 100)
         before, status = wanted.get("before") or _LAST, wanted.get("status")
         if status in ("completed", "failed", "canceled"):
             rows = self._coordinator.store.read("tasks_with_status", (tenant, before, status, limit))
@@ -191,6 +215,7 @@ class Service:
     def _listed(self, tenant: Tenant, row: tuple[Any, ...]) -> JsonObject:
         return _dump(task_view(self._coordinator.run_of(tenant, TaskId(row[0]))))
 
+<<<<<<< HEAD
     def _wait(self, link: Link, request: Request) -> None:
         """Answers when the task has settled or the time is over. By callback: every caller waits, so this is hot."""
         run = self._run(request)
@@ -203,35 +228,68 @@ class Service:
             self._send_durably(link, Response(request.number, _dump(task_view(self._run(request)))))
 
         settled.add_done_callback(answer)
+=======
+    async def _wait(self, request: Request) -> JsonObject:
+        run, until = self._run(request), self._until(request, "seconds")
+        while not (run.status.terminal or run.waiting_for_person) and (left := until - self._now()) > 0:
+            await _within(self._coordinator.watchers.settled(run), left)
+        return _dump(task_view(run))
+>>>>>>> core-tests
 
     async def _cancel(self, request: Request) -> JsonObject:
         run = self._run(request)
         self._coordinator.cancel(run, request.parameters.get("reason") or "", request.by)
-        await self._coordinator.journal.durable()
         return _dump(task_view(run))
 
     # Events
 
     async def _events(self, request: Request) -> list[JsonObject]:
-        task = request.parameters.get("task")
+        task, until = request.parameters.get("task"), self._until(request, "wait_seconds")
         run = self._run(request) if task else None
-        found = self._page(request, run)
-        seconds = min(float(request.parameters.get("wait_seconds") or 0), MAX_WAIT_SECONDS)
-        if not found and seconds > 0 and not (run and run.status.terminal):
-            watching = self._coordinator.watchers.watch(run.task if run else None)
-            found = self._page(request, run)
-            if not found:
-                await _within(watching, seconds)
-                found = self._page(request, run)
-            watching.cancel()
-        return found
+        while True:
+            news = self._coordinator.watchers.watch(run.task if run else None)
+            found = await self._page(request, run)
+            left = until - self._now()
+            if found or left <= 0 or (run and run.status.terminal):
+                news.cancel()
+                return found
+            await _within(news, left)
 
-    def _page(self, request: Request, run: Run | None) -> list[JsonObject]:
+    async def _page(self, request: Request, run: Run | None) -> list[JsonObject]:
         """Events of the task, or of all tasks of the tenant and of the federation itself."""
+<<<<<<< HEAD
         journal, after = self._coordinator.journal, int(request.parameters.get("after") or 0)
         limit = min(int(request.parameters.get("limit") or MAX_PAGE), MAX_PAGE)
         events = journal.read(run.task, after, limit) if run else journal.read_tenant(request.tenant, after, limit)
         return [event.to_json() for event in events]
+=======
+        after, limit = int(request.parameters.get("after") or 0), _limit(request.parameters, MAX_PAGE)
+        if run is not None:
+            return [event.to_json() for event in self._coordinator.journal.read(run.task, after, limit)]
+        found: list[JsonObject] = []
+        while len(found) < limit and (page := list(self._coordinator.journal.read(None, after, FEED_PAGE))):
+            found += [event.to_json() for event in page if self._may_see(request.tenant, event.task)]
+            after = page[-1].sequence
+            await asyncio.sleep(0)
+        return found[:limit]
+
+    def _until(self, request: Request, name: str) -> float:
+        """The moment, on the event loop's clock, until which the caller wants to wait."""
+        return self._now() + min(float(request.parameters.get(name) or 0), MAX_WAIT_SECONDS)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _may_see(self, tenant: Tenant, task: TaskId | None) -> bool:
+        """Events of the federation itself are for everybody; those of a task are for its tenant."""
+        if task is None:
+            return True
+        run = self._coordinator.runs.get(task) or self._coordinator.ended.get(task)
+        if run is not None:
+            return run.tenant == tenant
+        rows = self._coordinator.store.read("task", (task,))
+        return bool(rows) and rows[0][1] == tenant
+>>>>>>> core-tests
 
     # Agents
 
@@ -315,8 +373,16 @@ class Service:
         )
 
     async def _verify(self, request: Request) -> JsonObject:
-        await self._coordinator.journal.durable()
-        return _dump(await asyncio.to_thread(verify, self._coordinator.store))
+        """Page by page between other work: a thread of its own would get in the way of who reads the store here."""
+        journal = self._coordinator.journal
+        known = (journal.sequence, journal.head)
+        await journal.durable()
+        audit = Audit(self._coordinator.store, known)
+        more = True
+        while more:
+            more = audit.read_on(AUDIT_PAGE) and audit.entries < known[0]
+            await asyncio.sleep(0)
+        return _dump(audit.report())
 
 
 def read_submission(data: Mapping[str, Any]) -> Submission:
@@ -338,6 +404,10 @@ def digest_of(submission: Submission) -> Digest:
     body = submission.to_data()
     body.pop("idempotency_key", None)
     return digest(body)
+
+
+def _limit(wanted: Mapping[str, Any], default: int) -> int:
+    return max(1, min(int(wanted.get("limit") or default), MAX_PAGE))
 
 
 async def _within(future: "asyncio.Future[None]", seconds: float) -> None:
