@@ -14,11 +14,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-<<<<<<< HEAD
-from ..contracts import AuditReport, Clock, Corrupt, Event, Kind, Sequence, StepId, Store, TaskId, Tenant, Write
-=======
-from ..contracts import AuditReport, Clock, Corrupt, Event, Kind, Sequence, StepId, StorageError, Store, TaskId, Write
->>>>>>> core-tests
+from ..contracts import (
+    AuditReport,
+    Clock,
+    Corrupt,
+    Event,
+    Kind,
+    Sequence,
+    StepId,
+    StorageError,
+    Store,
+    TaskId,
+    Tenant,
+    Write,
+)
 from ..contracts.wire import decode_event, encode_event
 
 GENESIS = bytes(32)
@@ -39,16 +48,10 @@ class Journal:
         self._writes: list[Write] = []
         self._actions: list[_Action] = []
         self._scheduled = False
-<<<<<<< HEAD
-        self._committing = 0
-        """Commits on their way to disk."""
-        self._failed = False
-=======
         self.turn = 0
         """Counts the commits. What is appended in one turn comes on disk together."""
         self._under_way = 0
         self._broken: BaseException | None = None
->>>>>>> core-tests
 
     def append(
         self,
@@ -77,15 +80,6 @@ class Journal:
         self._writes.append(write)
         self._schedule()
 
-<<<<<<< HEAD
-    def then(self, action: Callable[[], None]) -> None:
-        """Runs `action` when everything appended so far is on disk; in the order of the calls."""
-        if self._writes or self._committing or self._actions:
-            self._actions.append(action)
-            self._schedule()
-        else:
-            self._loop.call_soon(action)
-=======
     def then(self, action: Callable[[], None], otherwise: Callable[[BaseException], None] | None = None) -> None:
         """Runs `action` when everything appended so far is on disk; in the order of the calls.
 
@@ -93,7 +87,6 @@ class Journal:
         """
         self._actions.append((action, otherwise))
         self._schedule()
->>>>>>> core-tests
 
     async def durable(self) -> None:
         """Returns when everything appended so far is on disk. Raises StorageError when it will never be."""
@@ -144,17 +137,6 @@ class Journal:
         self.turn += 1
         writes, self._writes = self._writes, []
         actions, self._actions = self._actions, []
-<<<<<<< HEAD
-        if self._failed:
-            return
-        self._committing += 1
-        self._store.commit(writes).add_done_callback(lambda future: self._committed(future, actions))
-
-    def _committed(self, future: "asyncio.Future[None]", actions: list[Callable[[], None]]) -> None:
-        self._committing -= 1
-        error = future.exception()
-        if error is not None:
-=======
         if self._broken is not None:
             self._refuse(actions, self._broken)
         elif writes or self._under_way:
@@ -166,7 +148,6 @@ class Journal:
     def _committed(self, future: "asyncio.Future[None]", actions: "list[_Action]") -> None:
         self._under_way -= 1
         if (error := future.exception()) is not None:
->>>>>>> core-tests
             self._fail(error)
             self._refuse(actions, error)
         else:

@@ -84,23 +84,12 @@ class Service:
             elif request.method == "wait":
                 self._wait(link, request)
             elif (quick := self._quick.get(request.method)) is not None:
-<<<<<<< HEAD
-                self._send_durably(link, Response(request.number, quick(request)))
-=======
                 self._tell(link, request, quick(request))
->>>>>>> core-tests
             else:
                 self._start(link, request)
         except Exception as error:
             self._refuse(link, request, error)
 
-<<<<<<< HEAD
-    def _send_durably(self, link: Link, response: Response) -> None:
-        """What is answered is how things stand in memory, so it waits until the disk has all of that."""
-        self._coordinator.journal.then(lambda: link.send(response))
-
-    def _refuse(self, link: Link, request: Request, error: Exception) -> None:
-=======
     def _tell(self, link: Link, request: Request, result: Any) -> None:
         """What is said now is said when it is on disk."""
 
@@ -113,7 +102,6 @@ class Service:
         self._coordinator.journal.then(send, lambda error: self._refuse(link, request, error))
 
     def _refuse(self, link: Link, request: Request, error: BaseException) -> None:
->>>>>>> core-tests
         """Every question is answered. What nobody foresaw is logged here, and named there without its insides."""
         if not isinstance(error, HanseError):
             _log.error("%s failed", request.method, exc_info=error, extra={"action": "request.failed"})
@@ -133,11 +121,7 @@ class Service:
 
     async def _answer(self, link: Link, request: Request, answer: Awaitable[Any]) -> None:
         try:
-<<<<<<< HEAD
-            self._send_durably(link, Response(request.number, await answer))
-=======
             self._tell(link, request, await answer)
->>>>>>> core-tests
         except Exception as error:
             self._refuse(link, request, error)
 
@@ -215,26 +199,23 @@ class Service:
     def _listed(self, tenant: Tenant, row: tuple[Any, ...]) -> JsonObject:
         return _dump(task_view(self._coordinator.run_of(tenant, TaskId(row[0]))))
 
-<<<<<<< HEAD
     def _wait(self, link: Link, request: Request) -> None:
         """Answers when the task has settled or the time is over. By callback: every caller waits, so this is hot."""
-        run = self._run(request)
-        seconds = min(float(request.parameters.get("seconds") or 0), MAX_WAIT_SECONDS)
+        self._wait_until(link, request, self._run(request), self._until(request, "seconds"))
+
+    def _wait_until(self, link: Link, request: Request, run: Run, until: float) -> None:
+        left = until - self._now()
+        if run.status.terminal or run.waiting_for_person or left <= 0:
+            self._tell(link, request, _dump(task_view(run)))
+            return
         settled = self._coordinator.watchers.settled(run)
-        timer = asyncio.get_running_loop().call_later(max(seconds, 0), settled.cancel)
+        timer = asyncio.get_running_loop().call_later(left, settled.cancel)
 
-        def answer(_: "asyncio.Future[None]") -> None:
+        def look_again(_: "asyncio.Future[None]") -> None:
             timer.cancel()
-            self._send_durably(link, Response(request.number, _dump(task_view(self._run(request)))))
+            self._wait_until(link, request, run, until)
 
-        settled.add_done_callback(answer)
-=======
-    async def _wait(self, request: Request) -> JsonObject:
-        run, until = self._run(request), self._until(request, "seconds")
-        while not (run.status.terminal or run.waiting_for_person) and (left := until - self._now()) > 0:
-            await _within(self._coordinator.watchers.settled(run), left)
-        return _dump(task_view(run))
->>>>>>> core-tests
+        settled.add_done_callback(look_again)
 
     async def _cancel(self, request: Request) -> JsonObject:
         run = self._run(request)
@@ -257,21 +238,10 @@ class Service:
 
     async def _page(self, request: Request, run: Run | None) -> list[JsonObject]:
         """Events of the task, or of all tasks of the tenant and of the federation itself."""
-<<<<<<< HEAD
         journal, after = self._coordinator.journal, int(request.parameters.get("after") or 0)
-        limit = min(int(request.parameters.get("limit") or MAX_PAGE), MAX_PAGE)
+        limit = _limit(request.parameters, MAX_PAGE)
         events = journal.read(run.task, after, limit) if run else journal.read_tenant(request.tenant, after, limit)
         return [event.to_json() for event in events]
-=======
-        after, limit = int(request.parameters.get("after") or 0), _limit(request.parameters, MAX_PAGE)
-        if run is not None:
-            return [event.to_json() for event in self._coordinator.journal.read(run.task, after, limit)]
-        found: list[JsonObject] = []
-        while len(found) < limit and (page := list(self._coordinator.journal.read(None, after, FEED_PAGE))):
-            found += [event.to_json() for event in page if self._may_see(request.tenant, event.task)]
-            after = page[-1].sequence
-            await asyncio.sleep(0)
-        return found[:limit]
 
     def _until(self, request: Request, name: str) -> float:
         """The moment, on the event loop's clock, until which the caller wants to wait."""
@@ -279,17 +249,6 @@ class Service:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-    def _may_see(self, tenant: Tenant, task: TaskId | None) -> bool:
-        """Events of the federation itself are for everybody; those of a task are for its tenant."""
-        if task is None:
-            return True
-        run = self._coordinator.runs.get(task) or self._coordinator.ended.get(task)
-        if run is not None:
-            return run.tenant == tenant
-        rows = self._coordinator.store.read("task", (task,))
-        return bool(rows) and rows[0][1] == tenant
->>>>>>> core-tests
 
     # Agents
 
