@@ -170,6 +170,7 @@ class Coordinator:
             self._ticking.cancel()
         self._timers.clear()
         self._roster.close("the coordinator stops")
+        await self.journal.stop()
         await self.store.close()
 
     def _take_up(self, run: Run) -> None:
@@ -190,10 +191,8 @@ class Coordinator:
 
     # Tasks come in
 
-    def submit(
-        self, tenant: Tenant, submission: Submission, body: Digest, *, by: str, then: Callable[[Run], None]
-    ) -> None:
-        """Takes a task on; `then` runs when it is on disk. `body` is the digest that its idempotency key stands for.
+    def submit(self, tenant: Tenant, submission: Submission, body: Digest, *, by: str) -> Run:
+        """Takes a task on; it is not on disk yet. `body` is the digest that its idempotency key stands for.
 
         Raises InvalidPlan, InvalidInput, NotFound, ModelUnavailable for a goal in words, Overloaded, Unavailable.
         """
@@ -211,9 +210,9 @@ class Coordinator:
         self.watchers.touch(task)
         if self._tested:
             self._reach(Kind.TASK_SUBMITTED)
-        self.journal.then(lambda: then(run))
         self._watch_deadline(run)
         self._advance(run)
+        return run
 
     def _prove(self, submission: Submission) -> Proved:
         try:
@@ -288,9 +287,8 @@ class Coordinator:
                 self._conclude(run, kind, data)
 
     def _record(self, run: Run, kind: Kind, step: StepRun | None, data: JsonObject) -> Event:
-        """Journal and fold. Nothing else changes a run."""
-        event = self.journal.append(kind, run.task, step.id if step else None, data)
-        run.apply(event)
+        """Fold and journal. Nothing else changes a run."""
+        event = self.journal.append(kind, run.task, step.id if step else None, data, run.apply)
         self.watchers.touch(run.task)
         if self._tested:
             self._reach(kind, undoing=step is not None and step.undoes is not None)
