@@ -124,7 +124,19 @@ class Engine:
     # Its life
 
     async def start(self) -> None:
-        """Runs `on_start` to its commit, while open effects are asked about. Raises what `on_start` raises."""
+        """Runs `on_start` to its commit, while open effects are asked about.
+
+        Raises the HanseError that `on_start` raised, or Failed for any other, about this agent.
+        """
+        try:
+            await self._prepare()
+        except HanseError as error:
+            raise error.about(agent=self.agent_id) from None
+        except Exception as error:
+            self._reporter.bug(error, "on_start")
+            raise Failed(f"it cannot start: {self._reporter.words(error)}", agent=self.agent_id) from None
+
+    async def _prepare(self) -> None:
         if self.ledger.open_entries():
             self._recovery = asyncio.create_task(self.ledger.reconcile(), name=f"reconcile {self.agent_id}")
         transaction = Transaction(self._runner.rows)

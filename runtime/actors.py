@@ -35,8 +35,11 @@ from .world import CRASH_VARIABLE, MARK_VARIABLE, faults_from_environment
 _log = logging.getLogger(__name__)
 
 EXIT_FENCED = 70
+EXIT_NOT_STARTED = 71
 KEEPALIVE_SECONDS = 1.0
 READY_SECONDS = 60.0
+START_AGAIN_SECONDS = 1.0
+"""After a start that failed. Until then whoever asks is told why."""
 PENDING_CALLS = 10_000
 _GROUPS = {"mail": 1, "control": 4}
 """Mail keeps its order because one thread takes it; control answers even while mail is waiting."""
@@ -74,7 +77,7 @@ def host_name(host: str) -> str:
 
 
 class _Process:
-    """A loop in a thread. Fails the process when what runs on it fails."""
+    """A loop in a thread. Fails the process when what runs on it fails, and when it cannot start: Ray tries again."""
 
     def __init__(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
@@ -102,7 +105,9 @@ class _Process:
         try:
             await self._main()
         except BaseException as error:
+            _log.critical("this process cannot start: %s", error, extra={"action": "process.not_started"})
             self.ready.set_exception(error)
+            self.loop.call_later(START_AGAIN_SECONDS, os._exit, EXIT_NOT_STARTED)
         else:
             self.ready.set_result(None)
 

@@ -199,11 +199,11 @@ class Service:
 
     def _wait(self, link: Link, request: Request) -> None:
         """Answers when the task has settled or the time is over. By callback: every caller waits, so this is hot."""
-        self._wait_on(link, request, self._run(request), self._until(request, "seconds"))
+        self._wait_until(link, request, self._run(request), self._until(request, "seconds"))
 
-    def _wait_on(self, link: Link, request: Request, run: Run, until: float) -> None:
+    def _wait_until(self, link: Link, request: Request, run: Run, until: float) -> None:
         left = until - self._now()
-        if left <= 0 or run.status.terminal or run.waiting_for_person:
+        if run.status.terminal or run.waiting_for_person or left <= 0:
             self._tell(link, request, _dump(task_view(run)))
             return
         settled = self._coordinator.watchers.settled(run)
@@ -211,7 +211,7 @@ class Service:
 
         def look_again(_: "asyncio.Future[None]") -> None:
             timer.cancel()
-            self._wait_on(link, request, run, until)
+            self._wait_until(link, request, run, until)
 
         settled.add_done_callback(look_again)
 

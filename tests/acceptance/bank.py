@@ -77,6 +77,15 @@ class Porter(Agent):
         return Balance(cents=await context.state.get("carried", request.account, default=0))
 
 
+class Late(Porter):
+    """Waits at the gate before it starts, and does not start when it is sent away."""
+
+    domain = "late"
+
+    async def on_start(self, context: Context) -> None:
+        await pass_gate(self.options.gate)
+
+
 class Sick(Agent):
     """Cannot start."""
 

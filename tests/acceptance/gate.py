@@ -5,6 +5,8 @@ import asyncio
 import os
 from typing import Self
 
+PATIENCE_SECONDS = 60
+
 
 class Visitor:
     """A handler that waits, or has waited."""
@@ -15,6 +17,9 @@ class Visitor:
 
     def let_in(self) -> None:
         self._writer.write(b"come in\n")
+
+    def send_away(self) -> None:
+        self._writer.close()
 
     async def left(self) -> None:
         """Returns when it waits no more: let in, canceled or dead."""
@@ -43,8 +48,8 @@ class Gate:
         return self._server.sockets[0].getsockname()[1]
 
     async def visitor(self) -> Visitor:
-        """The next one."""
-        return await self._arrived.get()
+        """The next one. Raises TimeoutError when nobody comes."""
+        return await asyncio.wait_for(self._arrived.get(), PATIENCE_SECONDS)
 
     async def _arrive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)

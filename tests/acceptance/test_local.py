@@ -30,7 +30,7 @@ from hanse.runtime.federation import Task
 from hanse.runtime.runfile import process_started
 
 from . import outside
-from .bank import Broken, Ledger, Porter, Sick
+from .bank import Broken, Late, Ledger, Porter, Sick
 from .gate import Gate
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
@@ -142,7 +142,8 @@ async def test_a_second_federation_on_the_same_data_is_refused_and_the_first_goe
 
 
 @pytest.mark.parametrize(
-    ("agent", "words"), [(Sick, "the strongroom is locked"), (Broken, "ValueError: no such strongroom")]
+    ("agent", "words"),
+    [(Sick, "the strongroom is locked"), (Broken, "it cannot start: ValueError: no such strongroom")],
 )
 async def test_an_agent_that_cannot_start_says_why_and_nothing_is_left(
     agent: type, words: str, name: str, tmp_path: Path
@@ -150,10 +151,29 @@ async def test_an_agent_that_cannot_start_says_why_and_nothing_is_left(
     with pytest.raises(HanseError, match=words) as refused:
         async with bank(name, tmp_path, [Ledger, agent]):
             pytest.fail("it started")
-    assert agent.domain in str(refused.value)
+    assert refused.value.ids["agent"] == agent.domain
     assert actors_of(name) == []
     async with bank(name, tmp_path) as federation:
         assert await federation.call("ledger.deposit", {"account": "a", "cents": 5}) == {"cents": 5}
+
+
+async def test_an_agent_that_cannot_start_again_tries_until_it_can(name: str, tmp_path: Path) -> None:
+    async with Gate() as gate:
+        entry = AgentEntry.model_validate({"class": Late, "options": {"gate": gate.port}})
+        starting = asyncio.create_task(bank(name, tmp_path, [entry]).__aenter__())
+        first = await gate.visitor()
+        first.let_in()
+        federation = await starting
+        try:
+            os.kill(first.pid, signal.SIGKILL)
+            second = await gate.visitor()
+            second.send_away()
+            third = await gate.visitor()
+            third.let_in()
+            assert await federation.call("late.carried", {"account": "a"}, timeout_seconds=60) == {"cents": 0}
+            assert len({first.pid, second.pid, third.pid}) == 3
+        finally:
+            await federation.__aexit__(None, None, None)
 
 
 def actors_of(name: str) -> list[str]:
