@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ import uvloop
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from ..contracts import HanseError, Tenant, Unavailable
+from ..contracts import AgentId, HanseError, Tenant, Unavailable
 from ..contracts.messages import Request
+from ..contracts.token import Key
 from ..contracts.wire import decode, encode
 from .assembly import World, make_coordinator, make_host, root_key
 from .client import LinkClient, Shard
@@ -243,8 +244,9 @@ class _CoordinatorProcess(_Mailbox):
 class _HostProcess(_Mailbox):
     """One process with its agents."""
 
-    def __init__(self, configuration: Configuration, host: str, namespace: str) -> None:
+    def __init__(self, configuration: Configuration, host: str, namespace: str, keys: Mapping[AgentId, Key]) -> None:
         self._configuration = configuration
+        self._keys = keys
         self._host = host
         self._namespace = namespace
         self.links = {}
@@ -254,9 +256,8 @@ class _HostProcess(_Mailbox):
     async def _main(self) -> None:
         importable(self._configuration.folder)
         world = World.real(faults_from_environment())
-        key = root_key(self._configuration.data)
         node = ray.get_runtime_context().get_node_id()
-        self._running = make_host(self._configuration, self._host, key, world, self.process.fail, node)
+        self._running = make_host(self._configuration, self._host, self._keys, world, self.process.fail, node)
         await self._running.start([self._dialer(shard) for shard in range(self._configuration.coordinator.shards)])
 
     def _dialer(self, shard: int) -> Callable[[Receiver], Coroutine[Any, Any, Link]]:

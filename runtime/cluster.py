@@ -13,7 +13,7 @@ from ray._private import ray_constants
 
 from ..contracts import Conflict, Unavailable
 from . import actors
-from .assembly import agent_id
+from .assembly import agent_id, agent_keys, root_key
 from .config import AgentEntry, Configuration
 from .gateway import proxy
 from .placement import place
@@ -97,7 +97,7 @@ def _stay_on_loopback() -> None:
 
 def start(configuration: Configuration, *, owned: bool, detached: bool = False) -> Cluster:
     """Makes the actors, which then restore themselves side by side. The coordinators run on this node."""
-    namespace = namespace_of(configuration)
+    namespace, key = namespace_of(configuration), root_key(configuration.data)
     here = {f"node:{_here()}": PINCH}
     coordinators = [
         actors.CoordinatorActor.options(
@@ -108,7 +108,7 @@ def start(configuration: Configuration, *, owned: bool, detached: bool = False) 
     hosts = {
         host: actors.HostActor.options(
             **actors.options(actors.host_name(host), namespace, detached=detached, resources=resources)
-        ).remote(configuration, host, namespace)
+        ).remote(configuration, host, namespace, agent_keys(configuration, host, key))
         for host, resources in _resources(configuration).items()
     }
     return Cluster(configuration, coordinators, hosts, owned)
