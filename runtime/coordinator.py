@@ -170,6 +170,7 @@ class Coordinator:
             self._ticking.cancel()
         self._timers.clear()
         self._roster.close("the coordinator stops")
+        self.journal.close()
         await self.store.close()
 
     def _take_up(self, run: Run) -> None:

@@ -34,7 +34,7 @@ class Journal:
         self._scheduled = False
         self._committing = 0
         """Commits on their way to disk."""
-        self._failed = False
+        self._failed = self._closed = False
 
     def append(self, kind: Kind, task: TaskId | None, step: StepId | None, data: Mapping[str, Any]) -> Event:
         """The event in its place. On disk once what is given to `then` afterwards runs."""
@@ -63,6 +63,12 @@ class Journal:
         done = self._loop.create_future()
         self.then(lambda: None if done.done() else done.set_result(None))
         await done
+
+    def close(self) -> None:
+        """Commits what was appended. What is appended afterwards is lost, as in a crash: an orderly stop has stragglers
+        too, such as links that close."""
+        self._flush()
+        self._closed = True
 
     def read(self, task: TaskId | None = None, after: int = 0, limit: int | None = None) -> Iterator[Event]:
         """Events on disk, oldest first, in pages, so a long journal needs little memory."""
@@ -98,7 +104,7 @@ class Journal:
         self._scheduled = False
         writes, self._writes = self._writes, []
         actions, self._actions = self._actions, []
-        if self._failed:
+        if self._failed or self._closed:
             return
         self._committing += 1
         self._store.commit(writes).add_done_callback(lambda future: self._committed(future, actions))
