@@ -88,20 +88,24 @@ class Journal:
         self._actions.append((action, otherwise))
         self._schedule()
 
-    async def durable(self) -> None:
-        """Returns when everything appended so far is on disk. Raises StorageError when it will never be."""
+    def durable(self) -> "asyncio.Future[None]":
+        """Done when everything appended so far is on disk. Raises StorageError when it will never be."""
         done: asyncio.Future[None] = self._loop.create_future()
         self.then(
             lambda: None if done.done() else done.set_result(None),
             lambda error: None if done.done() else done.set_exception(error),
         )
-        await done
+        return done
 
     async def stop(self) -> None:
-        """Writes what was appended so far, and nothing after it. Does not raise: `on_failure` was told."""
-        with suppress(StorageError):
-            await self.durable()
+        """Writes what was appended so far, and nothing after it: an orderly stop has stragglers too, such as links that
+        close. Does not raise: `on_failure` was told.
+        """
+        done = self.durable()
+        self._flush()
         self._broken = self._broken or StorageError("the journal is closed")
+        with suppress(StorageError):
+            await done
 
     def read(self, task: TaskId | None = None, after: int = 0, limit: int | None = None) -> Iterator[Event]:
         """Events on disk, oldest first, in pages, so a long journal needs little memory."""
