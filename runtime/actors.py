@@ -34,7 +34,7 @@ from .client import LinkClient, Shard
 from .config import Configuration, importable
 from .link import Link, Receiver, dial, listen, socket_path
 from .ray_link import Asked, AskLink, Switchboard, answer
-from .world import CRASH_VARIABLE, MARK_VARIABLE, faults_from_environment
+from .world import crash_points, faults_from_environment
 
 _log = logging.getLogger(__name__)
 
@@ -62,14 +62,8 @@ def options(name: str, namespace: str, *, detached: bool, resources: dict[str, f
         "num_cpus": wanted.pop("CPU", 0),
         "resources": wanted or None,
         "scheduling_strategy": "SPREAD",
-        "runtime_env": _crash_points(),
+        "runtime_env": {"env_vars": asked} if (asked := crash_points()) else None,
     }
-
-
-def _crash_points() -> dict[str, Any] | None:
-    """A test that asks for a crash point here asks for it in the actors it starts."""
-    asked = {name: os.environ[name] for name in (CRASH_VARIABLE, MARK_VARIABLE) if name in os.environ}
-    return {"env_vars": asked} if asked else None
 
 
 def coordinator_name(shard: int) -> str:

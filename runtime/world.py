@@ -62,3 +62,8 @@ def faults_from_environment() -> Faults | None:
         return None
     point, _, count = wanted.partition(":")
     return CrashPoint(point, int(count or 1), os.environ.get(MARK_VARIABLE))
+
+
+def crash_points() -> dict[str, str]:
+    """What a test put into this environment to have crash points in the processes it starts."""
+    return {name: os.environ[name] for name in (CRASH_VARIABLE, MARK_VARIABLE) if name in os.environ}

@@ -24,6 +24,7 @@ from ray.serve.config import HTTPOptions, ProxyLocation
 
 from ...contracts import Conflict, Tenant, TimedOut
 from ..client import Client
+from ..world import crash_points
 from .app import create_app
 from .settings import Settings, is_loopback
 
@@ -90,10 +91,15 @@ def _closing(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[
 def deployment(settings: Settings, connect: Connect, replicas: int = 1) -> serve.Application:
     """The Serve application. Settings that Serve has too stand above the gateway's own, which answer more clearly."""
     inside = settings.in_flight + settings.waiting + MARGIN
+    environment = {"env_vars": REPLICA | crash_points()}
     replica = serve.deployment(
         name="gateway",
         num_replicas=replicas,
-        ray_actor_options={"num_cpus": 0, "resources": AT_THE_HEAD, "runtime_env": {"env_vars": REPLICA}},
+        ray_actor_options={
+            "num_cpus": 0,
+            "resources": AT_THE_HEAD,
+            "runtime_env": {"env_vars": REPLICA | crash_points()},
+        },
         logging_config={"enable_access_log": False},
         max_ongoing_requests=inside,
         max_queued_requests=inside,

@@ -7,7 +7,9 @@ from typing import cast
 from starlette.requests import Request
 
 from ...contracts import Tenant
+from ...contracts.ports import Faults, NoFaults
 from ..client import Client
+from ..world import faults_from_environment
 from .admission import Admission
 from .meter import Meter
 from .security import Caller
@@ -25,6 +27,8 @@ class Desk:
     settings: Settings
     admission: Admission = field(init=False)
     meter: Meter = field(default_factory=Meter)
+    faults: Faults = field(default_factory=lambda: faults_from_environment() or NoFaults())
+    """Crash points, in tests."""
     _clients: dict[Caller, Client] = field(default_factory=dict[Caller, Client])
 
     def __post_init__(self) -> None:

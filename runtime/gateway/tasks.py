@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from ...contracts import NotFound, Submission, TaskStatus, TaskView
+from .. import faults
 from . import answers
 from .bodies import fitted, read_json, read_model
 from .desk import client_of, desk_of
@@ -36,7 +37,9 @@ async def submit(request: Request, wait: Annotated[float, WAIT] = 0) -> Response
     submission = fitted(Submission, asked)
     if wait > 0:
         return answers.task(await submit_and_wait(request, submission, wait))
-    return answers.task(await client_of(request).submit(submission))
+    view = await client_of(request).submit(submission)
+    desk_of(request).faults.reach(faults.BEFORE_ANSWER)
+    return answers.task(view)
 
 
 @router.get("/v1/tasks", summary="List tasks", responses=gives(_200=TaskList))
