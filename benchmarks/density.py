@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ..runtime.assembly import World, make_host
+from ..runtime.assembly import World, agent_keys, make_host
 from ..runtime.config import AgentEntry, Configuration
 from .machine import show
 from .steps import North
@@ -22,7 +22,7 @@ async def ready(agents: int, data: Path) -> dict[str, float]:
     entries = [AgentEntry.model_validate({"class": North, "name": f"north{i}", "host": "one"}) for i in range(agents)]
     configuration = Configuration.for_agents(entries, data=data)
     started = time.perf_counter()
-    host = make_host(configuration, "one", bytes(32), World.real(), _raise)
+    host = make_host(configuration, "one", agent_keys(configuration, "one", bytes(32)), World.real(), _raise)
     await host.start([])
     seconds = time.perf_counter() - started
     memory = _resident_mb()

@@ -5,6 +5,9 @@ process, Ray starts it again (`max_restarts=-1`), and it restores itself from it
 (`max_task_retries=0`), because it cannot know what a call did.
 
 Processes on one node talk over Unix-domain sockets; between nodes the same frames travel as actor calls.
+
+What the methods below wait for is waited for on Ray's own event loop, so a question that takes a minute holds up no
+thread; everything else happens on the loop of the process.
 """
 
 import asyncio
@@ -13,7 +16,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -23,26 +26,27 @@ import uvloop
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from ..contracts import HanseError, Tenant, Unavailable
-from ..contracts.messages import Request
-from ..contracts.wire import decode, encode
+from ..contracts import AgentId, HanseError, Tenant, Unavailable
+from ..contracts.token import Key
+from ..contracts.wire import decode
 from .assembly import World, make_coordinator, make_host, root_key
 from .client import LinkClient, Shard
 from .config import Configuration, importable
 from .link import Link, Receiver, dial, listen, socket_path
+from .ray_link import Asked, AskLink, Switchboard, answer
 from .world import CRASH_VARIABLE, MARK_VARIABLE, faults_from_environment
 
 _log = logging.getLogger(__name__)
 
 EXIT_FENCED = 70
 EXIT_NOT_STARTED = 71
-KEEPALIVE_SECONDS = 1.0
-READY_SECONDS = 60.0
 START_AGAIN_SECONDS = 1.0
 """After a start that failed. Until then whoever asks is told why."""
 PENDING_CALLS = 10_000
-_GROUPS = {"mail": 1, "control": 4}
-"""Mail keeps its order because one thread takes it; control answers even while mail is waiting."""
+QUESTIONS = 10_000
+"""That clients on other nodes may have open at one coordinator."""
+_GROUPS = {"mail": 1, "control": QUESTIONS}
+"""Control waits; mail never has to wait behind it."""
 
 
 def options(name: str, namespace: str, *, detached: bool, resources: dict[str, float] | None = None) -> dict[str, Any]:
@@ -87,8 +91,13 @@ class _Process:
     def start(self) -> None:
         threading.Thread(target=self._run, name="hanse", daemon=True).start()
 
-    def submit(self, work: Coroutine[Any, Any, Any]) -> "Future[Any]":
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+    async def started(self) -> None:
+        """Returns when `main` has. Raises what it raised. To be awaited on another loop."""
+        await asyncio.shield(asyncio.wrap_future(self.ready))
+
+    async def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """The result of work on the loop. To be awaited on another one."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
 
     def fail(self, error: BaseException) -> None:
         """Ends the process at once: what it holds in memory can no longer be trusted."""
@@ -121,80 +130,15 @@ def calm_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-class RayLink:
-    """One end of a link over actor calls. Finds out by a call each second whether the other end is still there."""
-
-    def __init__(self, name: str, peer: ActorHandle, receiver: Receiver, loop: asyncio.AbstractEventLoop) -> None:
-        self.name = name
-        self._peer = peer
-        self._receiver = receiver
-        self._loop = loop
-        self._frames: list[bytes] = []
-        self._open = True
-        self._beat()
-
-    def send(self, message: Any) -> None:
-        if not self._frames:
-            self._loop.call_soon(self._flush)
-        self._frames.append(encode(message))
-
-    def close(self, reason: str = "closed") -> None:
-        if self._open:
-            self._open = False
-            self._receiver.closed(self, reason)
-
-    def deliver(self, frames: Sequence[bytes]) -> None:
-        for frame in frames:
-            if self._open:
-                self._receiver.received(self, decode(frame))
-
-    def _flush(self) -> None:
-        frames, self._frames = self._frames, []
-        if self._open:
-            self._post(frames)
-
-    def _beat(self) -> None:
-        if self._open:
-            self._post([])
-            self._loop.call_later(KEEPALIVE_SECONDS, self._beat)
-
-    def _post(self, frames: list[bytes]) -> None:
-        try:
-            future = self._peer.receive.remote(self.name, frames).future()
-        except RayError as error:
-            self.close(str(error))
-            return
-        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._posted, done))
-
-    def _posted(self, done: "Future[Any]") -> None:
-        if error := done.exception():
-            self.close(str(error).splitlines()[0])
-        elif not done.result():
-            self.close("the other end does not know this link")
-
-
-class _Mailbox:
-    """The part of an actor that takes frames for its `RayLink`s."""
-
-    process: _Process
-    links: dict[str, RayLink]
-
-    def deliver(self, name: str, frames: list[bytes]) -> bool:
-        link = self.links.get(name)
-        if link is not None:
-            self.process.loop.call_soon_threadsafe(link.deliver, frames)
-        return link is not None
-
-
-class _CoordinatorProcess(_Mailbox):
+class _CoordinatorProcess:
     """One shard's coordinator."""
 
     def __init__(self, configuration: Configuration, shard: int) -> None:
         self._configuration = configuration
         self._shard = shard
         self._path = socket_path(configuration.data, shard)
-        self.links = {}
         self.process = _Process(self._main)
+        self.links = Switchboard(self.process.loop)
         self.process.start()
 
     async def _main(self) -> None:
@@ -206,57 +150,57 @@ class _CoordinatorProcess(_Mailbox):
         self._server = await listen(self._path, lambda link: self._coordinator)
 
     @ray.method(concurrency_group="control")
-    def where(self) -> tuple[str, str, int]:
+    async def where(self) -> tuple[str, str, int]:
         """Node, socket and process id, once it has recovered. Raises what kept it from that."""
-        self.process.ready.result(READY_SECONDS)
+        await self.process.started()
         return ray.get_runtime_context().get_node_id(), str(self._path), os.getpid()
 
     @ray.method(concurrency_group="control")
-    def open(self, name: str, peer: ActorHandle) -> None:
+    async def open(self, name: str, peer: ActorHandle) -> None:
         """Takes a link of a host on another node."""
-        self.process.ready.result(READY_SECONDS)
-        self.process.submit(self._open(name, peer)).result()
+        await self.process.started()
+        await self.process.do(self._open(name, peer))
 
     async def _open(self, name: str, peer: ActorHandle) -> None:
-        self.links[name] = RayLink(name, peer, _Forgetting(self._coordinator, self.links), self.process.loop)
+        self.links.link(name, peer, self._coordinator).begin()
 
     @ray.method(concurrency_group="mail")
-    def receive(self, name: str, frames: list[bytes]) -> bool:
-        return self.deliver(name, frames)
+    async def receive(self, name: str, number: int, frames: list[bytes]) -> bool:
+        return self.links.deliver(name, number, frames)
 
     @ray.method(concurrency_group="control")
-    def ask(self, frame: bytes) -> bytes:
+    async def ask(self, frame: bytes) -> bytes:
         """One question of a client on another node."""
-        self.process.ready.result(READY_SECONDS)
-        return self.process.submit(self._ask(frame)).result()
+        await self.process.started()
+        return await self.process.do(self._ask(frame))
 
     async def _ask(self, frame: bytes) -> bytes:
-        asked = _Asked(self.process.loop)
+        asked = Asked(self.process.loop)
         self._coordinator.received(asked, decode(frame))
         return await asked.answer
 
     @ray.method(concurrency_group="control")
-    def stop(self) -> None:
-        self.process.submit(self._coordinator.stop()).result(READY_SECONDS)
+    async def stop(self) -> None:
+        await self.process.do(self._coordinator.stop())
 
 
-class _HostProcess(_Mailbox):
+class _HostProcess:
     """One process with its agents."""
 
-    def __init__(self, configuration: Configuration, host: str, namespace: str) -> None:
+    def __init__(self, configuration: Configuration, host: str, namespace: str, keys: Mapping[AgentId, Key]) -> None:
         self._configuration = configuration
+        self._keys = keys
         self._host = host
         self._namespace = namespace
-        self.links = {}
         self.process = _Process(self._main)
+        self.links = Switchboard(self.process.loop)
         self.process.start()
 
     async def _main(self) -> None:
         importable(self._configuration.folder)
         world = World.real(faults_from_environment())
-        key = root_key(self._configuration.data)
         node = ray.get_runtime_context().get_node_id()
-        self._running = make_host(self._configuration, self._host, key, world, self.process.fail, node)
+        self._running = make_host(self._configuration, self._host, self._keys, world, self.process.fail, node)
         await self._running.start([self._dialer(shard) for shard in range(self._configuration.coordinator.shards)])
 
     def _dialer(self, shard: int) -> Callable[[Receiver], Coroutine[Any, Any, Link]]:
@@ -269,91 +213,34 @@ class _HostProcess(_Mailbox):
         return to_coordinator
 
     async def _open(self, coordinator: ActorHandle, receiver: Receiver) -> Link:
-        name = uuid.uuid4().hex
-        link = RayLink(name, coordinator, _Forgetting(receiver, self.links), self.process.loop)
-        self.links[name] = link
-        await answer(coordinator.open.remote(name, ray.get_runtime_context().current_actor))
+        link = self.links.link(uuid.uuid4().hex, coordinator, receiver)
+        try:
+            await answer(coordinator.open, link.name, ray.get_runtime_context().current_actor)
+        except HanseError:
+            self.links.forget(link)
+            raise
+        link.begin()
         return link
 
     @ray.method(concurrency_group="control")
-    def where(self) -> tuple[str, int]:
+    async def where(self) -> tuple[str, int]:
         """Node and process id, once its agents are restored. Raises what kept them from that."""
-        self.process.ready.result(READY_SECONDS)
+        await self.process.started()
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
     @ray.method(concurrency_group="mail")
-    def receive(self, name: str, frames: list[bytes]) -> bool:
-        return self.deliver(name, frames)
+    async def receive(self, name: str, number: int, frames: list[bytes]) -> bool:
+        return self.links.deliver(name, number, frames)
 
     @ray.method(concurrency_group="control")
-    def stop(self) -> None:
-        self.process.submit(self._running.stop()).result(READY_SECONDS)
+    async def stop(self) -> None:
+        await self.process.do(self._running.stop())
 
 
 _untyped: Any = ray
 _remote: Any = _untyped.remote(concurrency_groups=_GROUPS)
 CoordinatorActor: Any = _remote(_CoordinatorProcess)
 HostActor: Any = _remote(_HostProcess)
-
-
-class _Forgetting:
-    """Passes on what a link brings, and forgets the link when it closes."""
-
-    def __init__(self, receiver: Receiver, links: dict[str, RayLink]) -> None:
-        self._receiver = receiver
-        self._links = links
-
-    def received(self, link: Link, message: Any) -> None:
-        self._receiver.received(link, message)
-
-    def closed(self, link: Link, reason: str) -> None:
-        self._links.pop(link.name, None)
-        self._receiver.closed(link, reason)
-
-
-class _Asked:
-    """The coordinator's end of one question that came as an actor call."""
-
-    name = "ask"
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.answer: asyncio.Future[bytes] = loop.create_future()
-
-    def send(self, message: Any) -> None:
-        if not self.answer.done():
-            self.answer.set_result(encode(message))
-
-    def close(self, reason: str = "closed") -> None:
-        if not self.answer.done():
-            self.answer.set_exception(Unavailable(reason))
-
-
-class _AskLink:
-    """A client's end where there is no socket: each question is one actor call."""
-
-    name = "ask"
-
-    def __init__(self, coordinator: ActorHandle, receiver: Receiver) -> None:
-        self._coordinator = coordinator
-        self._receiver = receiver
-        self._asking: set[asyncio.Task[None]] = set()
-
-    def send(self, message: Any) -> None:
-        task = asyncio.get_running_loop().create_task(self._ask(message))
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
-
-    async def _ask(self, message: Request) -> None:
-        try:
-            frame = await answer(self._coordinator.ask.remote(encode(message)))
-        except HanseError as error:
-            self._receiver.closed(self, str(error))
-        else:
-            self._receiver.received(self, decode(frame))
-
-    def close(self, reason: str = "closed") -> None:
-        for task in list(self._asking):
-            task.cancel()
 
 
 def connect(namespace: str, shards: int, tenant: str, by: str) -> LinkClient:
@@ -366,31 +253,17 @@ def _client_dialer(namespace: str, shard: int) -> Callable[[Receiver], Coroutine
         coordinator, node, path = await _find_coordinator(namespace, shard)
         if node == ray.get_runtime_context().get_node_id() and os.path.exists(path):
             return await dial(Path(path), receiver)
-        return _AskLink(coordinator, receiver)
+        return AskLink(coordinator, receiver)
 
     return to_coordinator
 
 
 async def _find_coordinator(namespace: str, shard: int) -> tuple[ActorHandle, str, str]:
     try:
-        coordinator = ray.get_actor(coordinator_name(shard), namespace=namespace)
+        coordinator = await asyncio.to_thread(ray.get_actor, coordinator_name(shard), namespace)
     except ValueError as error:
         raise Unavailable(f"there is no {coordinator_name(shard)} in {namespace}") from error
-    node, path, _ = await answer(coordinator.where.remote())
-    return coordinator, node, path
-
-
-async def answer(reference: Any) -> Any:
-    """The one border where Ray's errors become ours: whether the call ran is not known."""
-    try:
-        return await asyncio.wrap_future(reference.future())
     except RayError as error:
-        raise _ours(error) from error
-
-
-def _ours(error: RayError) -> HanseError:
-    """What a handler of an actor raised, when it is ours; else that the actor could not answer, and why."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, HanseError):
-        return cause
-    return Unavailable(f"{type(cause).__name__}: {cause}" if cause else str(error).splitlines()[0])
+        raise Unavailable(f"Ray cannot be asked for {coordinator_name(shard)}: {error}") from error
+    node, path, _ = await answer(coordinator.where)
+    return coordinator, node, path

@@ -15,7 +15,7 @@ from ..agents.connectors import HttpConnector, SmtpConnector
 from ..agents.engine import Engine
 from ..contracts import AgentId, Entropy, InvalidConfiguration
 from ..contracts.ports import Clock, Faults
-from ..contracts.token import agent_key
+from ..contracts.token import Key, agent_key
 from .approvals import rule_for
 from .config import AgentEntry, Configuration, load_class
 from .coordinator import Coordinator, Limits, Settings
@@ -92,13 +92,24 @@ def _settings(configuration: Configuration, shard: int) -> Settings:
     )
 
 
+def agent_keys(configuration: Configuration, host: str, key: bytes) -> dict[AgentId, Key]:
+    """What a host gets of the federation's key: that of each of its agents. With it nobody can mint for another."""
+    names = [agent_id(entry) for entry in configuration.hosts[host]]
+    return {name: agent_key(key, name) for name in names}
+
+
 def make_host(
-    configuration: Configuration, host: str, key: bytes, world: World, on_failure: Failure, node: str = ""
+    configuration: Configuration,
+    host: str,
+    keys: Mapping[AgentId, Key],
+    world: World,
+    on_failure: Failure,
+    node: str = "",
 ) -> Host:
     """A host with an engine for each of its agents. Not started."""
     made = Host(host, world.entropy.bytes(8).hex(), node=node, on_failure=on_failure)
     for entry in configuration.hosts[host]:
-        _house(made, configuration, entry, key, world)
+        _house(made, configuration, entry, keys, world)
     return made
 
 
@@ -107,14 +118,16 @@ def agent_id(entry: AgentEntry) -> AgentId:
     return AgentId(entry.name or entry.load().name)
 
 
-def _house(host: Host, configuration: Configuration, entry: AgentEntry, key: bytes, world: World) -> None:
+def _house(
+    host: Host, configuration: Configuration, entry: AgentEntry, keys: Mapping[AgentId, Key], world: World
+) -> None:
     name = agent_id(entry)
     store = open_store(configuration, f"agents/{name}", "agent")
     connectors = make_connectors(configuration)
     engine = Engine(
         entry.load().configured(name=name, options=entry.options),
         store,
-        key=agent_key(key, name),
+        key=keys[name],
         clock=world.clock,
         entropy=world.entropy,
         connectors=connectors,

@@ -3,21 +3,25 @@
 import asyncio
 import fcntl
 import os
-from collections.abc import Awaitable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private import ray_constants
 
-from ..contracts import Conflict, Unavailable
+from ..contracts import Conflict, TimedOut, Unavailable
 from . import actors
-from .assembly import agent_id
+from .assembly import agent_id, agent_keys, root_key
 from .config import AgentEntry, Configuration
 from .gateway import proxy
 from .placement import place
+from .ray_link import answer
 
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
 PLACEMENT = "placement.json"
 PINCH = 0.0001
 """So much of a node's own resource is enough to be on that node."""
@@ -34,27 +38,43 @@ class Cluster:
     hosts: dict[str, Any]
     owned: bool
     """Whether the Ray cluster was started for this federation, so that it ends with it."""
+    _absent: list[Any] = field(default_factory=list[Any])
+    """Actors that never answered. They would not answer to a stop either."""
 
     @property
     def namespace(self) -> str:
         return namespace_of(self.configuration)
 
     async def ready(self) -> None:
-        """Returns when every actor has restored itself. Raises what keeps one from it."""
-        await asyncio.gather(*(actors.answer(each.where.remote()) for each in self._all()))
+        """Returns when every actor has restored itself. Raises what keeps one from it; TimedOut when nobody says."""
+        await asyncio.gather(*(self._ready(name, each) for name, each in self._named()))
 
     async def stop(self) -> None:
         """Hosts first, so that what they finish is still taken down; then the coordinators; then Ray, if it is ours."""
-        await _quietly(*(actors.answer(host.stop.remote()) for host in self.hosts.values()))
-        await _quietly(*(actors.answer(each.stop.remote()) for each in self.coordinators))
-        for each in self._all():
+        await _quietly(*(answer(each.stop) for each in self.hosts.values() if each not in self._absent))
+        await _quietly(*(answer(each.stop) for each in self.coordinators if each not in self._absent))
+        for _, each in self._named():
             ray.kill(each, no_restart=True)
         if self.owned:
             await asyncio.to_thread(ray.shutdown)
             proxy.discard(self.configuration.data)
 
-    def _all(self) -> list[Any]:
-        return [*self.coordinators, *self.hosts.values()]
+    async def _ready(self, name: str, actor: Any) -> None:
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await answer(actor.where)
+        except TimeoutError:
+            self._absent.append(actor)
+            raise TimedOut(
+                f"{name} has not started within {START_SECONDS:g} s. Either it takes so long to restore itself, or no "
+                "node has the resources that its agents ask for: see ray status"
+            ) from None
+
+    def _named(self) -> Iterator[tuple[str, Any]]:
+        for shard, coordinator in enumerate(self.coordinators):
+            yield f"coordinator {shard}", coordinator
+        for host, actor in self.hosts.items():
+            yield f"host {host}", actor
 
 
 def namespace_of(configuration: Configuration) -> str:
@@ -97,7 +117,7 @@ def _stay_on_loopback() -> None:
 
 def start(configuration: Configuration, *, owned: bool, detached: bool = False) -> Cluster:
     """Makes the actors, which then restore themselves side by side. The coordinators run on this node."""
-    namespace = namespace_of(configuration)
+    namespace, key = namespace_of(configuration), root_key(configuration.data)
     here = {f"node:{_here()}": PINCH}
     coordinators = [
         actors.CoordinatorActor.options(
@@ -108,7 +128,7 @@ def start(configuration: Configuration, *, owned: bool, detached: bool = False) 
     hosts = {
         host: actors.HostActor.options(
             **actors.options(actors.host_name(host), namespace, detached=detached, resources=resources)
-        ).remote(configuration, host, namespace)
+        ).remote(configuration, host, namespace, agent_keys(configuration, host, key))
         for host, resources in _resources(configuration).items()
     }
     return Cluster(configuration, coordinators, hosts, owned)
@@ -192,4 +212,7 @@ def _here() -> str:
 
 
 async def _quietly(*work: Awaitable[Any]) -> None:
-    await asyncio.gather(*work, return_exceptions=True)
+    """What does not end in time is not waited for."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STOP_SECONDS):
+            await asyncio.gather(*work, return_exceptions=True)

@@ -351,10 +351,12 @@ class Coordinator:
     def _eligible(self, step: StepRun) -> list[Member]:
         limit = self.settings.limits.in_flight_per_agent
         found = self.directory.eligible(step.call, step.version, self.clock.monotonic())
-        return [member for member in found if member.in_flight < limit and self._may_undo(step, member)]
+        return [member for member in found if member.in_flight < limit and self._may_take(step, member)]
 
-    def _may_undo(self, step: StepRun, member: Member) -> bool:
-        """What an agent did only that agent can undo, where it offers to: the state is its own."""
+    def _may_take(self, step: StepRun, member: Member) -> bool:
+        """What an agent began outside only it can finish, and what it did only it can undo, where it offers to."""
+        if step.stay_with is not None:
+            return member.agent == step.stay_with
         doer = self.directory.members.get(AgentId(step.undoes.agent or "")) if step.undoes else None
         return doer is None or doer is member or step.call not in doer.contracts
 
@@ -534,8 +536,12 @@ class Coordinator:
             self._retry_later(run, step)
 
     def _retry_at(self, run: Run, step: StepRun, error: HanseError) -> int | None:
-        """When to try again, in unix milliseconds, or None. The type of the error carries the verdict."""
-        if error.verdict not in (Verdict.RETRY, Verdict.REAUCTION):
+        """When to try again, in unix milliseconds, or None. The type of the error carries the verdict.
+
+        An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
+        asks the outside system and does nothing that it cannot vouch for.
+        """
+        if error.verdict not in (Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE):
             return None
         if step.undoes is None and (run.aborting is not None or run.canceling is not None):
             return None

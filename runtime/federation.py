@@ -23,7 +23,7 @@ from ..contracts import (
     Tenant,
     TimedOut,
 )
-from .assembly import World, make_coordinator, make_host, root_key
+from .assembly import World, agent_keys, make_coordinator, make_host, root_key
 from .client import Client, LinkClient, Shard
 from .config import Configuration
 from .http_client import HttpClient
@@ -224,7 +224,7 @@ async def _in_process(configuration: Configuration, stack: AsyncExitStack, world
         await coordinator.start()
         dialers.append(_piped(coordinator))
     for name in configuration.hosts:
-        host = make_host(configuration, name, key, world, fail)
+        host = make_host(configuration, name, agent_keys(configuration, name, key), world, fail)
         stack.push_async_callback(host.stop)
         await host.start(dialers)
     client = LinkClient([Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local")

@@ -5,7 +5,7 @@ message that matters is sent again by whoever waits for the answer, and receiver
 
 Three links keep this promise: `pipe` inside one process (it still speaks bytes, so every unit test exercises the
 wire), a Unix-domain socket between processes of one node (a tenth of a millisecond there and back, where a Ray call
-takes nine), and Ray actor calls between nodes (`actors.RayLink`), where a socket would need a port of its own.
+takes nine), and Ray actor calls between nodes (`ray_link.py`), where a socket would need a port of its own.
 """
 
 import asyncio

@@ -45,8 +45,6 @@ MAX_WAIT_SECONDS = 300.0
 MAX_PAGE = 1000
 AUDIT_PAGE = 200
 """Entries that are verified before others get their turn: some milliseconds."""
-FEED_PAGE = 500
-"""Entries that are looked through for one tenant's events before others get their turn."""
 GATHER_SECONDS = 10.0
 """How long a submission waits for agents that are still expected."""
 _LAST = "\x7f"
@@ -229,14 +227,14 @@ class Service:
         run = self._run(request) if task else None
         while True:
             news = self._coordinator.watchers.watch(run.task if run else None)
-            found = await self._page(request, run)
+            found = self._page(request, run)
             left = until - self._now()
             if found or left <= 0 or (run and run.status.terminal):
                 news.cancel()
                 return found
             await _within(news, left)
 
-    async def _page(self, request: Request, run: Run | None) -> list[JsonObject]:
+    def _page(self, request: Request, run: Run | None) -> list[JsonObject]:
         """Events of the task, or of all tasks of the tenant and of the federation itself."""
         journal, after = self._coordinator.journal, int(request.parameters.get("after") or 0)
         limit = _limit(request.parameters, MAX_PAGE)

@@ -106,17 +106,20 @@ class Receipt(NamedTuple):
     output: Any
 
 
-def receipts(data: Path) -> dict[str, list[Receipt]]:
-    """By the step's key, from the stores of all agents."""
+def receipts(*data: Path) -> dict[str, list[Receipt]]:
+    """By the step's key, from the stores of all agents in these folders."""
     found: dict[str, list[Receipt]] = {}
-    for path in sorted((data / "agents").glob("*.sqlite")):
+    for path in [path for folder in data for path in sorted((folder / "agents").glob("*.sqlite"))]:
         for key, award, output in Reader(path, "agent").rows("SELECT key, award, output FROM receipt ORDER BY key"):
             found.setdefault(key, []).append(Receipt(path.stem, award, unpack(output)))
     return found
 
 
-def check_receipts(data: Path, runs: Mapping[str, Run]) -> None:
-    """I2 within: each step that changed something was executed by one agent, once, with the output in the journal."""
+def check_receipts(data: Path, runs: Mapping[str, Run], *elsewhere: Path) -> None:
+    """I2 within: each step that changed something was executed by one agent, once, with the output in the journal.
+
+    `elsewhere` are the data folders of other nodes.
+    """
     done = {
         f"{task}/{step.id}": [Receipt(str(step.agent), step.award["award"], step.output)]
         for task, run in runs.items()
@@ -124,7 +127,7 @@ def check_receipts(data: Path, runs: Mapping[str, Run]) -> None:
         if step.status in (StepStatus.COMPLETED, StepStatus.COMPENSATED) and step.members is None
         if run.pin(step).effect.writes
     }
-    assert receipts(data) == done
+    assert receipts(data, *elsewhere) == done
 
 
 def replayed(journal: Iterable[Event]) -> list[Event]:

@@ -143,7 +143,7 @@ async def test_a_second_federation_on_the_same_data_is_refused_and_the_first_goe
 
 @pytest.mark.parametrize(
     ("agent", "words"),
-    [(Sick, "the strongroom is locked"), (Broken, "it cannot start: ValueError: no such strongroom")],
+    [(Sick, "the strongroom is locked"), (Broken, "cannot start: ValueError: no such strongroom")],
 )
 async def test_an_agent_that_cannot_start_says_why_and_nothing_is_left(
     agent: type, words: str, name: str, tmp_path: Path

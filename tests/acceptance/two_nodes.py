@@ -1,0 +1,210 @@
+"""Tests on two Ray nodes, each with an address and a home folder of its own. Run by `test_two_nodes.py` in a process of
+their own, because a process talks to one cluster at a time.
+
+The coordinator lives on the near node. Homes differ as disks do: what an agent on the far node keeps, it keeps there.
+Faults F1, F2, F10; invariants I1, I2, I3, I7, I10, I11, I13.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from hanse import Federation
+from hanse.contracts import Kind, Submission, TaskStatus, TimedOut
+from hanse.runtime import actors, cluster
+from hanse.runtime.config import AgentEntry
+from hanse.runtime.federation import Task
+
+from . import outside
+from .bank import Ledger, Porter
+from .gate import Gate
+
+NEAR, FAR = "127.0.1.1", "127.0.1.2"
+CARRY_AND_DEPOSIT: dict[str, Any] = {
+    "steps": [
+        {"id": "carry", "call": "porter.carry", "input": {"account": "a", "cents": 5}},
+        {"id": "deposit", "call": "ledger.deposit", "input": {"account": "a", "cents": {"$from": "carry.cents"}}},
+    ],
+    "output": [{"$from": "carry.cents"}, {"$from": "deposit.cents"}],
+}
+_SIZE = {"num_cpus": 8, "include_dashboard": False}
+_numbers = count(1)
+
+
+class Nodes:
+    """The two nodes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.homes = {NEAR: Path.home(), FAR: folder}
+        head = {"node_ip_address": NEAR, "resources": {"near": 1}, "temp_dir": tempfile.mkdtemp(prefix="ray-")}
+        self.cluster = Cluster(initialize_head=True, head_node_args={**head, **_SIZE})
+        self.add_far()
+
+    def add_far(self) -> None:
+        home = {"HOME": str(self.homes[FAR])}
+        self._far = self.cluster.add_node(node_ip_address=FAR, resources={"far": 1}, env_vars=home, **_SIZE)
+
+    def remove_far(self) -> None:
+        """As a power cut would."""
+        self.cluster.remove_node(self._far, allow_graceful=False)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    nodes = Nodes(tmp_path_factory.mktemp("far"))
+    ray.init(address=nodes.cluster.address, logging_level=logging.ERROR, log_to_driver=False, _node_ip_address=NEAR)
+    yield nodes
+    ray.shutdown()
+    nodes.cluster.shutdown()
+
+
+@pytest.fixture
+def name(nodes: Nodes) -> str:
+    return f"bank{next(_numbers)}"
+
+
+@asynccontextmanager
+async def bank(name: str, *, ledger: Any = "far", porter: Any = "near") -> AsyncIterator[tuple[Federation, Gate]]:
+    """A bank with each agent where there is the resource of that name, or where it is put."""
+    async with Gate() as gate:
+        entries = [entry(Ledger, ledger), entry(Porter, porter, gate=gate.port)]
+        async with Federation.local(entries, data=f"~/{name}", federation={"name": name}) as federation:
+            yield federation, gate
+
+
+def entry(agent: type, resource: str | None, **options: Any) -> AgentEntry:
+    resources = {resource: 0.01} if resource else {}
+    return AgentEntry.model_validate({"class": agent, "resources": resources, "options": options})
+
+
+async def nodes_of(federation: Federation) -> dict[str, str]:
+    """By agent, the address of its node."""
+    addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
+    return {agent.id: addresses[agent.node] for agent in await federation.client.agents()}
+
+
+def check(name: str, nodes: Nodes, tasks: Iterable[Task]) -> None:
+    """From outside, with what lies on both disks."""
+    near, far = (home / name for home in nodes.homes.values())
+    outside.check_receipts(near, outside.check_journal(near, [task.id for task in tasks]), far)
+
+
+async def test_agents_on_two_nodes_do_one_plan(name: str, nodes: Nodes) -> None:
+    async with bank(name) as (federation, gate):
+        assert await nodes_of(federation) == {"ledger": FAR, "porter": NEAR}
+        task = await federation.submit(plan=CARRY_AND_DEPOSIT)
+        (await gate.visitor()).let_in()
+        assert await task.result(60) == [5, 5]
+        many = [await deposit(federation) for _ in range(200)]
+        assert sorted([(await each.result(60))["cents"] for each in many]) == list(range(6, 206))
+    check(name, nodes, [task, *many])
+    assert (nodes.homes[FAR] / name / "agents" / "ledger.sqlite").exists()
+    assert not (nodes.homes[NEAR] / name / "agents" / "ledger.sqlite").exists()
+
+
+async def deposit(federation: Federation) -> Task:
+    return await federation.submit(call="ledger.deposit", input={"account": "a", "cents": 1})
+
+
+async def test_a_client_on_the_other_node_sees_the_same_federation(name: str, nodes: Nodes) -> None:
+    async with bank(name) as (federation, _):
+        node, output, kinds, refused = await seen_from_far.remote(f"hanse-{name}")
+        assert (node, output, refused) == (FAR, {"cents": 5}, "refused")
+        assert (kinds[0], kinds[-1]) == (Kind.TASK_SUBMITTED, Kind.TASK_COMPLETED)
+        assert await federation.call("ledger.balance", {"account": "a"}) == {"cents": 5}
+
+
+@ray.remote(num_cpus=0, resources={"far": 0.01})
+def seen_from_far(namespace: str) -> tuple[str, Any, list[str], str]:
+    return asyncio.run(_used_from_far(namespace))
+
+
+async def _used_from_far(namespace: str) -> tuple[str, Any, list[str], str]:
+    """Every way to ask, with more questions waiting than there are threads."""
+    client = actors.connect(namespace, 1, "default", "somebody on the far node")
+    deposit = await client.submit(Submission(call="ledger.deposit", input={"account": "a", "cents": 5}))
+    views = await asyncio.gather(*(client.wait(deposit.id, 60) for _ in range(50)))
+    listening = [asyncio.create_task(client.events(after=10_000, wait_seconds=30)) for _ in range(50)]
+    events = await client.events(deposit.id)
+    withdrawal = await client.submit(Submission(call="ledger.withdraw", input={"account": "a", "cents": 6}))
+    refused = (await client.wait(withdrawal.id, 60)).error
+    for each in listening:
+        each.cancel()
+    await client.close()
+    assert refused
+    return ray.util.get_node_ip_address(), views[0].output, [str(event.kind) for event in events], refused.code
+
+
+async def test_an_agent_on_the_far_node_that_is_killed_comes_back(name: str, nodes: Nodes) -> None:
+    async with bank(name, ledger="near", porter="far") as (federation, gate):
+        task = await federation.submit(plan=CARRY_AND_DEPOSIT)
+        visitor = await gate.visitor()
+        os.kill(visitor.pid, signal.SIGKILL)
+        (await gate.visitor()).let_in()
+        assert await task.result(60) == [5, 5]
+        kinds = [event.kind async for event in task.events()]
+    assert kinds.count(Kind.STEP_INTERRUPTED) == 1
+    check(name, nodes, [task])
+
+
+async def test_agents_on_both_nodes_find_a_coordinator_that_was_killed(name: str, nodes: Nodes) -> None:
+    async with bank(name, ledger="near", porter="far") as (federation, gate):
+        task = await federation.submit(plan=CARRY_AND_DEPOSIT)
+        visitor = await gate.visitor()
+        os.kill((await federation.client.status()).coordinators[0], signal.SIGKILL)
+        visitor.let_in()
+        assert await task.result(60) == [5, 5]
+    check(name, nodes, [task])
+    assert outside.epochs(outside.events(nodes.homes[NEAR] / name)) == [1, 2]
+
+
+async def test_a_task_waits_for_a_node_that_was_lost(name: str, nodes: Nodes) -> None:
+    async with bank(name, ledger="near", porter="far") as (federation, gate):
+        task = await federation.submit(plan=CARRY_AND_DEPOSIT)
+        visitor = await gate.visitor()
+        nodes.remove_far()
+        await visitor.left()
+        await happened(task, Kind.STEP_INTERRUPTED)
+        assert (await federation.call("ledger.deposit", {"account": "b", "cents": 5})) == {"cents": 5}
+        assert (await task.view()).status is TaskStatus.WORKING
+        nodes.add_far()
+        (await gate.visitor()).let_in()
+        assert await task.result(60) == [5, 5]
+        assert await nodes_of(federation) == {"ledger": NEAR, "porter": FAR}
+    check(name, nodes, [task])
+
+
+async def happened(task: Task, kind: Kind) -> None:
+    async for event in task.events():
+        if event.kind is kind:
+            return
+
+
+async def test_agents_that_ask_for_nothing_are_spread_and_stay_where_their_state_is(name: str, nodes: Nodes) -> None:
+    async with bank(name, ledger=None, porter=None) as (federation, _):
+        places = await nodes_of(federation)
+        assert set(places.values()) == {NEAR, FAR}
+        await (await deposit(federation)).result(60)
+    async with bank(name, ledger=None, porter=None) as (federation, _):
+        assert await nodes_of(federation) == places
+        assert await federation.call("ledger.balance", {"account": "a"}) == {"cents": 1}
+
+
+async def test_an_agent_that_no_node_can_take_is_named(
+    name: str, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "START_SECONDS", 5)
+    with pytest.raises(TimedOut, match=r"host Ledger-0 has not started within 5 s.*no node"):
+        async with bank(name, ledger="moon"):
+            pytest.fail("it started")
