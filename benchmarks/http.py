@@ -22,6 +22,7 @@ from .machine import percentile, show
 from .steps import AGENTS, PAYLOAD
 
 CALL = "north.put"
+WARM_UP = 200
 INPUT = {"number": 0, "payload": PAYLOAD}
 
 
@@ -98,7 +99,7 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     async with AsyncExitStack() as stack:
         url = options.url or await _own(stack, options.folder)
         body = json.dumps({"call": options.call, "input": json.loads(options.input)}).encode()
-        await measure(url, options.token, body, 200, 4)
+        await measure(url, options.token, body, WARM_UP, 4)
         return [await measure(url, options.token, body, options.requests, each) for each in options.concurrency]
 
 

@@ -40,12 +40,13 @@ async def _gateway(running: cluster.Cluster, stack: AsyncExitStack) -> str:
 
     configuration = running.configuration
     shards, tenant = configuration.coordinator.shards, configuration.tenants[0].name
-    stack.push_async_callback(stop_gateway, end_serve=not running.owned)
+    stack.push_async_callback(stop_gateway, name=running.namespace, end_serve=not running.owned)
     return await serve_gateway(
         Settings.of(configuration),
         partial(actors.connect, running.namespace, shards, tenant, "gateway"),
         port=configuration.gateway.port,
         replicas=configuration.gateway.replicas,
+        name=running.namespace,
     )
 
 

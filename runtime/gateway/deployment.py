@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve._private import replica as serve_replica
 from ray.serve.config import HTTPOptions, ProxyLocation
+from ray.serve.exceptions import RayServeException
 
 from ...contracts import Conflict, Tenant, TimedOut
 from ..client import Client
@@ -110,37 +111,47 @@ def deployment(settings: Settings, connect: Connect, replicas: int = 1) -> serve
     return replica.bind(settings, connect)
 
 
-async def serve_gateway(settings: Settings, connect: Connect, *, port: int, replicas: int = 1) -> str:
+async def serve_gateway(
+    settings: Settings, connect: Connect, *, port: int, replicas: int = 1, name: str = APPLICATION
+) -> str:
     """Starts the gateway in the Ray cluster of this process and returns its URL when it answers.
 
-    Port 0 takes a free one. Raises Conflict when the port is taken, TimedOut when the gateway does not come up.
+    `name` is that of the Serve application; one that is there under this name already is replaced. Port 0 takes a free
+    one. Raises Conflict when the port is taken or another gateway is in this cluster, TimedOut when the gateway does
+    not come up.
     """
-    chosen = _free_port(settings.host, port)
+    chosen = await asyncio.to_thread(_free_port, settings.host, port)
     application = deployment(settings, connect, replicas)
-    await asyncio.to_thread(_run, application, settings.host, chosen)
+    await asyncio.to_thread(_run, name, application, settings.host, chosen)
     url = f"http://{_reachable(settings.host)}:{chosen}"
     await _answers(url)
     return url
 
 
-async def stop_gateway(*, end_serve: bool = True) -> None:
+async def stop_gateway(*, name: str = APPLICATION, end_serve: bool = True) -> None:
     """Ends the gateway; requests under way are answered first. Does nothing when there is none.
 
     `end_serve` ends Serve with it, when nothing else is on it. A cluster that ends as a whole needs no such thing.
     """
-    await asyncio.to_thread(_stop, end_serve)
+    await asyncio.to_thread(_stop, name, end_serve)
 
 
-def _run(application: serve.Application, host: str, port: int) -> None:
+def _run(name: str, application: serve.Application, host: str, port: int) -> None:
+    """A Serve that a killed process has left behind is ended first: its port could not be changed."""
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     options = HTTPOptions(host=host, port=port, keep_alive_timeout_s=KEEP_ALIVE_SECONDS, request_timeout_s=None)
+    if not serve.status().applications.keys() - {name}:
+        serve.shutdown()
     serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options)
-    serve.run(application, name=APPLICATION, route_prefix="/")
+    try:
+        serve.run(application, name=name, route_prefix="/")
+    except RayServeException as error:
+        raise Conflict(f"the gateway cannot be put into this cluster: {error}", application=name) from error
 
 
-def _stop(end_serve: bool) -> None:
-    if APPLICATION in serve.status().applications:
-        serve.delete(APPLICATION)
+def _stop(name: str, end_serve: bool) -> None:
+    if name in serve.status().applications:
+        serve.delete(name)
     if end_serve and not serve.status().applications:
         serve.shutdown()
 

@@ -20,9 +20,11 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from hanse import Federation
-from hanse.contracts import Kind, NotAuthenticated, Submission, TaskStatus
+from hanse.contracts import Conflict, Kind, NotAuthenticated, Submission, TaskStatus, Tenant
 from hanse.runtime import sse
 from hanse.runtime.config import AgentEntry
+from hanse.runtime.gateway import Settings
+from hanse.runtime.gateway.deployment import serve_gateway
 from hanse.runtime.http_client import HttpClient
 
 from ..support.ports import listeners, processes_with
@@ -119,6 +121,15 @@ async def test_the_proxys_administration_is_this_users_alone():
     assert all(os.stat(path).st_mode & 0o077 == 0 for path in sockets)
 
 
+async def test_a_cluster_has_one_gateway_and_a_port_one_owner(federation: Federation, http: httpx.AsyncClient):
+    settings, url = Settings(open_for=Tenant("default")), urlsplit(url_of(federation))
+    with pytest.raises(Conflict, match="taken"):
+        await serve_gateway(settings, dict, port=url.port or 0)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(Conflict, match="cluster"):
+        await serve_gateway(settings, dict, port=0, name="another")  # pyright: ignore[reportArgumentType]
+    assert (await http.get("/healthz")).status_code == 200
+
+
 async def test_a_stranger_is_told_nothing(federation: Federation):
     client = HttpClient(url_of(federation))
     with pytest.raises(NotAuthenticated):
@@ -189,7 +200,7 @@ async def test_a_replica_that_is_killed_takes_no_task_and_no_watcher_with_it(
     while Kind.APPROVAL_REQUESTED not in told:  # noqa: ASYNC110 - a list tells nobody
         await asyncio.sleep(0.05)
     submitting = [asyncio.create_task(client.submit(_put(i))) for i in range(10)]
-    (replica,) = named("ray::ServeReplica:hanse")
+    (replica,) = named("ray::ServeReplica:hanse-gateway")
     os.kill(replica, signal.SIGKILL)
     submitting += [asyncio.create_task(client.submit(_put(i))) for i in range(10, 20)]
     refusals = [answer async for answer in _until_well(http)]
@@ -202,7 +213,7 @@ async def test_a_replica_that_is_killed_takes_no_task_and_no_watcher_with_it(
     await client.cancel(held)
     await asyncio.wait_for(watching, 30)
     assert told == [event.kind for event in await client.events(held)]
-    assert named("ray::ServeReplica:hanse") != [replica]
+    assert named("ray::ServeReplica:hanse-gateway") != [replica]
 
 
 def _input(number: int) -> dict[str, Any]:
