@@ -223,7 +223,8 @@ class BoundConnector:
     def named(self, name: str) -> "BoundConnector":
         """The next effect is known by this name instead of its place among the step's effects.
 
-        For effects whose order differs from run to run. A name is used once in a step.
+        For effects whose order differs from run to run. A name is used once in a step. An effect with a name that did
+        not happen is tried when the handler runs again, even if it had gone on to others; one without is not.
         """
         if not name.isidentifier() or name == "run":
             raise InvalidInput(f"an effect is named like a Python variable, and {name!r} is not")

@@ -3,7 +3,8 @@
 For the ledger to find its rows, a handler must want the same effects each time. So the n-th effect of a step has the
 key `step!n`; the step's clock and its random seed are kept with the first claim, and so is what its connectors looked
 up; and the rows of the agent's state that it had read by then are pinned, so that nobody changes them while the effect
-is under way. If the handler wants something else all the same, that is KeyReused, and nothing is done.
+is under way. An effect that did not happen, and that the handler went on without, does not happen later either. If the
+handler wants something else all the same, that is KeyReused, and nothing is done.
 
 Pins do not outlive a crash. What an effect depends on and other steps may change, such as a balance, is best reserved
 by a step before, and used by this one.
@@ -33,7 +34,7 @@ from ..contracts.messages import Call
 from ..contracts.plain import pack, unpack
 from . import faults
 from .connector import Connector, Operation
-from .ledger import NOTHING, Entry, Ledger, Status, request_of
+from .ledger import Entry, Ledger, Status, request_of
 from .process import identity
 from .secrets import without
 
@@ -57,6 +58,8 @@ class Effects:
         self._count = 0
         self._idle: asyncio.Future[None] | None = None
         self._unsaved: list[Entry] = []
+        self._left: list[Entry] = []
+        """What did not happen in this go of the handler."""
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
@@ -81,6 +84,7 @@ class Effects:
     def restart(self) -> None:
         """The handler begins anew."""
         self._count = 0
+        self._left.clear()
         self._unsaved = [entry for entry in self._unsaved if entry.operation == _RUN]
 
     async def quiet(self) -> None:
@@ -98,7 +102,7 @@ class Effects:
     @property
     def begun(self) -> bool:
         """Whether the outside world has changed, or may have."""
-        return any(entry.is_effect and entry.status not in NOTHING for entry in self.entries.values())
+        return any(entry.is_effect and not entry.status.is_nothing for entry in self.entries.values())
 
     async def perform(self, connector: Connector, operation: Operation, name: str, request: dict[str, Any]) -> Any:
         """The result: stored, looked up, or done now. Raises what the connector raised, KeyReused, OutcomeUnknown."""
@@ -121,15 +125,16 @@ class Effects:
                 self._idle = None
 
     def _wanted(self, connector: Connector, operation: Operation, name: str, request: dict[str, Any]) -> Entry:
-        key = f"{self.key}!{name or self._count}"
-        self._count += not name
+        if not name:
+            name, self._count = str(self._count), self._count + 1
+        key = f"{self.key}!{name}"
         return Entry(key, connector.name, operation.name, canonical(request), Status.RELEASED, 0, None, 0)
 
     def _found(self, wanted: Entry) -> Entry | None:
         found = self.entries.get(wanted.key)
         if found is None or found.same(wanted):
             return found
-        if found.status in NOTHING:
+        if found.status.is_due:
             return None
         raise KeyReused(
             f"effect {wanted.key} is {found.status} as {found.what} with another request. A handler that runs again "
@@ -138,13 +143,18 @@ class Effects:
         )
 
     async def _look(self, connector: Connector, operation: Operation, wanted: Entry, found: Entry | None) -> Entry:
-        if found:
+        if found and not found.status.is_due:
             return found
-        value = await called(connector, operation, "", request_of(wanted))
-        self._unsaved.append(self._ledger.closed(wanted, Status.DONE, value))
-        return self._unsaved[-1]
+        try:
+            value = await called(connector, operation, "", request_of(wanted))
+            entry = self._ledger.closed(wanted, Status.DONE, value)
+        except HanseError as error:
+            entry = self._failed(wanted, error)
+        self._unsaved.append(entry)
+        return self._ended(entry)
 
     async def _act(self, connector: Connector, operation: Operation, wanted: Entry, found: Entry | None) -> Entry:
+        passed_over = self._passed_over()
         await self._pin()
         entry = found or wanted
         for pause in _PAUSES_SECONDS:
@@ -153,17 +163,21 @@ class Effects:
                 entry = await self._settled(connector, entry)
             if entry.status.is_open:
                 continue
-            if entry.status is Status.DONE or self._is_past(entry):
+            if not entry.status.is_due:
                 return entry
-            entry = await self._once(connector, operation, wanted)
+            entry = await self._once(connector, operation, wanted, passed_over)
             if not entry.status.is_open:
                 return entry
         return entry
 
-    def _is_past(self, entry: Entry) -> bool:
-        """Whether the handler went on after this one did not happen: then it must not happen now."""
-        step, _, number = entry.key.rpartition("!")
-        return entry.result is not None and number.isdecimal() and f"{step}!{int(number) + 1}" in self.entries
+    def _passed_over(self) -> list[Entry]:
+        """What has not happened by now, when the handler goes on to another effect; not what has a name of its own."""
+        return [entry._replace(status=Status.PASSED_OVER) for entry in self._left]
+
+    def _ended(self, entry: Entry) -> Entry:
+        if entry.status.is_due and entry.key.rpartition("!")[2].isdecimal():
+            self._left.append(entry)
+        return entry
 
     async def _settled(self, connector: Connector, entry: Entry) -> Entry:
         """The entry done, or released for another try; open as before when the outside system cannot be asked now."""
@@ -171,32 +185,33 @@ class Effects:
             settled = await self._ledger.settled(entry)
         except OutcomeUnknown:
             if connector.repeatable:
-                return entry._replace(status=Status.RELEASED, result=None)
+                return entry._replace(status=Status.RELEASED)
             if connector.askable:
                 return entry
             raise
         self.entries[entry.key] = settled
-        return settled._replace(result=None) if settled.status is Status.RELEASED else settled
+        return settled
 
-    async def _once(self, connector: Connector, operation: Operation, wanted: Entry) -> Entry:
+    async def _once(self, connector: Connector, operation: Operation, wanted: Entry, passed_over: list[Entry]) -> Entry:
         reach = self._ledger.faults.reach
         reach(faults.BEFORE_CLAIM)
-        claim = await self._claim(connector, wanted)
+        claim = await self._claim(connector, wanted, passed_over)
         reach(faults.AFTER_CLAIM)
         entry = await self._do(connector, operation, claim)
         reach(faults.AFTER_DO)
         await self._kept(entry)
         reach(faults.AFTER_EFFECT_COMMIT)
-        return entry
+        return self._ended(entry)
 
-    async def _claim(self, connector: Connector, wanted: Entry) -> Entry:
+    async def _claim(self, connector: Connector, wanted: Entry, passed_over: list[Entry]) -> Entry:
+        """On disk: the claim, what the handler has learned by now, and what it has left behind."""
         _ = self.moment  # it is kept with the first claim, whether the handler looked at it or not
         now = self._ledger.clock.now_ms()
         lease = now + int(connector.timeout_seconds * 1000) + _LEASE_MARGIN_MS
         claim = wanted._replace(status=Status.CLAIMED, lease_until_ms=lease, result=pack(identity()), at_ms=now)
         unsaved, self._unsaved = self._unsaved, []
         try:
-            await self._kept(*unsaved, claim)
+            await self._kept(*unsaved, *passed_over, claim)
         except asyncio.CancelledError:
             self._keep(self._failed(claim, Unavailable("it was given up before it was begun")))
             raise

@@ -42,6 +42,8 @@ class Status(StrEnum):
     """The outside system said no, and will again."""
     RELEASED = "released"
     """Nothing happened this time."""
+    PASSED_OVER = "passed_over"
+    """Nothing happened, and the handler went on to another effect without it: now it must not happen any more."""
     UNKNOWN = "unknown"
     """The outside system was called, and what came of it is not known."""
 
@@ -49,9 +51,14 @@ class Status(StrEnum):
     def is_open(self) -> bool:
         return self in (Status.CLAIMED, Status.UNKNOWN)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether nothing happened, and the next run of the handler does it."""
+        return self in (Status.RELEASED, Status.FAILED)
 
-NOTHING = (Status.RELEASED, Status.FAILED)
-"""Nothing happened under the key, so the next run does it, unless the handler had gone on to a later effect."""
+    @property
+    def is_nothing(self) -> bool:
+        return self.is_due or self is Status.PASSED_OVER
 
 
 class Entry(NamedTuple):
@@ -125,20 +132,12 @@ class Ledger:
         task = self._asking.get(entry.key)
         if task is None:
             task = self._asking[entry.key] = asyncio.create_task(self._settle(entry))
-            task.add_done_callback(partial(self._asked, entry.key))
+            task.add_done_callback(partial(self._forget, entry.key))
         return await asyncio.shield(task)
 
     async def reconcile(self) -> None:
         """Asks about every open effect. What stays open is logged, and waits for its step or for a person."""
-        for entry in self.open_entries():
-            try:
-                if self.find(entry.key) == entry:  # and its step has not come back meanwhile
-                    await self.settled(entry)
-            except OutcomeUnknown as error:
-                text = "effect %s (%s) may or may not have happened: %s"
-                log.warning(
-                    text, entry.key, entry.what, error.detail, extra={"action": "effect.unknown", "effect": entry.key}
-                )
+        await asyncio.gather(*(self._reconcile(entry) for entry in self.open_entries()))
 
     async def decide(self, key: str, *, happened: bool, result: Any = None) -> None:
         """A person has found out. Raises NotFound for no such open effect, InvalidInput for a result that does not fit.
@@ -157,6 +156,14 @@ class Ledger:
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _reconcile(self, entry: Entry) -> None:
+        try:
+            await self.settled(entry)
+        except OutcomeUnknown as error:
+            text = "effect %s (%s) may or may not have happened: %s"
+            about = {"action": "effect.unknown", "effect": entry.key}
+            log.warning(text, entry.key, entry.what, error.detail, extra=about)
 
     async def _settle(self, entry: Entry) -> Entry:
         connector = self._connector(entry)
@@ -198,7 +205,7 @@ class Ledger:
                 if self._writing.get(entry.key) is entry:
                     del self._writing[entry.key]
 
-    def _asked(self, key: str, task: "asyncio.Task[Entry]") -> None:
+    def _forget(self, key: str, task: "asyncio.Task[Entry]") -> None:
         del self._asking[key]
         if not task.cancelled():
             task.exception()  # whoever waits gets it; nobody has to

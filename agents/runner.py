@@ -31,7 +31,7 @@ from . import faults as points
 from .agent import Agent
 from .context import Context, Surroundings
 from .effects import Effects
-from .ledger import NOTHING, Ledger
+from .ledger import Ledger
 from .reporter import Reporter
 from .rows import Deadlock, Rows
 from .run import Run
@@ -96,7 +96,7 @@ class Runner:
         if not 0 < call.deadline_ms <= self._clock.now_ms():
             return
         effects = [entry for entry in self._ledger.of(call.key).values() if entry.is_effect]
-        if all(entry.status in NOTHING for entry in effects):
+        if all(entry.status.is_nothing for entry in effects):
             raise DeadlineExceeded("the step came after its deadline, and was not begun")
         states = {entry.key: str(entry.status) for entry in effects}
         raise OutcomeUnknown(

@@ -40,6 +40,7 @@ A subclass of one's own names its `code`, which no other error may have, because
 a code travels as its parent.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from math import isfinite
@@ -161,11 +162,15 @@ def _register(cls: type[HanseError]) -> None:
 
 
 def _is_again(taken: type[HanseError], cls: type[HanseError]) -> bool:
-    """Whether a module is loaded a second time: reloaded, or as `__main__` and under its name."""
+    """Whether a module is loaded a second time: reloaded, as `__main__` and under its name, or by two paths."""
     modules = {taken.__module__, cls.__module__}
     return taken.__qualname__ == cls.__qualname__ and (
-        len(modules) == 1 or ("__main__" in modules and not _is_ours(taken))
+        len(modules) == 1 or ("__main__" in modules and not _is_ours(taken)) or _file_of(taken) == _file_of(cls) != ""
     )
+
+
+def _file_of(cls: type) -> str:
+    return getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -21,7 +21,8 @@ class Kind(StrEnum):
     """agent, reason, in_flight"""
 
     TASK_SUBMITTED = "task.submitted"
-    """tenant, key, body (digest of what was asked), plan, input, budget_cents, deadline_ms, labels, by"""
+    """tenant, key, body (digest of what was asked), plan, input, pins (what the plan relies on of each contract),
+    budget_cents, deadline_ms, labels, by"""
     TASK_CANCELING = "task.canceling"
     """reason, by"""
     TASK_ABORTING = "task.aborting"
@@ -50,7 +51,7 @@ class Kind(StrEnum):
     APPROVAL_REQUESTED = "approval.requested"
     """approval, capability, input, digest, rule, expires_ms"""
     APPROVAL_DECIDED = "approval.decided"
-    """approval, decision (approved, denied, expired), digest, by, note"""
+    """approval, decision (approved, denied, expired), digest, rule, by, note"""
 
     @property
     def ends_task(self) -> bool:

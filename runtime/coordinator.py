@@ -170,7 +170,7 @@ class Coordinator:
             self._ticking.cancel()
         self._timers.clear()
         self._roster.close("the coordinator stops")
-        self.journal.close()
+        await self.journal.stop()
         await self.store.close()
 
     def _take_up(self, run: Run) -> None:
@@ -191,10 +191,8 @@ class Coordinator:
 
     # Tasks come in
 
-    def submit(
-        self, tenant: Tenant, submission: Submission, body: Digest, *, by: str, then: Callable[[Run], None]
-    ) -> None:
-        """Takes a task on; `then` runs when it is on disk. `body` is the digest that its idempotency key stands for.
+    def submit(self, tenant: Tenant, submission: Submission, body: Digest, *, by: str) -> Run:
+        """Takes a task on; it is not on disk yet. `body` is the digest that its idempotency key stands for.
 
         Raises InvalidPlan, InvalidInput, NotFound, ModelUnavailable for a goal in words, Overloaded, Unavailable.
         """
@@ -212,9 +210,9 @@ class Coordinator:
         self.watchers.touch(task)
         if self._tested:
             self._reach(Kind.TASK_SUBMITTED)
-        self.journal.then(lambda: then(run))
         self._watch_deadline(run)
         self._advance(run)
+        return run
 
     def _prove(self, submission: Submission) -> Proved:
         try:
@@ -289,9 +287,8 @@ class Coordinator:
                 self._conclude(run, kind, data)
 
     def _record(self, run: Run, kind: Kind, step: StepRun | None, data: JsonObject) -> Event:
-        """Journal and fold. Nothing else changes a run."""
-        event = self.journal.append(kind, run.task, step.id if step else None, data)
-        run.apply(event)
+        """Fold and journal. Nothing else changes a run."""
+        event = self.journal.append(kind, run.task, step.id if step else None, data, run.apply)
         self.watchers.touch(run.task)
         if self._tested:
             self._reach(kind, undoing=step is not None and step.undoes is not None)
@@ -354,10 +351,12 @@ class Coordinator:
     def _eligible(self, step: StepRun) -> list[Member]:
         limit = self.settings.limits.in_flight_per_agent
         found = self.directory.eligible(step.call, step.version, self.clock.monotonic())
-        return [member for member in found if member.in_flight < limit and self._may_undo(step, member)]
+        return [member for member in found if member.in_flight < limit and self._may_take(step, member)]
 
-    def _may_undo(self, step: StepRun, member: Member) -> bool:
-        """What an agent did only that agent can undo, where it offers to: the state is its own."""
+    def _may_take(self, step: StepRun, member: Member) -> bool:
+        """What an agent began outside only it can finish, and what it did only it can undo, where it offers to."""
+        if step.stay_with is not None:
+            return member.agent == step.stay_with
         doer = self.directory.members.get(AgentId(step.undoes.agent or "")) if step.undoes else None
         return doer is None or doer is member or step.call not in doer.contracts
 
@@ -537,8 +536,12 @@ class Coordinator:
             self._retry_later(run, step)
 
     def _retry_at(self, run: Run, step: StepRun, error: HanseError) -> int | None:
-        """When to try again, in unix milliseconds, or None. The type of the error carries the verdict."""
-        if error.verdict not in (Verdict.RETRY, Verdict.REAUCTION):
+        """When to try again, in unix milliseconds, or None. The type of the error carries the verdict.
+
+        An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
+        asks the outside system and does nothing that it cannot vouch for.
+        """
+        if error.verdict not in (Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE):
             return None
         if step.undoes is None and (run.aborting is not None or run.canceling is not None):
             return None

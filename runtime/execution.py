@@ -81,6 +81,9 @@ class StepRun:
     error: Mapping[str, Any] | None = None
     retry_at_ms: int = 0
     failed_agents: frozenset[AgentId] = frozenset()
+    stay_with: AgentId | None = None
+    """The agent that did, or may have done, something outside for this step: only its ledger knows, so nobody else
+    may try."""
     approval: Mapping[str, Any] | None = None
     """The last decision for it."""
     asked: Mapping[str, Any] | None = None
@@ -338,6 +341,7 @@ class Run:
         step.error = event.data["error"]
         if agent := event.data.get("agent"):
             step.failed_agents |= {agent}
+        step.stay_with = (step.error or {}).get("ids", {}).get("stay_with") or step.stay_with
         if event.data["retry_at_ms"] is not None:
             step.status, step.retry_at_ms = StepStatus.RETRYING, event.data["retry_at_ms"]
             self.retrying[step.id] = step

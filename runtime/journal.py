@@ -8,16 +8,32 @@ one commit, and many commits share an fsync. Whatever the outside may only see o
 import asyncio
 import hashlib
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-from ..contracts import AuditReport, Clock, Corrupt, Event, Kind, Sequence, StepId, Store, TaskId, Tenant, Write
+from ..contracts import (
+    AuditReport,
+    Clock,
+    Corrupt,
+    Event,
+    Kind,
+    Sequence,
+    StepId,
+    StorageError,
+    Store,
+    TaskId,
+    Tenant,
+    Write,
+)
 from ..contracts.wire import decode_event, encode_event
 
 GENESIS = bytes(32)
 _PAGE = 5000
 _log = logging.getLogger(__name__)
+_Action = tuple[Callable[[], None], Callable[[BaseException], None] | None]
 
 
 class Journal:
@@ -30,16 +46,30 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self.sequence, self.head = _head(store)
         self._writes: list[Write] = []
-        self._actions: list[Callable[[], None]] = []
+        self._actions: list[_Action] = []
         self._scheduled = False
-        self._committing = 0
-        """Commits on their way to disk."""
-        self._failed = self._closed = False
+        self.turn = 0
+        """Counts the commits. What is appended in one turn comes on disk together."""
+        self._under_way = 0
+        self._broken: BaseException | None = None
 
-    def append(self, kind: Kind, task: TaskId | None, step: StepId | None, data: Mapping[str, Any]) -> Event:
-        """The event in its place. On disk once what is given to `then` afterwards runs."""
+    def append(
+        self,
+        kind: Kind,
+        task: TaskId | None,
+        step: StepId | None,
+        data: Mapping[str, Any],
+        fold: Callable[[Event], None] | None = None,
+    ) -> Event:
+        """The event in its place. On disk once what is given to `then` afterwards runs.
+
+        `fold` takes the event in before it is journaled: one that cannot be folded would trip up every recovery. What
+        it raises, or the encoding of what is no plain data, leaves the journal as it was.
+        """
         event = Event(Sequence(self.sequence + 1), self._store.epoch, self._clock.now_ms(), kind, task, step, data)
         entry = encode_event(event)  # may refuse the data; then no number is used up and no place stays empty
+        if fold is not None:
+            fold(event)
         self.sequence = event.sequence
         self.head = hashlib.sha256(self.head + entry).digest()
         self.write(Write("insert_entry", (self.sequence, task, entry, self.head)))
@@ -50,33 +80,35 @@ class Journal:
         self._writes.append(write)
         self._schedule()
 
-    def then(self, action: Callable[[], None]) -> None:
-        """Runs `action` when everything appended so far is on disk; in the order of the calls."""
-        if self._writes or self._committing or self._actions:
-            self._actions.append(action)
-            self._schedule()
-        else:
-            self._loop.call_soon(action)
+    def then(self, action: Callable[[], None], otherwise: Callable[[BaseException], None] | None = None) -> None:
+        """Runs `action` when everything appended so far is on disk; in the order of the calls.
+
+        When it will never be, because the disk refuses, `otherwise` is told why.
+        """
+        self._actions.append((action, otherwise))
+        self._schedule()
 
     async def durable(self) -> None:
-        """Returns when everything appended so far is on disk."""
-        done = self._loop.create_future()
-        self.then(lambda: None if done.done() else done.set_result(None))
+        """Returns when everything appended so far is on disk. Raises StorageError when it will never be."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self.then(
+            lambda: None if done.done() else done.set_result(None),
+            lambda error: None if done.done() else done.set_exception(error),
+        )
         await done
 
-    def close(self) -> None:
-        """Commits what was appended. What is appended afterwards is lost, as in a crash: an orderly stop has stragglers
-        too, such as links that close."""
-        self._flush()
-        self._closed = True
+    async def stop(self) -> None:
+        """Writes what was appended so far, and nothing after it. Does not raise: `on_failure` was told."""
+        with suppress(StorageError):
+            await self.durable()
+        self._broken = self._broken or StorageError("the journal is closed")
 
     def read(self, task: TaskId | None = None, after: int = 0, limit: int | None = None) -> Iterator[Event]:
         """Events on disk, oldest first, in pages, so a long journal needs little memory."""
-        while rows := self._page(task, after, min(limit or _PAGE, _PAGE)):
+        left = sys.maxsize if limit is None else limit
+        while left > 0 and (rows := self._page(task, after, min(left, _PAGE))):
             yield from (decode_event(entry) for _, entry, _ in rows)
-            after = rows[-1][0]
-            if limit is not None and (limit := limit - len(rows)) <= 0:
-                return
+            after, left = rows[-1][0], left - len(rows)
 
     @property
     def on_disk(self) -> Sequence:
@@ -102,61 +134,113 @@ class Journal:
 
     def _flush(self) -> None:
         self._scheduled = False
+        self.turn += 1
         writes, self._writes = self._writes, []
         actions, self._actions = self._actions, []
-        if self._failed or self._closed:
-            return
-        self._committing += 1
-        self._store.commit(writes).add_done_callback(lambda future: self._committed(future, actions))
+        if self._broken is not None:
+            self._refuse(actions, self._broken)
+        elif writes or self._under_way:
+            self._under_way += 1
+            self._store.commit(writes).add_done_callback(lambda future: self._committed(future, actions))
+        else:
+            self._run(actions)
 
-    def _committed(self, future: "asyncio.Future[None]", actions: list[Callable[[], None]]) -> None:
-        self._committing -= 1
-        error = future.exception()
-        if error is not None:
+    def _committed(self, future: "asyncio.Future[None]", actions: "list[_Action]") -> None:
+        self._under_way -= 1
+        if (error := future.exception()) is not None:
             self._fail(error)
-            return
-        for action in actions:
-            action()
+            self._refuse(actions, error)
+        else:
+            self._run(actions)
+
+    def _run(self, actions: "list[_Action]") -> None:
+        for action, _ in actions:
+            try:
+                action()
+            except Exception:  # the actions behind it wait for the same commit, and not for this one
+                _log.exception("an action failed after its commit", extra={"action": "journal.action_failed"})
+
+    def _refuse(self, actions: "list[_Action]", error: BaseException) -> None:
+        for _, otherwise in actions:
+            if otherwise is not None:
+                otherwise(error)
 
     def _fail(self, error: BaseException) -> None:
-        if not self._failed:
-            self._failed = True
+        if self._broken is None:
+            self._broken = error
             _log.critical("the journal cannot be written: %s", error, extra={"action": "journal.failed"})
             self._on_failure(error)
 
 
+class Audit:
+    """Recomputes the chain from its genesis, page by page: `read_on` until it says that there is no more.
+
+    Finds any edit, deletion, insertion and reordering of entries, an entry of a lower epoch after a higher one, and an
+    entry that is filed under another task than its own. What is missing at the end only shows against a `known` entry,
+    its sequence and hash, kept elsewhere.
+    """
+
+    def __init__(self, store: Store, known: tuple[int, bytes] = (0, GENESIS)) -> None:
+        self._store = store
+        self._known = known
+        self._epoch = 0
+        self._started = time.perf_counter()
+        self.entries = 0
+        self.head = GENESIS
+        self.problems: list[str] = []
+
+    def read_on(self, limit: int = _PAGE) -> bool:
+        """Checks up to `limit` entries. Whether there may be more."""
+        rows = self._store.read("chain", (self.entries, limit))
+        for number, task, entry, recorded in rows:
+            problem = self._problem(number, task, entry, recorded)
+            self.entries = number
+            if problem:
+                self.problems.append(problem)
+                return False
+        if not rows and self.entries < self._known[0]:
+            self.problems.append(f"the journal ends at entry {self.entries}, and there was an entry {self._known[0]}")
+        return bool(rows)
+
+    def report(self) -> AuditReport:
+        return AuditReport(
+            ok=not self.problems,
+            entries=self.entries,
+            head=self.head.hex(),
+            problems=self.problems,
+            seconds=round(time.perf_counter() - self._started, 3),
+        )
+
+    def _problem(self, number: int, task: str | None, entry: bytes, recorded: bytes) -> str:
+        if number != self.entries + 1:
+            return f"entry {self.entries + 1} is missing: the next one is {number}"
+        self.head = hashlib.sha256(self.head + entry).digest()
+        if self.head != recorded:
+            return f"entry {number} was changed: its bytes do not give its hash"
+        if number == self._known[0] and self.head != self._known[1]:
+            return f"entry {number} is not the one that was written: somebody has written the journal anew"
+        return self._problem_within(number, task, entry)
+
+    def _problem_within(self, number: int, task: str | None, entry: bytes) -> str:
+        try:
+            event = decode_event(entry)
+        except Corrupt as error:
+            return f"entry {number} cannot be read: {error.detail}"
+        below, self._epoch = event.epoch < self._epoch, event.epoch
+        if event.sequence != number:
+            return f"entry {number} says it is {event.sequence}"
+        if event.task != task:
+            return f"entry {number} is about task {event.task} and filed under {task}"
+        return f"entry {number} is from epoch {event.epoch}, after a higher one" if below else ""
+
+
 def verify(store: Store, *, progress: Callable[[int], None] | None = None) -> AuditReport:
-    """Recomputes the chain from its genesis. Finds any edit, deletion, insertion and reordering of entries."""
-    started = time.perf_counter()
-    sequence, head, problems = 0, GENESIS, list[str]()
-    while (rows := store.read("entries", (sequence, _PAGE))) and not problems:
-        for number, entry, recorded in rows:
-            head = hashlib.sha256(head + entry).digest()
-            problems += _problems(sequence + 1, number, entry, head == recorded)
-            sequence = number
-            if problems:
-                break
+    """The whole audit at once."""
+    audit = Audit(store)
+    while audit.read_on():
         if progress:
-            progress(sequence)
-    return AuditReport(
-        ok=not problems,
-        entries=sequence,
-        head=head.hex(),
-        problems=problems,
-        seconds=round(time.perf_counter() - started, 3),
-    )
-
-
-def _problems(expected: int, number: int, entry: bytes, hash_fits: bool) -> list[str]:
-    if number != expected:
-        return [f"entry {expected} is missing: the next one is {number}"]
-    if not hash_fits:
-        return [f"entry {number} was changed: its bytes do not give its hash"]
-    try:
-        event = decode_event(entry)
-    except Corrupt as error:
-        return [f"entry {number} cannot be read: {error.detail}"]
-    return [] if event.sequence == number else [f"entry {number} says it is {event.sequence}"]
+            progress(audit.entries)
+    return audit.report()
 
 
 def _head(store: Store) -> tuple[Sequence, bytes]:

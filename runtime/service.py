@@ -35,7 +35,7 @@ from ..contracts.wire import unpack
 from .coordinator import Coordinator
 from .directory import Member
 from .execution import Run
-from .journal import verify
+from .journal import Audit
 from .link import Link
 from .views import agent_view, step_views, task_view
 
@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 300.0
 MAX_PAGE = 1000
+AUDIT_PAGE = 200
+"""Entries that are verified before others get their turn: some milliseconds."""
 GATHER_SECONDS = 10.0
 """How long a submission waits for agents that are still expected."""
 _LAST = "\x7f"
@@ -80,20 +82,27 @@ class Service:
             elif request.method == "wait":
                 self._wait(link, request)
             elif (quick := self._quick.get(request.method)) is not None:
-                self._send_durably(link, Response(request.number, quick(request)))
+                self._tell(link, request, quick(request))
             else:
                 self._start(link, request)
         except Exception as error:
             self._refuse(link, request, error)
 
-    def _send_durably(self, link: Link, response: Response) -> None:
-        """What is answered is how things stand in memory, so it waits until the disk has all of that."""
-        self._coordinator.journal.then(lambda: link.send(response))
+    def _tell(self, link: Link, request: Request, result: Any) -> None:
+        """What is said now is said when it is on disk."""
 
-    def _refuse(self, link: Link, request: Request, error: Exception) -> None:
+        def send() -> None:
+            try:
+                link.send(Response(request.number, result))
+            except Exception as error:
+                self._refuse(link, request, error)
+
+        self._coordinator.journal.then(send, lambda error: self._refuse(link, request, error))
+
+    def _refuse(self, link: Link, request: Request, error: BaseException) -> None:
         """Every question is answered. What nobody foresaw is logged here, and named there without its insides."""
         if not isinstance(error, HanseError):
-            _log.exception("%s failed", request.method, extra={"action": "request.failed"})
+            _log.error("%s failed", request.method, exc_info=error, extra={"action": "request.failed"})
             error = Failed(f"the coordinator could not answer {request.method}: {type(error).__name__}")
         link.send(Response(request.number, None, error.to_data()))
 
@@ -110,7 +119,7 @@ class Service:
 
     async def _answer(self, link: Link, request: Request, answer: Awaitable[Any]) -> None:
         try:
-            self._send_durably(link, Response(request.number, await answer))
+            self._tell(link, request, await answer)
         except Exception as error:
             self._refuse(link, request, error)
 
@@ -140,13 +149,10 @@ class Service:
         body = digest_of(submission)
         coordinator, key = self._coordinator, submission.idempotency_key
 
-        def answer(run: Run) -> None:
-            link.send(Response(request.number, _dump(task_view(run))))
-
-        if key is not None and (run := self._first(request.tenant, key, body)):
-            coordinator.journal.then(lambda: answer(run))
-            return
-        coordinator.submit(request.tenant, submission, body, by=request.by, then=answer)
+        run = self._first(request.tenant, key, body) if key is not None else None
+        if run is None:
+            run = coordinator.submit(request.tenant, submission, body, by=request.by)
+        self._tell(link, request, _dump(task_view(run)))
 
     def _first(self, tenant: Tenant, key: str, body: str) -> Run | None:
         """The task that this key was first used for. Raises KeyReused when it was for something else."""
@@ -171,7 +177,7 @@ class Service:
 
     def _tasks(self, request: Request) -> list[JsonObject]:
         tenant, wanted = request.tenant, request.parameters
-        limit = min(int(wanted.get("limit") or 100), MAX_PAGE)
+        limit = _limit(wanted, 100)
         before, status = wanted.get("before") or _LAST, wanted.get("status")
         if status in ("completed", "failed", "canceled"):
             rows = self._coordinator.store.read("tasks_with_status", (tenant, before, status, limit))
@@ -193,45 +199,54 @@ class Service:
 
     def _wait(self, link: Link, request: Request) -> None:
         """Answers when the task has settled or the time is over. By callback: every caller waits, so this is hot."""
-        run = self._run(request)
-        seconds = min(float(request.parameters.get("seconds") or 0), MAX_WAIT_SECONDS)
+        self._wait_until(link, request, self._run(request), self._until(request, "seconds"))
+
+    def _wait_until(self, link: Link, request: Request, run: Run, until: float) -> None:
+        left = until - self._now()
+        if run.status.terminal or run.waiting_for_person or left <= 0:
+            self._tell(link, request, _dump(task_view(run)))
+            return
         settled = self._coordinator.watchers.settled(run)
-        timer = asyncio.get_running_loop().call_later(max(seconds, 0), settled.cancel)
+        timer = asyncio.get_running_loop().call_later(left, settled.cancel)
 
-        def answer(_: "asyncio.Future[None]") -> None:
+        def look_again(_: "asyncio.Future[None]") -> None:
             timer.cancel()
-            self._send_durably(link, Response(request.number, _dump(task_view(self._run(request)))))
+            self._wait_until(link, request, run, until)
 
-        settled.add_done_callback(answer)
+        settled.add_done_callback(look_again)
 
     async def _cancel(self, request: Request) -> JsonObject:
         run = self._run(request)
         self._coordinator.cancel(run, request.parameters.get("reason") or "", request.by)
-        await self._coordinator.journal.durable()
         return _dump(task_view(run))
 
     # Events
 
     async def _events(self, request: Request) -> list[JsonObject]:
-        task = request.parameters.get("task")
+        task, until = request.parameters.get("task"), self._until(request, "wait_seconds")
         run = self._run(request) if task else None
-        found = self._page(request, run)
-        seconds = min(float(request.parameters.get("wait_seconds") or 0), MAX_WAIT_SECONDS)
-        if not found and seconds > 0 and not (run and run.status.terminal):
-            watching = self._coordinator.watchers.watch(run.task if run else None)
+        while True:
+            news = self._coordinator.watchers.watch(run.task if run else None)
             found = self._page(request, run)
-            if not found:
-                await _within(watching, seconds)
-                found = self._page(request, run)
-            watching.cancel()
-        return found
+            left = until - self._now()
+            if found or left <= 0 or (run and run.status.terminal):
+                news.cancel()
+                return found
+            await _within(news, left)
 
     def _page(self, request: Request, run: Run | None) -> list[JsonObject]:
         """Events of the task, or of all tasks of the tenant and of the federation itself."""
         journal, after = self._coordinator.journal, int(request.parameters.get("after") or 0)
-        limit = min(int(request.parameters.get("limit") or MAX_PAGE), MAX_PAGE)
+        limit = _limit(request.parameters, MAX_PAGE)
         events = journal.read(run.task, after, limit) if run else journal.read_tenant(request.tenant, after, limit)
         return [event.to_json() for event in events]
+
+    def _until(self, request: Request, name: str) -> float:
+        """The moment, on the event loop's clock, until which the caller wants to wait."""
+        return self._now() + min(float(request.parameters.get(name) or 0), MAX_WAIT_SECONDS)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     # Agents
 
@@ -315,8 +330,16 @@ class Service:
         )
 
     async def _verify(self, request: Request) -> JsonObject:
-        await self._coordinator.journal.durable()
-        return _dump(await asyncio.to_thread(verify, self._coordinator.store))
+        """Page by page between other work: a thread of its own would get in the way of who reads the store here."""
+        journal = self._coordinator.journal
+        known = (journal.sequence, journal.head)
+        await journal.durable()
+        audit = Audit(self._coordinator.store, known)
+        more = True
+        while more:
+            more = audit.read_on(AUDIT_PAGE) and audit.entries < known[0]
+            await asyncio.sleep(0)
+        return _dump(audit.report())
 
 
 def read_submission(data: Mapping[str, Any]) -> Submission:
@@ -338,6 +361,10 @@ def digest_of(submission: Submission) -> Digest:
     body = submission.to_data()
     body.pop("idempotency_key", None)
     return digest(body)
+
+
+def _limit(wanted: Mapping[str, Any], default: int) -> int:
+    return max(1, min(int(wanted.get("limit") or default), MAX_PAGE))
 
 
 async def _within(future: "asyncio.Future[None]", seconds: float) -> None:

@@ -27,7 +27,7 @@ def problem(error: HanseError) -> Problem:
         status=error.status,
         detail=error.detail,
         code=error.code,
-        ids=error.ids,
+        ids=error.to_data()["ids"],
     )
 
 

@@ -17,6 +17,7 @@ class Watchers:
         self._watching: dict[TaskId | None, set[asyncio.Future[None]]] = {}
         self._settling: dict[TaskId, set[asyncio.Future[None]]] = {}
         self._touched: set[TaskId | None] = set()
+        self._turn = -1
 
     def watch(self, task: TaskId | None) -> "asyncio.Future[None]":
         """Done when something about the task (None: about anything) has newly come on disk."""
@@ -35,18 +36,16 @@ class Watchers:
 
     def touch(self, task: TaskId | None) -> None:
         """Called when an event of the task (None: of the federation) was appended."""
-        if not self._touched:
-            self._loop.call_soon(self._announce)
+        if self._turn != self._journal.turn:
+            self._turn, self._touched = self._journal.turn, (touched := set[TaskId | None]())
+            self._journal.then(lambda: self._wake_all(touched))
         self._touched.add(task)
 
-    def _announce(self) -> None:
-        touched, self._touched = self._touched, set()
-        if self._watching:
-            self._journal.then(lambda: self._wake_all(touched))
-
     def _wake_all(self, touched: set[TaskId | None]) -> None:
-        for task in [*(touched & self._watching.keys()), None]:
-            _wake(self._watching, task)
+        """Whoever began to watch after it was appended and before it was on disk has not seen it, and is woken too."""
+        if self._watching:
+            for task in [*(touched & self._watching.keys()), None]:
+                _wake(self._watching, task)
 
     def _add(self, where: dict[Any, set["asyncio.Future[None]"]], task: TaskId | None) -> "asyncio.Future[None]":
         future: asyncio.Future[None] = self._loop.create_future()

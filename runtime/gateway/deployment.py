@@ -19,12 +19,13 @@ from typing import Any, Protocol
 import httpx
 from fastapi import FastAPI
 from ray import serve
+from ray.serve._private import replica as serve_replica
 from ray.serve.config import HTTPOptions, ProxyLocation
 
 from ...contracts import Conflict, Tenant, TimedOut
 from ..client import Client
 from .app import create_app
-from .settings import Settings
+from .settings import Settings, is_loopback
 
 APPLICATION = "hanse"
 READY_SECONDS = 60.0
@@ -35,6 +36,8 @@ MARGIN = 256
 """Requests that a replica takes beyond what the gateway lets in: the ones it sends away, each with a reason."""
 
 
+AT_THE_HEAD = {"node:__internal_head__": 0.001}
+"""Replicas live where the proxy does: a gateway on loopback can be reached from nowhere else."""
 REPLICA = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
 """Serve runs user code in its own thread, in case it blocks. This does not, and so answers a third more requests."""
 
@@ -54,10 +57,23 @@ class _Replica:
     def __init__(self, settings: Settings, connect: Connect) -> None:
         self._settings = settings
         self._connect = connect
+        if is_loopback(settings.host):
+            _stay_on_loopback()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         client = self._connect()
         return create_app(client.acting, self._settings, lifespan=_closing(client))
+
+
+def _stay_on_loopback() -> None:
+    """Serve opens a port of each replica to every interface, for calls between deployments, in which it takes pickles.
+
+    Ray's token guards it, and nobody calls a gateway that way; so where the gateway is for this machine only, that port
+    is too. Ray has no setting for it. This runs in the replica's own process, before the port is opened.
+    """
+    module: Any = serve_replica
+    opened: Callable[[Any, str], int] = module.add_port_to_grpc_server
+    module.add_port_to_grpc_server = lambda server, at: opened(server, at.replace("[::]", "127.0.0.1"))
 
 
 def _closing(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -77,7 +93,7 @@ def deployment(settings: Settings, connect: Connect, replicas: int = 1) -> serve
     replica = serve.deployment(
         name="gateway",
         num_replicas=replicas,
-        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": REPLICA}},
+        ray_actor_options={"num_cpus": 0, "resources": AT_THE_HEAD, "runtime_env": {"env_vars": REPLICA}},
         logging_config={"enable_access_log": False},
         max_ongoing_requests=inside,
         max_queued_requests=inside,

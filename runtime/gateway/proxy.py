@@ -32,8 +32,9 @@ LOOK_SECONDS = 2
 """Between two looks at whether HAProxy still runs. After the third in vain it is started again."""
 SILENCE_SECONDS = 600
 """Of a gateway that was asked. Longer than any wait, and event streams give signs of life."""
-FIRST_PORT, LAST_PORT, PORTS = 16_000, 32_000, 100
-"""Below those that the kernel gives to outgoing connections; and how many of them a federation has for its replicas."""
+FIRST_PORT, LAST_PORT, PORTS = 20_000, 32_000, 100
+"""Above those of Ray's workers and below those that the kernel gives to outgoing connections; and how many of them a
+federation has for its replicas."""
 MAX_FOLDER = 10
 """Bytes of the folder's path: HAProxy wants a socket's path in 97, and a node's name takes 56 of them."""
 

@@ -52,6 +52,9 @@ SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1
 -- query: entries after a sequence, oldest first
 SELECT sequence, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?
 
+-- query: chain of entries after a sequence, each with the task it is filed under
+SELECT sequence, task, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?
+
 -- query: entries_of_task after a sequence, oldest first
 SELECT sequence, entry, hash FROM journal WHERE task = ? AND sequence > ? ORDER BY sequence LIMIT ?
 

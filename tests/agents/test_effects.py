@@ -109,6 +109,28 @@ class Shop(Agent):
         return said
 
     @capability(effect="irreversible")
+    async def two(self, request: int, context: Context) -> list[int]:
+        """Do two at once, and fail if one of them fails."""
+        posts = (context.connectors.bank.post(f"/{n}") for n in range(2))
+        replies = await asyncio.gather(*posts, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, HanseError):
+                raise reply
+        return [reply.body["done"] for reply in replies]  # pyright: ignore
+
+    @capability(effect="irreversible")
+    async def guess(self, request: int, context: Context) -> str:
+        """Ask, guess if there is no answer, and charge what was asked or guessed."""
+        try:
+            rate = (await context.connectors.bank.get("/rate")).body["body"] or "asked"
+        except Unavailable:
+            rate = "guessed"
+        await context.connectors.bank.post("/charges", body=rate)
+        if self.fail:
+            raise Refusal(self.fail)
+        return rate
+
+    @capability(effect="irreversible")
     async def named(self, request: list[str], context: Context) -> int:
         """Do effects under names, in any order."""
         for name in reversed(request) if self.backwards else request:
@@ -442,6 +464,54 @@ async def test_a_handler_that_went_on_after_a_failure_finds_the_failure_again(de
     engine.agent.fail = ""
     assert output(await engine.execute(call)) == ["not done", "done"]
     assert [path for _, path, _, _ in desk.service.requests] == ["/api/first", "/api/second"]
+
+
+async def test_an_effect_that_failed_beside_another_is_done_when_the_handler_runs_again(desk: Desk):
+    engine = await desk.open()
+    desk.service.faults.extend(["408 not now", ""])
+    call = call_of("shop.two", 0)
+    assert isinstance(error(await engine.execute(call)), Unavailable)
+    assert desk.total() == 1
+    assert output(await engine.execute(call)) == [1, 1]
+    assert desk.total() == 2
+
+
+async def test_a_named_effect_that_failed_is_done_when_the_handler_runs_again(desk: Desk):
+    class Bulk(Shop):
+        """Sends all it can and fails if some failed."""
+
+        domain = "bulk"
+
+        @capability(effect="irreversible")
+        async def send(self, request: list[str], context: Context) -> int:
+            """Send all."""
+            failed: list[HanseError] = []
+            for name in request:
+                try:
+                    await context.connectors.bank.named(name).post("/named")
+                except Unavailable as error:
+                    failed.append(error)
+            if failed:
+                raise failed[0]
+            return len(request)
+
+    engine = await desk.open(Bulk())
+    desk.service.faults.append("408 not now")
+    call = call_of("bulk.send", ["a", "b"])
+    assert isinstance(error(await engine.execute(call)), Unavailable)
+    assert output(await engine.execute(call)) == 2
+    assert dict(desk.service.done) == {f"{call.key}!a": 1, f"{call.key}!b": 1}
+
+
+async def test_a_question_that_failed_fails_again_when_the_handler_had_gone_on(desk: Desk):
+    engine = await desk.open()
+    engine.agent.fail = "not today"
+    desk.service.faults.append("408 not now")
+    call = call_of("shop.guess", 0)
+    await engine.execute(call)
+    engine.agent.fail = ""
+    assert output(await engine.execute(call)) == "guessed"
+    assert desk.total() == 1
 
 
 # The same again

@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -335,3 +337,14 @@ def test_data_of_any_shape_is_some_error(data: dict[str, Any]):
 def test_errors_of_the_branches_are_told_apart_by_type():
     with pytest.raises(Transient):
         raise HanseError.from_data(Overloaded().to_data())
+
+
+def test_a_module_that_is_loaded_by_two_paths_keeps_its_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "outer_of_two").mkdir()
+    text = "from hanse.contracts import Refusal\nclass Twice(Refusal):\n    code = 'two_paths.twice'\n"
+    (tmp_path / "outer_of_two" / "inner_of_two.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "outer_of_two")
+    one, other = import_module("inner_of_two"), import_module("outer_of_two.inner_of_two")
+    assert one.Twice is not other.Twice
+    assert HanseError.from_data(one.Twice("no").to_data()).code == "two_paths.twice"

@@ -127,7 +127,11 @@ class StoreSuite:
 
     async def test_closing_waits_for_what_was_submitted(self, open: Open):
         store = open()
-        futures = [store.commit([state(f"k{i}", b"v")]) for i in range(50)]
+        futures = []
+        for i in range(50):
+            futures.append(store.commit([state(f"k{i}", b"v")]))
+            if i in (20, 21):
+                await asyncio.sleep(0)  # some are under way, the others wait behind them
         await store.close()
         assert all(future.done() and future.exception() is None for future in futures)
 

@@ -51,4 +51,5 @@ def _place(text: str) -> tuple[str, int]:
     """`0100007F:1F90` is 127.0.0.1:8080: words of four bytes, each the wrong way round."""
     address, _, port = text.partition(":")
     raw = b"".join(bytes.fromhex(address[i : i + 8])[::-1] for i in range(0, len(address), 8))
-    return str(IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw)), int(port, 16)
+    place = IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw)
+    return str(getattr(place, "ipv4_mapped", None) or place), int(port, 16)

@@ -54,6 +54,8 @@ class Disk:
         self.is_off = self.is_buried = False
         self.cut_at: int | None = None
         """The operation at which the power goes."""
+        self.before: Callable[[Operation], None] = lambda operation: None
+        """Called before each write and sync, on the thread that does it: a place to wait."""
         self._files: dict[str, _File] = {}
         self._fail: Callable[[Operation, str], apsw.Error | None] = lambda operation, path: None
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +118,7 @@ class Disk:
         """Counts, and raises when this operation does not come about."""
         if self.is_buried:
             return
+        self.before(operation)
         self.check_power()
         self.operations += 1
         if self.operations == self.cut_at:

@@ -7,6 +7,7 @@ not sync.
 
 import asyncio
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -186,6 +187,30 @@ async def test_the_thread_that_commits_sees_the_power_go(tmp_path: Path):
         await store.close()
         with opened(after) as again:
             client.check(again)
+
+
+async def test_what_was_queued_behind_a_failure_fails_too(tmp_path: Path):
+    """The thread waits for the disk with the doomed commit alone; the next one stands behind it already."""
+    disk = Disk(tmp_path / "disk")
+    store = SqliteStore.open(disk.path(), "agent", vfs=disk.name)
+    await store.commit([state("before", b"v")])
+    syncing, queued = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(operation: Operation) -> None:
+        if operation == "sync":
+            loop.call_soon_threadsafe(syncing.set)
+            queued.wait(10)
+
+    disk.before = hold
+    disk.fail("sync", 1, apsw.IOError)
+    outcomes = [store.commit([state("doomed", b"v")])]
+    await syncing.wait()
+    outcomes.append(store.commit([state("behind", b"v")]))
+    queued.set()
+    assert [type(each) for each in await asyncio.gather(*outcomes, return_exceptions=True)] == [StorageError] * 2
+    assert [bool(store.read("state", ("c", key))) for key in ("before", "doomed", "behind")] == [True, False, False]
+    await store.close()
 
 
 async def test_every_torn_tail_gives_the_acknowledged_prefix(tmp_path: Path):

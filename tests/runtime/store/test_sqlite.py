@@ -1,8 +1,6 @@
 """SQLite keeps the port: on disk with its thread, on disk on the event loop, and in memory."""
 
-import asyncio
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,52 +65,6 @@ async def test_many_commits_share_a_transaction(tmp_path: Path):
     for future in futures:
         await future
     assert transactions < 100
-    await store.close()
-
-
-async def test_what_was_queued_behind_a_failure_fails_too(tmp_path: Path):
-    """The thread waits for the disk with the doomed commit alone; the next one is queued already."""
-    store = SqliteStore.open(tmp_path / "store.sqlite", "agent")
-    taken, queued = threading.Event(), threading.Event()
-
-    def refuse() -> bool:
-        taken.set()
-        queued.wait(10)
-        return True
-
-    store._writer.set_commit_hook(refuse)
-    outcomes = [store.commit([state("doomed", b"v")])]
-    await asyncio.to_thread(taken.wait, 10)
-    outcomes.append(store.commit([state("k", b"v")]))
-    queued.set()
-    assert [type(each) for each in await asyncio.gather(*outcomes, return_exceptions=True)] == [StorageError] * 2
-    assert store.read("scan", ("c", "", "z", "", 10)) == []
-    await store.close()
-
-
-async def test_a_row_that_cannot_be_written_fails_its_group_and_all_that_follow(tmp_path: Path):
-    store = SqliteStore.open(tmp_path / "store.sqlite", "agent")
-    outcomes = [store.commit([state("k", b"v")]), store.commit([Write("no_such_statement", ())])]
-    assert [type(each) for each in await asyncio.gather(*outcomes, return_exceptions=True)] == [StorageError] * 2
-    with pytest.raises(StorageError):
-        await store.commit([state("k", b"v")])
-    assert store.read("state", ("c", "k")) == []
-    await store.close()
-
-
-async def test_while_another_process_writes_commits_wait_and_the_event_loop_does_not(tmp_path: Path):
-    store = SqliteStore.open(tmp_path / "store.sqlite", "agent")
-    other = apsw.Connection(str(tmp_path / "store.sqlite"))
-    other.execute("BEGIN IMMEDIATE")
-    commit = store.commit([state("k", b"v")])
-    begun = asyncio.get_running_loop().time()
-    waited, _ = await asyncio.wait([commit], timeout=0.1)
-    assert not waited
-    assert asyncio.get_running_loop().time() - begun < 1, "the event loop stood still"
-    other.execute("ROLLBACK")
-    other.close()
-    await commit
-    assert store.read("state", ("c", "k")) == [(b"v", 1)]
     await store.close()
 
 
