@@ -50,7 +50,6 @@ async def test_it_stops_before_its_agents_without_a_failure(tmp_path: Path) -> N
     assert failures == []
     store = SqliteStore.open(tmp_path / "coordinator-0.sqlite", "journal")
     assert verify(store).ok
-    told = list(Journal(store, world.clock, failures.append).read())
-    assert [event.kind for event in told] == [Kind.COORDINATOR_STARTED, Kind.AGENT_JOINED, Kind.AGENT_LEFT]
-    assert told[-1].data["agent"] == "ghost", "what was appended before the stop is on disk"
+    told = [event.data.get("agent") for event in Journal(store, world.clock, failures.append).read()]
+    assert "ghost" in told, "what was appended before the stop is on disk"
     await store.close()
