@@ -92,7 +92,6 @@ def _closing(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[
 def deployment(settings: Settings, connect: Connect, replicas: int = 1) -> serve.Application:
     """The Serve application. Settings that Serve has too stand above the gateway's own, which answer more clearly."""
     inside = settings.in_flight + settings.waiting + MARGIN
-    environment = {"env_vars": REPLICA | crash_points()}
     replica = serve.deployment(
         name="gateway",
         num_replicas=replicas,
