@@ -14,6 +14,7 @@ from ..agents.engine import Engine
 from ..contracts import AgentId, StorageError, Unavailable
 from ..contracts.messages import Call, Calls, Hello, Offers, Proposal, Proposed, Result, Results, Stop, Welcome
 from .link import Link, Receiver
+from .outbox import batches
 
 _log = logging.getLogger(__name__)
 
@@ -147,8 +148,8 @@ class Host:
         waiting.append(result)
 
     def _flush(self, link: Link) -> None:
-        if results := self._answers.pop(link, None):
-            link.send(Results(results))
+        for batch in batches(self._answers.pop(link, [])):
+            link.send(Results(batch))
 
     async def _propose(self, link: Link, proposal: Proposal) -> None:
         engine = self.engines.get(proposal.agent)

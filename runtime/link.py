@@ -86,6 +86,9 @@ class SocketLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._reason = "the other side is gone"
+        self._loop = asyncio.get_running_loop()
+        self._taking = False
+        """Whether the next frame is to be looked for in the next turn."""
 
     def send(self, message: Any) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -103,31 +106,50 @@ class SocketLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        try:
-            self._take_frames()
-        except HanseError as error:
-            _log.warning("closing %s: %s", self.name, error, extra={"action": "link.refused"})
-            self.close(str(error))
+        if not self._taking:
+            self._take_turn()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        while self._taking:
+            self._take_turn()
         self._transport = None
         if self._receiver is not None:
             self._receiver.closed(self, str(exc) if exc else self._reason)
 
-    def _take_frames(self) -> None:
-        buffer, start = self._buffer, 0
-        while len(buffer) - start >= 4:
-            (length,) = _LENGTH.unpack_from(buffer, start)
-            if length > MAX_FRAME:
-                raise Unavailable(f"a frame of {length} bytes is over the limit of {MAX_FRAME}")
-            end = start + 4 + length
-            if len(buffer) < end:
-                break
-            message = decode(bytes(buffer[start + 4 : end]))
-            start = end
+    def _take_turn(self) -> None:
+        """Delivers one frame, and the next one in the next turn of the event loop: what came of the first is then on
+        its way to disk while the second is looked at."""
+        self._taking = False
+        try:
+            message = self._next()
+        except HanseError as error:
+            _log.warning("closing %s: %s", self.name, error, extra={"action": "link.refused"})
+            self._buffer.clear()
+            self.close(str(error))
+            return
+        if message is not None:
+            self._taking = True
+            self._loop.call_soon(self._go_on)
             if self._receiver is not None:
                 self._receiver.received(self, message)
-        del buffer[:start]
+
+    def _go_on(self) -> None:
+        if self._taking:
+            self._take_turn()
+
+    def _next(self) -> Any:
+        """The next message, or None while its frame is not complete. Raises Unavailable or Corrupt."""
+        buffer = self._buffer
+        if len(buffer) < 4:
+            return None
+        (length,) = _LENGTH.unpack_from(buffer)
+        if length > MAX_FRAME:
+            raise Unavailable(f"a frame of {length} bytes is over the limit of {MAX_FRAME}")
+        if len(buffer) < 4 + length:
+            return None
+        frame = bytes(buffer[4 : 4 + length])
+        del buffer[: 4 + length]
+        return decode(frame)
 
 
 def socket_path(data: Path, shard: int) -> Path:

@@ -5,10 +5,22 @@ One message for a hundred calls costs little more than for one, on both sides: m
 """
 
 import asyncio
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from ..contracts.ids import AwardId
 from ..contracts.messages import Call, Calls, Stop
 from .link import Link
+
+BATCH = 32
+"""Calls or results in one message. More would cost little less, and would keep the sides waiting for one another:
+while one works on the first batch, the other can have the next one on its way to disk."""
+Item = TypeVar("Item")
+
+
+def batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), BATCH):
+        yield items[start : start + BATCH]
 
 
 class Outbox:
@@ -35,7 +47,7 @@ class Outbox:
     def _flush(self) -> None:
         calls, self._calls = self._calls, []
         stops, self._stops = self._stops, []
-        if calls:
-            self.link.send(Calls(calls))
+        for batch in batches(calls):
+            self.link.send(Calls(batch))
         if stops:
             self.link.send(Stop(stops))

@@ -27,7 +27,7 @@ async def service() -> AsyncIterator[Service]:
 
 
 async def post(service: Service, path: str = "/deposits", key: str = "k", **options: Any) -> Any:
-    connector = HttpConnector(base_url=service.url, **{"timeout_seconds": 0.3} | options)
+    connector = HttpConnector(base_url=service.url, **{"timeout_seconds": 1.5} | options)
     try:
         return await connector.post(key, path, body={"cents": 5})
     finally:
@@ -35,7 +35,7 @@ async def post(service: Service, path: str = "/deposits", key: str = "k", **opti
 
 
 async def get(service: Service, path: str = "/deposits", **options: Any) -> Any:
-    connector = HttpConnector(base_url=service.url, **{"timeout_seconds": 0.3} | options)
+    connector = HttpConnector(base_url=service.url, **{"timeout_seconds": 1.5} | options)
     try:
         return await connector.get("", path, params={"a": "b c", "n": 1})
     finally:
@@ -180,7 +180,7 @@ async def test_json_that_is_none_is_text(service: Service):
 
 
 async def test_asked_for_a_key_it_says_done_absent_or_unknown(service: Service, unused_tcp_port: int):
-    connector = HttpConnector(base_url=service.url, status_path="/by-key?key={key}", timeout_seconds=0.3)
+    connector = HttpConnector(base_url=service.url, status_path="/by-key?key={key}", timeout_seconds=1.5)
     await connector.post("t/s1!0", "/deposits", body=1)
     assert (await connector.reconcile("post", "t/s1!0", {})).result["body"] == {"done": 1}  # pyright: ignore
     assert type(await connector.reconcile("post", "t/s1!1", {})).__name__ == "Absent"
