@@ -140,3 +140,18 @@ class Response:
     number: int
     result: Any
     error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of the answer to the request with this number, before its `Response` ends it."""
+
+    number: int
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Nobody waits for the answer to the request with this number any more."""
+
+    number: int

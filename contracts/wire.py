@@ -36,6 +36,8 @@ _TAGS: dict[str, type] = {
     "proposed": m.Proposed,
     "request": m.Request,
     "response": m.Response,
+    "piece": m.Piece,
+    "drop": m.Drop,
 }
 _tag_of = {cls: tag for tag, cls in _TAGS.items()}
 

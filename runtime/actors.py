@@ -1,4 +1,5 @@
-"""The edge where plain classes become Ray actors: one for a coordinator shard, one for a host of agents.
+"""The edge where plain classes become Ray actors: one for a coordinator shard, one for a host of agents, one for each
+other part of the federation that answers questions.
 
 An actor here is a process with a loop of its own in a thread, and crash-only: whatever breaks its promise ends the
 process, Ray starts it again (`max_restarts=-1`), and it restores itself from its store. Ray never repeats a call for us
@@ -19,7 +20,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 import uvloop
@@ -43,6 +44,8 @@ EXIT_NOT_STARTED = 71
 START_AGAIN_SECONDS = 1.0
 """After a start that failed. Until then whoever asks is told why."""
 PENDING_CALLS = 10_000
+PATIENCE_SECONDS = 20.0
+"""For a part that is coming back."""
 QUESTIONS = 10_000
 """That clients on other nodes may have open at one coordinator."""
 _GROUPS = {"mail": 1, "control": QUESTIONS}
@@ -130,7 +133,7 @@ class _CoordinatorProcess:
     def __init__(self, configuration: Configuration, shard: int) -> None:
         self._configuration = configuration
         self._shard = shard
-        self._path = socket_path(configuration.data, shard)
+        self._path = socket_path(configuration.data, coordinator_name(shard))
         self.process = _Process(self._main)
         self.links = Switchboard(self.process.loop)
         self.process.start()
@@ -199,7 +202,7 @@ class _HostProcess:
 
     def _dialer(self, shard: int) -> Callable[[Receiver], Coroutine[Any, Any, Link]]:
         async def to_coordinator(receiver: Receiver) -> Link:
-            coordinator, node, path = await _find_coordinator(self._namespace, shard)
+            coordinator, node, path = await _find(self._namespace, coordinator_name(shard))
             if node == ray.get_runtime_context().get_node_id():
                 return await dial(Path(path), receiver)
             return await self._open(coordinator, receiver)
@@ -231,33 +234,93 @@ class _HostProcess:
         await self.process.do(self._running.stop())
 
 
+class Part(Protocol):
+    """What answers in a process of its own, beside coordinators and hosts: the model pool, the memory."""
+
+    async def start(self) -> Receiver:
+        """Restores itself. What comes over links goes to the receiver."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+MakePart = Callable[[Configuration, World, Callable[[BaseException], None]], Part]
+"""A function of a module: it travels to the part's process by its name. The last argument ends that process."""
+
+
+class _PartProcess:
+    """One part."""
+
+    def __init__(self, configuration: Configuration, name: str, make: MakePart) -> None:
+        self._configuration = configuration
+        self._make = make
+        self._path = socket_path(configuration.data, name)
+        self.process = _Process(self._main)
+        self.process.start()
+
+    async def _main(self) -> None:
+        importable(self._configuration.folder)
+        world = World.real(faults_from_environment())
+        self._part = self._make(self._configuration, world, self.process.fail)
+        self._receiver = await self._part.start()
+        self._server = await listen(self._path, lambda link: self._receiver)
+
+    @ray.method(concurrency_group="control")
+    async def where(self) -> tuple[str, str, int]:
+        """Node, socket and process id, once it has restored itself. Raises what kept it from that."""
+        await self.process.started()
+        return ray.get_runtime_context().get_node_id(), str(self._path), os.getpid()
+
+    @ray.method(concurrency_group="control")
+    async def ask(self, frame: bytes) -> bytes:
+        """One question of somebody on another node."""
+        await self.process.started()
+        return await self.process.do(self._ask(frame))
+
+    async def _ask(self, frame: bytes) -> bytes:
+        asked = Asked(self.process.loop)
+        self._receiver.received(asked, decode(frame))
+        return await asked.answer
+
+    @ray.method(concurrency_group="control")
+    async def stop(self) -> None:
+        await self.process.do(self._part.stop())
+
+
 _untyped: Any = ray
 _remote: Any = _untyped.remote(concurrency_groups=_GROUPS)
 CoordinatorActor: Any = _remote(_CoordinatorProcess)
 HostActor: Any = _remote(_HostProcess)
+PartActor: Any = _remote(_PartProcess)
 
 
 def connect(namespace: str, shards: int, tenant: str, by: str) -> LinkClient:
     """A client of the federation in `namespace`, from any process that is connected to its Ray cluster."""
-    return LinkClient([Shard(_client_dialer(namespace, i), 20.0) for i in range(shards)], Tenant(tenant), by)
+    ways = [Shard(_client_dialer(namespace, coordinator_name(i)), PATIENCE_SECONDS) for i in range(shards)]
+    return LinkClient(ways, Tenant(tenant), by)
 
 
-def _client_dialer(namespace: str, shard: int) -> Callable[[Receiver], Coroutine[Any, Any, Link]]:
-    async def to_coordinator(receiver: Receiver) -> Link:
-        coordinator, node, path = await _find_coordinator(namespace, shard)
+def connect_part(namespace: str, name: str, patience_seconds: float = PATIENCE_SECONDS) -> Shard:
+    """The way to a part, from any process that is connected to its Ray cluster."""
+    return Shard(_client_dialer(namespace, name), patience_seconds, whom=f"the {name}")
+
+
+def _client_dialer(namespace: str, name: str) -> Callable[[Receiver], Coroutine[Any, Any, Link]]:
+    async def to_part(receiver: Receiver) -> Link:
+        actor, node, path = await _find(namespace, name)
         if node == ray.get_runtime_context().get_node_id() and os.path.exists(path):
             return await dial(Path(path), receiver)
-        return AskLink(coordinator, receiver)
+        return AskLink(actor, receiver)
 
-    return to_coordinator
+    return to_part
 
 
-async def _find_coordinator(namespace: str, shard: int) -> tuple[ActorHandle, str, str]:
+async def _find(namespace: str, name: str) -> tuple[ActorHandle, str, str]:
     try:
-        coordinator = await asyncio.to_thread(ray.get_actor, coordinator_name(shard), namespace)
+        actor = await asyncio.to_thread(ray.get_actor, name, namespace)
     except ValueError as error:
-        raise Unavailable(f"there is no {coordinator_name(shard)} in {namespace}") from error
+        raise Unavailable(f"there is no {name} in {namespace}") from error
     except RayError as error:
-        raise Unavailable(f"Ray cannot be asked for {coordinator_name(shard)}: {error}") from error
-    node, path, _ = await answer(coordinator.where)
-    return coordinator, node, path
+        raise Unavailable(f"Ray cannot be asked for {name}: {error}") from error
+    node, path, _ = await answer(actor.where)
+    return actor, node, path

@@ -9,7 +9,7 @@ import time
 import uuid
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..contracts import (
@@ -30,9 +30,10 @@ from ..contracts import (
     Unavailable,
 )
 from ..contracts.ids import shard_of
-from ..contracts.messages import Request, Response
+from ..contracts.messages import Drop, Piece, Request, Response
 from .link import Link, Receiver
 
+_END = object()
 Dialer = Callable[[Receiver], Awaitable[Link]]
 """Makes a link to one coordinator. Raises Unavailable."""
 
@@ -103,14 +104,18 @@ class Client(Protocol):
 
 
 class Shard:
-    """The way to one coordinator: dials when needed, matches answers to questions, dials again after a loss."""
+    """The way to one coordinator, or to another part that answers: dials when needed, matches answers to questions,
+    dials again after a loss.
+    """
 
-    def __init__(self, dial: Dialer, patience_seconds: float) -> None:
+    def __init__(self, dial: Dialer, patience_seconds: float, whom: str = "the coordinator") -> None:
         self._dial = dial
+        self._whom = whom
         self._patience = patience_seconds
         self._link: Link | None = None
         self._dialing = asyncio.Lock()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._pieces: dict[int, asyncio.Queue[Any]] = {}
         self._count = 0
 
     async def ask(self, method: str, tenant: Tenant, by: str, parameters: Mapping[str, Any]) -> Any:
@@ -122,7 +127,7 @@ class Shard:
                 return await self._ask_once(method, tenant, by, parameters)
             except LinkLost as error:
                 if time.monotonic() + pause > give_up:
-                    raise Unavailable(f"the coordinator cannot be reached: {error.detail}") from error
+                    raise Unavailable(f"{self._whom} cannot be reached: {error.detail}") from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.5)
 
@@ -146,8 +151,37 @@ class Shard:
                     raise LinkLost(error.detail) from error
             return self._link
 
+    async def stream(self, method: str, tenant: Tenant, by: str, parameters: Mapping[str, Any]) -> AsyncIterator[Any]:
+        """The pieces of one answer as they come. Asked once: what was said already cannot be asked for again.
+
+        Raises Unavailable when the link breaks in between. Between nodes only the last piece comes.
+        """
+        link = self._link or await self._connect()
+        self._count += 1
+        number, answer = self._count, asyncio.get_running_loop().create_future()
+        pieces = self._pieces[number] = asyncio.Queue[Any]()
+        self._waiting[number] = answer
+        answer.add_done_callback(lambda _: pieces.put_nowait(_END))
+        try:
+            link.send(Request(number, method, tenant, parameters, by))
+            count = 0
+            while (piece := await pieces.get()) is not _END:
+                count += 1
+                yield piece
+            last = await answer
+            if count == 0:
+                yield last
+        finally:
+            if not answer.done():
+                link.send(Drop(number))
+            self._waiting.pop(number, None)
+            self._pieces.pop(number, None)
+
     def received(self, link: Link, message: Any) -> None:
-        if isinstance(message, Response) and (answer := self._waiting.get(message.number)) and not answer.done():
+        if isinstance(message, Piece):
+            if (pieces := self._pieces.get(message.number)) is not None:
+                pieces.put_nowait(message.data)
+        elif isinstance(message, Response) and (answer := self._waiting.get(message.number)) and not answer.done():
             if message.error is None:
                 answer.set_result(message.result)
             else:

@@ -152,9 +152,9 @@ class SocketLink(asyncio.Protocol):
         return decode(frame)
 
 
-def socket_path(data: Path, shard: int) -> Path:
-    """Where the coordinator of a shard listens. A socket's path has at most 107 bytes, which a deep folder exceeds."""
-    return data / "run" / f"shard-{shard}.sock"
+def socket_path(data: Path, name: str) -> Path:
+    """Where the actor of that name listens. A socket's path has at most 107 bytes, which a deep folder exceeds."""
+    return data / "run" / f"{name}.sock"
 
 
 async def listen(path: Path, receiver: Callable[[Link], Receiver]) -> asyncio.Server:

@@ -13,7 +13,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from ..contracts import HanseError, Unavailable
-from ..contracts.messages import Request
+from ..contracts.messages import Drop, Piece, Request
 from ..contracts.wire import decode, encode
 from .link import Link, Receiver
 
@@ -150,7 +150,7 @@ class Asked:
         self.answer: asyncio.Future[bytes] = loop.create_future()
 
     def send(self, message: Any) -> None:
-        if not self.answer.done():
+        if not isinstance(message, Piece) and not self.answer.done():  # the answer has all that its pieces had
             self.answer.set_result(encode(message))
 
     def close(self, reason: str = "closed") -> None:
@@ -169,6 +169,8 @@ class AskLink:
         self._asking: set[asyncio.Task[None]] = set()
 
     def send(self, message: Any) -> None:
+        if isinstance(message, Drop):  # the call goes on, and its answer is dropped here
+            return
         task = asyncio.get_running_loop().create_task(self._ask(message))
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)

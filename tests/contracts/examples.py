@@ -120,6 +120,8 @@ MESSAGES: Mapping[str, Any] = {
     "proposed.1": m.Proposed(7, BID.to_data()),
     "request.1": m.Request(8, "submit", SHOP, {"plan": PLAN.to_data()}, "alice"),
     "response.1": m.Response(8, None, InvalidInput("/a: no", pointer="/a", problems=[{"pointer": "/a"}]).to_data()),
+    "piece.1": m.Piece(8, {"text": "once"}),
+    "drop.1": m.Drop(8),
 }
 
 _EVENTS: Mapping[Kind, Any] = {

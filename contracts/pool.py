@@ -1,0 +1,233 @@
+"""What is said to the model pool and what it answers: asks, answers, what they cost, and how a tier is.
+
+Messages and tools have the shapes of OpenAI's chat completions, which every client knows. Money is in cents, time in
+milliseconds, and a score is the calibrated probability that what it names is the case.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .caller import Caller
+from .ids import Digest
+from .schema import JsonObject
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+
+class Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ToolCall(Value):
+    """A call of a tool that a model proposes."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON text, exactly as the model wrote it."""
+
+
+class Message(Value):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | None = None
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    """In an answer of a tool: the call that it answers."""
+
+
+class Tool(Value):
+    """A function that a model may propose to call."""
+
+    name: str
+    description: str = ""
+    parameters: JsonObject = Field(default_factory=dict[str, Any])
+
+
+class Purpose(StrEnum):
+    """What the answer is for: it decides which validators look at it."""
+
+    COMPLETE = "complete"
+    """free text"""
+    CHOOSE = "choose"
+    """one of some given texts"""
+    EXTRACT = "extract"
+    """data in the shape of a schema, taken from given sources"""
+    CHAT = "chat"
+    """a conversation of a client outside"""
+
+
+class Ask(Value):
+    """One question to the pool."""
+
+    messages: tuple[Message, ...] = Field(min_length=1)
+    purpose: Purpose = Purpose.COMPLETE
+    answer: JsonObject | None = None
+    """JSON Schema of the answer, which then is JSON. None for text."""
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | JsonObject | None = None
+    tier: str | None = None
+    """Where to begin. None lets the router choose."""
+    only: bool = False
+    """Nothing but that tier: no escalation, no fallback."""
+    validators: tuple[str, ...] | None = None
+    """By name; None takes those that the policy names for the purpose, empty none."""
+    sources: tuple[str, ...] = ()
+    """What the answer must be supported by."""
+    max_tokens: int = Field(default=512, ge=1)
+    temperature: float = Field(default=0, ge=0, le=2, allow_inf_nan=False)
+    top_p: float = Field(default=1, gt=0, le=1, allow_inf_nan=False)
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    pure: bool = False
+    """The same words always deserve the same answer, so one that was given before may be given again."""
+    prompt: str | None = None
+    """`name@version` of the prompt file that the messages were made from."""
+
+
+class Usage(Value):
+    """What a call took."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cents: float = 0
+    latency_ms: float = 0
+    """From the pool's taking the ask to its answer, queueing included."""
+
+
+class Cached(StrEnum):
+    """Whether the answer was there already."""
+
+    NO = "no"
+    EXACT = "exact"
+    SEMANTIC = "semantic"
+
+
+class Attempt(Value):
+    """What one tier made of the ask."""
+
+    tier: str
+    model: Digest | str
+    """Digest of the weights that answered."""
+    outcome: Literal["accepted", "rejected", "failed"]
+    reason: str = ""
+    scores: dict[str, float] = Field(default_factory=dict[str, float])
+    usage: Usage = Usage()
+
+
+class Answer(Value):
+    """What the pool says."""
+
+    id: str
+    """Of the call, in the pool's journal."""
+    text: str = ""
+    data: Any = None
+    """The parsed answer, where the ask had a schema."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = "stop"
+    tier: str = ""
+    model: Digest | str = ""
+    usage: Usage = Usage()
+    """Of all attempts together."""
+    scores: dict[str, float] = Field(default_factory=dict[str, float])
+    cached: Cached = Cached.NO
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Piece(Value):
+    """A part of an answer that is being written. The last one carries the whole answer."""
+
+    text: str = ""
+    tool_calls: tuple[JsonObject, ...] = ()
+    """Deltas in OpenAI's shape."""
+    answer: Answer | None = None
+
+
+class Judgement(Value):
+    """What a validator thinks. It advises; policy decides."""
+
+    validator: str
+    score: float = Field(ge=0, le=1, allow_inf_nan=False)
+    """Probability that something is wrong."""
+    reason: str = ""
+
+
+class TierState(StrEnum):
+    """How a tier is."""
+
+    ABSENT = "absent"
+    """cannot be: no weights, no engine; `remedy` says what to do"""
+    WAITING = "waiting"
+    """for room or for its turn"""
+    WARMING = "warming"
+    READY = "ready"
+    DEGRADED = "degraded"
+    """its breaker is open, or replicas are missing"""
+    BROKEN = "broken"
+
+
+class TierView(BaseModel):
+    """One tier as `hanse models` shows it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    kind: str
+    """`generate`, `embed` or `classify`"""
+    state: TierState
+    model: str = ""
+    digest: str = ""
+    progress: float = 0
+    """In [0, 1], while it is warming."""
+    detail: str = ""
+    remedy: str = ""
+    replicas: int = 0
+    queued: int = 0
+    in_flight: int = 0
+    context_window: int = 0
+    cents_per_1k_prompt: float = 0
+    cents_per_1k_completion: float = 0
+    calls: int = 0
+    tokens: int = 0
+    cents: float = 0
+
+
+class Embedder(Protocol):
+    """Texts to vectors of unit length."""
+
+    @property
+    def digest(self) -> Digest:
+        """Of weights and settings: vectors of different digests cannot be compared."""
+        ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    async def embed(self, texts: Sequence[str], *, interactive: bool = False) -> "NDArray[float32]":
+        """Shape (texts, dimensions), C order, each row of length one. Raises ModelUnavailable, TooLarge."""
+        ...
+
+
+class Models(Protocol):
+    """The pool as its users see it. Every method raises ModelUnavailable when no tier can answer, BudgetExhausted
+    before it spends what is not there, InvalidInput for an ask that cannot be answered by any tier.
+    """
+
+    async def ask(self, ask: Ask, caller: Caller) -> Answer: ...
+
+    def stream(self, ask: Ask, caller: Caller) -> AsyncIterator[Piece]: ...
+
+    async def embed(self, texts: Sequence[str], caller: Caller) -> "NDArray[float32]": ...
+
+    async def judge(self, validator: str, text: str, caller: Caller, sources: Sequence[str] = ()) -> Judgement:
+        """Raises NotFound, naming the validators there are."""
+        ...
+
+    async def tiers(self) -> list[TierView]: ...
