@@ -1,0 +1,41 @@
+"""A tier: a rung of the model pool, as the configuration describes it."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What a tier's model does."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+    CLASSIFY = "classify"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One rung. Money is in cents per 1,000 tokens, memory in GiB."""
+
+    name: str
+    kind: Kind
+    source: str
+    """A folder, a hub id, or `package:NAME` for weights that a Python package carries."""
+    rank: int = 0
+    """Height: escalation goes upwards."""
+    context_window: int = 2048
+    concurrency: int = 32
+    """Calls in the engine at once; further ones queue in the pool."""
+    queue: int = 256
+    """Calls that may wait; the next one is refused as overloaded."""
+    cents_per_1k_prompt: float = 0.0
+    cents_per_1k_completion: float = 0.0
+    timeout_seconds: float = 60.0
+    min_replicas: int = 1
+    max_replicas: int = 1
+    accelerator: str | None = None
+    """Ray's name of an accelerator, such as `H200`. None runs on processors."""
+    cpus: float = 1.0
+    memory_gb: float = 2.0
+    engine: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Options of vLLM's engine, as vLLM names them."""
