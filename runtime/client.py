@@ -5,7 +5,6 @@ Two classes keep this protocol: `LinkClient` here speaks frames to the coordinat
 """
 
 import asyncio
-import time
 import uuid
 import zlib
 from collections import Counter
@@ -120,13 +119,14 @@ class Shard:
 
     async def ask(self, method: str, tenant: Tenant, by: str, parameters: Mapping[str, Any]) -> Any:
         """The answer. Asks again while the coordinator is coming back; every method is safe to repeat."""
-        give_up = time.monotonic() + self._patience
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + self._patience
         pause = 0.01
         while True:
             try:
                 return await self._ask_once(method, tenant, by, parameters)
             except LinkLost as error:
-                if time.monotonic() + pause > give_up:
+                if clock() + pause > give_up:
                     raise Unavailable(f"{self._whom} cannot be reached: {error.detail}") from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.5)
