@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Awaitable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from . import actors
 from .assembly import agent_id, agent_keys, root_key
 from .config import AgentEntry, Configuration
 from .gateway import proxy
+from .lean_ray import lean_node
 from .placement import place
 from .ray_link import answer
 
@@ -101,7 +102,8 @@ def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     else:
         arguments["address"] = address
     try:
-        ray.init(**arguments)
+        with lean_node() if address is None else nullcontext():
+            ray.init(**arguments)
     except ConnectionError as error:
         raise Unavailable(f"no Ray cluster answers at {address}: {error}") from error
     return address is None
