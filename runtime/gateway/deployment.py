@@ -12,6 +12,7 @@ the replica by Ray, so it is a function of a module, or a `functools.partial` of
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -117,17 +118,23 @@ def deployment(settings: Settings, connect: Connect, replicas: int = 1) -> serve
 
 
 async def serve_gateway(
-    settings: Settings, connect: Connect, *, port: int, replicas: int = 1, name: str = APPLICATION
+    settings: Settings,
+    connect: Connect,
+    *,
+    port: int,
+    replicas: int = 1,
+    name: str = APPLICATION,
+    begun: Callable[[], None] = lambda: None,
 ) -> str:
     """Starts the gateway in the Ray cluster of this process and returns its URL when it answers.
 
     `name` is that of the Serve application; one that is there under this name already is replaced. Port 0 takes a free
-    one. Raises Conflict when the port is taken or another gateway is in this cluster, TimedOut when the gateway does
-    not come up.
+    one. `begun` is called when the first of its processes has been asked for. Raises Conflict when the port is taken or
+    another gateway is in this cluster, TimedOut when the gateway does not come up, Unavailable when it cannot.
     """
     chosen = await asyncio.to_thread(_free_port, settings.host, port)
     application = deployment(settings, connect, replicas)
-    await _run(name, application, settings.host, chosen)
+    await _run(name, application, settings.host, chosen, begun)
     url = f"http://{_reachable(settings.host)}:{chosen}"
     await _answers(url, name)
     return url
@@ -141,7 +148,7 @@ async def stop_gateway(*, name: str = APPLICATION, end_serve: bool = True) -> No
     await asyncio.to_thread(_stop, name, end_serve)
 
 
-async def _run(name: str, application: serve.Application, host: str, port: int) -> None:
+async def _run(name: str, application: serve.Application, host: str, port: int, begun: Callable[[], None]) -> None:
     """Makes Serve and the application in it side by side: neither the proxy nor the replica needs the other to start.
 
     A Serve that a killed process has left behind is ended first: its port could not be changed.
@@ -153,6 +160,7 @@ async def _run(name: str, application: serve.Application, host: str, port: int) 
     starting = asyncio.create_task(asyncio.to_thread(start))
     while not starting.done() and not await asyncio.to_thread(_has_begun):  # noqa: ASYNC110 - it tells nobody
         await asyncio.sleep(0.01)
+    begun()
     await asyncio.gather(starting, asyncio.to_thread(_deploy, name, application))
 
 
@@ -181,7 +189,10 @@ def _deploy(name: str, application: serve.Application) -> None:
 
 def _stop(name: str, end_serve: bool) -> None:
     if name in serve.status().applications:
-        serve.delete(name)
+        serve.delete(name, _blocking=False)  # waiting, it would look once a second
+        give_up = time.monotonic() + READY_SECONDS
+        while name in serve.status().applications and time.monotonic() < give_up:
+            time.sleep(0.05)
     if end_serve and not serve.status().applications:
         serve.shutdown()
 
