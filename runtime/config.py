@@ -67,7 +67,11 @@ class Section(BaseModel):
     """A part of the configuration: frozen, and closed to keys it does not know."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        defer_build=True,  # most processes are handed a configuration, and never read one
     )
 
     @model_validator(mode="before")
