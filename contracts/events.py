@@ -44,7 +44,8 @@ class Kind(StrEnum):
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
     STEP_COMPLETED = "step.completed"
-    """agent, attempt, output, latency_ms, replayed (the receipt existed already)"""
+    """agent, attempt, output, latency_ms, replayed (the receipt existed already), model_cents (what of the price went
+    to models)"""
     STEP_FAILED = "step.failed"
     """agent, attempt, error, retry_at_ms (null when there is no further attempt)"""
 
