@@ -24,7 +24,7 @@ NOBODY = Tenant("")
 
 
 class ModelsClient:
-    """Keeps `Models` over the way to the part that holds the pool. A pool that cannot be reached is ModelUnavailable."""
+    """Keeps `Models` over the way to the pool's part. A pool that cannot be reached is ModelUnavailable."""
 
     def __init__(self, way: Shard) -> None:
         self._way = way
