@@ -62,6 +62,8 @@ class Kind(StrEnum):
     """call, tenant, by, agent, capability, subject, purpose, template (name and version of the prompt file), prompt
     (digest), answer (digest), outcome (accepted, or the code of the error), tier, model (digest), cached, scores,
     prompt_tokens, completion_tokens, microcents, latency_ms, shortened (turns left out), attempts"""
+    MODEL_SETTLED = "model.settled"
+    """call, tenant, tier, microcents: so much of what was reserved for this call at this tier was spent"""
     MODEL_LAPSED = "model.lapsed"
     """call, tenant, tier, microcents: nobody settled what was reserved, so it counts as spent"""
     MODEL_SHADOWED = "model.shadowed"

@@ -64,6 +64,17 @@ class Purpose(StrEnum):
     """a conversation of a client outside"""
 
 
+class Postcondition(Value):
+    """What must hold of the answer's data besides its schema."""
+
+    at: str
+    """JSON pointer (RFC 6901) into the answer."""
+    rule: Literal["equals", "at_least", "at_most", "sum_of", "in_sources", "unique"]
+    value: Any = None
+    """What to compare with: a value, or `{"$at": pointer}` for another place of the answer. For `sum_of` a list of
+    pointers; `in_sources` (its text stands word for word in a source) and `unique` (no member twice) need none."""
+
+
 class Ask(Value):
     """One question to the pool."""
 
@@ -82,6 +93,7 @@ class Ask(Value):
     """By name; None takes those that the policy names for the purpose, empty none."""
     sources: tuple[str, ...] = ()
     """What the answer must be supported by."""
+    postconditions: tuple[Postcondition, ...] = ()
     max_tokens: int = Field(default=512, ge=1)
     temperature: float = Field(default=0, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(default=1, gt=0, le=1, allow_inf_nan=False)

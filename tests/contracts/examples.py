@@ -235,6 +235,7 @@ _EVENTS: Mapping[Kind, Any] = {
         "microcents": 137_000,
     },
     Kind.MODEL_PURGED: {"tenant": None, "by": "ana", "entries": 12},
+    Kind.MODEL_SETTLED: {"call": TASK, "tenant": SHOP, "tier": "small", "microcents": 137_000},
 }
 
 
