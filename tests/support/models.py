@@ -6,9 +6,23 @@ from typing import Any
 
 import numpy
 
-from hanse.contracts import ModelUnavailable, NotFound
+from hanse.contracts import Digest, ModelUnavailable, NotFound, Tenant
 from hanse.contracts.caller import Caller
-from hanse.contracts.pool import Answer, Ask, Attempt, Judgement, Piece, TierState, TierView, ToolCall, Usage
+from hanse.contracts.pool import (
+    Answer,
+    Ask,
+    Attempt,
+    CacheView,
+    CallView,
+    Judgement,
+    Piece,
+    PromptView,
+    TierState,
+    TierView,
+    ToolCall,
+    Usage,
+    UsageView,
+)
 
 TIERS = (
     TierView(name="planner", kind="generate", state=TierState.READY, digest="sha256:1", context_window=2048),
@@ -28,6 +42,7 @@ class ScriptedModels:
         self.say = say
         self.views = list(tiers)
         self.asked: list[tuple[Ask, Caller]] = []
+        self.purged: list[tuple[Tenant | None, str]] = []
         self.ended = 0
         """Streams that came to an end, whoever ended them."""
 
@@ -71,12 +86,28 @@ class ScriptedModels:
     async def tiers(self) -> list[TierView]:
         return list(self.views)
 
-    async def usage(self, caller: Caller) -> list[dict[str, Any]]:
-        calls = sum(asked.tenant == caller.tenant for _, asked in self.asked)
-        return [{"tenant": caller.tenant, "tier": "planner", "calls": calls}]
+    async def calls(self, tenant: Tenant, limit: int = 50, before: str | None = None) -> list[CallView]:
+        found = [(f"call-{n}", ask) for n, (ask, caller) in enumerate(self.asked, 1) if caller.tenant == tenant]
+        views = [CallView(id=id, at_ms=0, tenant=tenant, purpose=ask.purpose) for id, ask in reversed(found)]
+        return [view for view in views if before is None or view.id < before][:limit]
 
-    async def purge(self, caller: Caller) -> dict[str, Any]:
-        return {"answers": 0}
+    async def text(self, tenant: Tenant, digest: str) -> str:
+        raise NotFound(f"there is no text {digest}")
+
+    async def usage(self, tenant: Tenant, days: int = 1, *, by_task: bool = False) -> list[UsageView]:
+        calls = sum(caller.tenant == tenant for _, caller in self.asked)
+        task = "t1" if by_task else ""
+        return [UsageView(tenant=tenant, day="2026-11-21", task=task, tier="planner", calls=calls, cents=calls * 0.5)]
+
+    async def caches(self, tenant: Tenant | None = None) -> list[CacheView]:
+        return [CacheView(tenant=tenant or Tenant("all"), exact=3)]
+
+    async def purge(self, tenant: Tenant | None, by: str) -> int:
+        self.purged.append((tenant, by))
+        return 3
+
+    async def prompts(self) -> list[PromptView]:
+        return [PromptView(name="extract", version="1", digest=Digest("sha256:9"), current=True)]
 
     def _answer(self, ask: Ask, caller: Caller, said: Any = None) -> Answer:
         said = self.say(ask, caller) if said is None else said
