@@ -20,7 +20,7 @@ from hanse.contracts import (
 )
 from hanse.contracts.pool import Ask, Message, Purpose
 
-from ..support.models import ScriptedModels, costing, gone
+from ..support.pool import ScriptedModels, costing, gone
 from .conftest import Start
 from .desk import again, answer, call_of, error, output
 

@@ -16,7 +16,7 @@ from hanse.runtime.link import Link, Receiver, pipe
 from hanse.runtime.models_client import ModelsClient
 from hanse.runtime.models_part import counter_of
 
-from ..support.models import ScriptedModels, calling, gone
+from ..support.pool import ScriptedModels, calling, gone
 
 CALLER = Caller(
     tenant=Tenant("acme"), by="ann", labels=("private",), budget_cents=2.5, deadline_ms=17, interactive=True

@@ -25,7 +25,7 @@ from hanse.contracts import (
 from hanse.contracts.pool import Purpose
 from hanse.runtime.federation import Federation
 
-from ...support.models import ScriptedModels, calling, costing
+from ...support.pool import ScriptedModels, calling, costing
 from .conftest import OTHER_TOKEN, TOKEN, Server, app_over, asking
 
 ASKED: list[Any] = [{"role": "user", "content": "is it so?"}]
