@@ -6,7 +6,7 @@ world comes in through ports; it knows no Ray.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -146,7 +146,7 @@ class Pool:
         except HanseError as error:
             raise error.about(call=call.id) from None
 
-    async def stream(self, ask: Ask, caller: Caller) -> AsyncIterator[Piece]:
+    async def stream(self, ask: Ask, caller: Caller) -> AsyncGenerator[Piece, None]:
         """What has a schema, tools, or validators of its own choice is judged before its first piece leaves, and so is
         what may come from a cache. The rest leaves as it is written, and is judged at its end: a refusal then shows as
         the `finish_reason` `content_filter`, since nothing that was said can be taken back.

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy
 
-from hanse.contracts import Digest, Event, Kind, ModelUnavailable, StorageError, Tenant, Write, digest
+from hanse.contracts import Digest, Event, Kind, ModelUnavailable, StorageError, Tenant, digest
 from hanse.contracts.caller import Caller
 from hanse.contracts.pool import Ask, Judgement, Message, TierState, ToolCall
 from hanse.models.backend import Condition, Raw, RawPiece
@@ -130,12 +130,11 @@ async def deaf(ask: Ask) -> Raw:
 
 
 class WordEmbedder:
-    """Vectors of the words in a text, by hashing: texts with the same words lie close. Not MiniLM; the same protocol."""
-
-    dimensions = 64
+    """Vectors of the words in a text, by hashing: texts with the same words lie close. The protocol is the same."""
 
     def __init__(self, weights: str = "words") -> None:
         self.digest = digest(weights)
+        self.dimensions = 64
         self.texts: list[str] = []
 
     async def embed(self, texts: Sequence[str], *, interactive: bool = False) -> Any:
@@ -152,15 +151,16 @@ class Says:
     """A validator that says what it is told to."""
 
     def __init__(self, name: str, said: Any) -> None:
-        self.name, self._said = name, said
+        self.name: str = name
+        self._said: Any = said
 
     async def judge(self, text: str, sources: Sequence[str] = ()) -> Judgement:
         if isinstance(self._said, BaseException):
             raise self._said
         if isinstance(self._said, Judgement):
             return self._said
-        if callable(self._said):
-            return Judgement(validator=self.name, score=self._said(text))
+        if isinstance(self._said, Mapping):
+            return Judgement(validator=self.name, score=float(self._said[text]))
         return Judgement.model_construct(validator=self.name, score=self._said, reason="")
 
 
@@ -203,14 +203,17 @@ class World:
         self.journal = Journal(self.store, self.clock, self.failures.append)
         return self
 
-    async def reopen(self, *, orderly: bool = True) -> None:
-        """Closes and opens; when not orderly, what was not on disk yet is lost, as by a kill."""
-        if orderly:
-            await self.journal.stop()
+    def die(self) -> None:
+        """What is not on disk by now never will be, as after a kill."""
+        self.journal._broken = StorageError("killed")
+
+    async def rise(self) -> None:
+        """The next life: what it knows is on disk. A store in memory plays the disk."""
+        if self.path == ":memory:":
+            self.journal = Journal(self.store, self.clock, self.failures.append)
         else:
-            self.journal._broken = StorageError("killed")  # nothing more reaches the disk
-        await self.store.close()
-        self.open()
+            await self.store.close()
+            self.open()
 
     def pool(
         self,
@@ -234,9 +237,6 @@ class World:
     def events(self, kind: Kind | None = None) -> list[Event]:
         """On disk."""
         return [event for event in self.journal.read() if kind in (None, event.kind)]
-
-    async def write(self, *writes: Write) -> None:
-        await self.store.commit(writes)
 
 
 @asynccontextmanager
