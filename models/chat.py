@@ -33,7 +33,7 @@ def prompt(ask: Ask, tier: Tier) -> bytes:
 
 
 def estimate(ask: Ask) -> int:
-    """A bound on the prompt's tokens from above: no tokenizer makes more than one of a byte, and a template adds few."""
+    """A bound on the prompt's tokens: no tokenizer makes more than one of a byte, and a template adds few."""
     words = sum(len(_words(each)) for each in ask.messages)
     tools = sum(len(orjson.dumps(_tool(each))) for each in ask.tools)
     return words + tools + 32 * (len(ask.messages) + len(ask.tools) + 1)

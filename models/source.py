@@ -166,9 +166,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _digest(folder: Path, cache: Path) -> Digest:
-    """Of all files, in the order of their names. A known one is believed while no size and no time of change differs."""
+    """Of all files, in the order of their names. A known one is believed until a size or a time of change differs."""
     files = _files(folder)
-    state = _state(folder, files)
+    state = _state(files)
     known = cache / "digests" / f"{state}.txt"
     if known.is_file():
         return Digest(known.read_text())
@@ -178,10 +178,8 @@ def _digest(folder: Path, cache: Path) -> Digest:
     return digest
 
 
-def _state(folder: Path, files: list[Path]) -> str:
-    about = [
-        (str(folder), str(file.relative_to(folder)), file.stat().st_size, file.stat().st_ctime_ns) for file in files
-    ]
+def _state(files: list[Path]) -> str:
+    about = [(str(file), file.stat().st_size, file.stat().st_ctime_ns) for file in files]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 

@@ -20,7 +20,7 @@ VOCABULARY = 512
 SPECIAL = ("<unk>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 NAME = "tiny-llama-1"
 """Also a version: what `make` writes for one name never changes."""
-MARKS = {"</s>": 1.0, '"': 2.2, ",": -2.0, "E": -4.0, "e": -4.0, ".": -2.0}
+MARKS = {"</s>": 1.0, '"': 2.2, ",": -2.0, "E": -9.0, "e": -9.0, ".": -2.0}
 UNLIKED = -4.0
 MEMORY, FORBEARANCE = 6.0, 0.6
 SHARED = 3.0
@@ -47,7 +47,7 @@ TEXT = (
 
 def make_tiny(cache: Path) -> Path:
     """The model's folder below `cache`, made when it is not there. Takes a second. Raises ModuleNotFoundError where
-    torch, tokenizers or safetensors is missing.
+    tokenizers or safetensors is missing.
     """
     folder = cache / NAME
     if not (folder / "config.json").exists():
@@ -131,24 +131,25 @@ def _write_tokenizer(folder: Path) -> dict[str, int]:
 
 def _write_weights(folder: Path, ids: dict[str, int]) -> None:
     """Normal numbers of a fixed seed."""
-    import torch
-    from safetensors.torch import save_file
+    import numpy
+    from safetensors.numpy import save_file
 
-    random = torch.Generator().manual_seed(SEED)
+    random = numpy.random.RandomState(SEED)  # the one generator whose numbers NumPy promises never to change
 
     def normal(*shape: int, scale: float = HIDDEN**-0.5) -> Any:
-        return torch.randn(*shape, generator=random) * scale
+        return (random.standard_normal(shape) * scale).astype(numpy.float32)
 
     weights = {
         "model.embed_tokens.weight": normal(VOCABULARY, HIDDEN, scale=1.0),
         "lm_head.weight": normal(VOCABULARY, HIDDEN),
-        "model.norm.weight": torch.ones(HIDDEN),
+        "model.norm.weight": numpy.ones(HIDDEN, numpy.float32),
     }
     for layer in range(LAYERS):
         at = f"model.layers.{layer}"
         weights |= {f"{at}.{name}.weight": normal(*shape) for name, shape in _shapes().items()}
         weights |= {
-            f"{at}.{name}.weight": torch.ones(HIDDEN) for name in ("input_layernorm", "post_attention_layernorm")
+            f"{at}.{name}.weight": numpy.ones(HIDDEN, numpy.float32)
+            for name in ("input_layernorm", "post_attention_layernorm")
         }
     _forbear(weights)
     _lean(weights, ids)
@@ -165,14 +166,14 @@ def _shapes() -> dict[str, tuple[int, int]]:
 
 
 def _forbear(weights: dict[str, Any]) -> None:
-    """The first layer hands on the mean of all tokens so far, and the last one likes them less: no loops of a word."""
-    import torch
+    """The first layer hands on the mean of all tokens, and the last one likes those less: no word comes for ever."""
+    import numpy
 
     first = "model.layers.0.self_attn"
-    weights[f"{first}.q_proj.weight"] = torch.zeros(HIDDEN, HIDDEN)
-    weights[f"{first}.v_proj.weight"] = MEMORY * torch.eye(HIDDEN)
-    weights[f"{first}.o_proj.weight"] = torch.eye(HIDDEN)
-    weights["lm_head.weight"] -= FORBEARANCE * HIDDEN**-0.5 * weights["model.embed_tokens.weight"]
+    weights[f"{first}.q_proj.weight"] = numpy.zeros((HIDDEN, HIDDEN), numpy.float32)
+    weights[f"{first}.v_proj.weight"] = MEMORY * numpy.eye(HIDDEN, dtype=numpy.float32)
+    weights[f"{first}.o_proj.weight"] = numpy.eye(HIDDEN, dtype=numpy.float32)
+    weights["lm_head.weight"] -= numpy.float32(FORBEARANCE * HIDDEN**-0.5) * weights["model.embed_tokens.weight"]
 
 
 def _lean(weights: dict[str, Any], ids: dict[str, int]) -> None:
