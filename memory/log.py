@@ -233,13 +233,13 @@ class Log:
         event = self._append(Kind.MEMORY_FORGOTTEN, caller, {**about, "derived": sorted(derived), "cause": cause})
         for id in gone:
             self._write("insert_tombstone", caller.tenant, id, event.sequence, event.at_ms, cause)
-            self._delete(caller.tenant, id, 1 << 62)
+            self._delete(caller.tenant, id, 1 << 62, event.sequence)
             self._write("delete_sources", caller.tenant, id)
             self._pending[caller.tenant, id] = event.sequence, None
         self._settle_when_durable(caller.tenant, gone, event.sequence)
         self._put(Kind.MEMORY_REVISED, caller, keep, {})
         for each in keep:
-            self._delete(caller.tenant, each.record.id, each.record.version)
+            self._delete(caller.tenant, each.record.id, each.record.version, event.sequence)
             self._sources(caller.tenant, each.record)
 
     def embed(self, tenant: Tenant, vectors: Iterable[tuple[str, int, str, Vector]]) -> None:
@@ -262,7 +262,8 @@ class Log:
         """Says what came of a key, in the commit of the writes before it."""
         salt = self._entropy.bytes(16)
         body = pack([list(each) for each in records])
-        self._write("write_receipt", tenant, key, salt, _salted(salt, said), body, self._clock.now_ms())
+        row = (salt, _salted(salt, said), body, self._clock.now_ms(), self._recorder.sequence)
+        self._write("write_receipt", tenant, key, *row)
         for id, _ in records:
             self._write("insert_receipt_record", tenant, id, key)
         self._receipts[tenant, key] = said, tuple(records)
@@ -317,8 +318,8 @@ class Log:
         for source in record.provenance.derived_from:
             self._write("insert_derivation", tenant, source, record.id)
 
-    def _delete(self, tenant: Tenant, id: str, below: int) -> None:
-        self._write("blind_receipts", tenant, tenant, id)
+    def _delete(self, tenant: Tenant, id: str, below: int, sequence: int) -> None:
+        self._write("blind_receipts", tenant, id, sequence)
         self._write("delete_versions", tenant, id, below)
         self._write("delete_embeddings", tenant, id, below)
         if below > 1 << 60:

@@ -1,7 +1,7 @@
 """Writing: the gate, the log, the shelf, in that order, and then the disk.
 
-Whoever looks and then writes holds the shelf's gate meanwhile, so that nothing comes in between: two drafts that say the
-same make one record, of two who compare and set one loses. Nobody holds it while waiting for the disk.
+Whoever looks and then writes holds the shelf's gate meanwhile, so that nothing comes in between: two drafts that say
+the same make one record, of two who compare and set one loses. Nobody holds it while waiting for the disk.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
