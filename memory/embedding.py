@@ -42,6 +42,11 @@ class Embedding:
             return ""
 
     @property
+    def expected(self) -> bool:
+        """Whether there is an embedder, here or away."""
+        return self._embedder is not None
+
+    @property
     def dimensions(self) -> int:
         return self._embedder.dimensions if self._embedder and self.model else DIMENSIONS
 

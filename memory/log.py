@@ -122,6 +122,10 @@ class Log:
             yield [kept(row, tenant) for row in rows]
             after = rows[-1][0]
 
+    def page(self, tenant: Tenant, after: str, limit: int) -> list[Kept]:
+        """Current records with ids above `after`."""
+        return [kept(row, tenant) for row in self._store.read("live", (tenant, after, limit))]
+
     def all_versions(self, tenant: Tenant) -> Iterator[list[Version]]:
         """Current and past ones, each in the state that it was in, in pages."""
         after: tuple[str, int] = ("", 0)

@@ -103,8 +103,7 @@ class Writing:
 
     async def remember(
         self, shelf: Shelf, drafts: Sequence[Draft], caller: Caller, key: IdempotencyKey | None
-    ) -> tuple[list[Remembered], str]:
-        """What became of each draft, and why some got no vector."""
+    ) -> list[Remembered]:
         if len(drafts) > MAX_DRAFTS:
             raise InvalidInput(f"{len(drafts)} drafts at once, and {MAX_DRAFTS} are taken at most. Send them in parts")
         ready = [prepared(draft, caller, self._lifetimes) for draft in drafts]
@@ -113,7 +112,7 @@ class Writing:
         async with shelf.gate:
             if key and (receipt := self._log.receipt(shelf.tenant, key, said)):
                 if receipt.same is not False:
-                    return [self._again(shelf, *each, caller) for each in zip(receipt.records, ready, strict=True)], ""
+                    return [self._again(shelf, *each, caller) for each in zip(receipt.records, ready, strict=True)]
                 self._take_back(shelf, caller, key, receipt)
             batch = await self._judged(shelf, ready, vectors, caller)
             self._write(shelf, caller, batch)
@@ -123,7 +122,7 @@ class Writing:
             self._faults.reach(points.before("remember"))
         await self._log.durable()
         self._faults.reach(points.after("remember"))
-        return batch.results, vectors.missing
+        return batch.results
 
     async def _judged(self, shelf: Shelf, drafts: Sequence[Draft], vectors: Vectors, caller: Caller) -> _Batch:
         batch, now_ms = _Batch(), self._clock.now_ms()
