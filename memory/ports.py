@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from ..contracts.caller import Caller
-from ..contracts.memory import Draft, Hit, Query, Recollection, Record
+from ..contracts.memory import Change, Draft, Hit, Query, Recollection, Record
 
 if TYPE_CHECKING:
     from numpy import float32, int64
@@ -70,6 +70,10 @@ class Index(Protocol):
         """The best first, enough of them for `query.limit` after diversity. `allowed` None allows everything."""
         ...
 
+    def near(self, text: str, vector: "NDArray[float32] | None", limit: int) -> list[Scored]:
+        """The most similar, for the gate: cheap, with the cosine in `parts["vector"]` where there is one."""
+        ...
+
     def ids(self) -> set[str]: ...
 
 
@@ -96,6 +100,8 @@ class Decision:
     contradicts: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     """Added to the draft's, such as those of the record that it echoes."""
+    change: Change | None = None
+    """What merging changes in the target; None leaves it as it is."""
 
 
 class Gate(Protocol):
