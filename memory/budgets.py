@@ -8,7 +8,7 @@ The worth of a record is its importance times its confidence, halved for every `
 changed: the forgetting curve that generative agents use for recall (Park et al., 2023), with importance as its scale.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ _REASONS = (
 
 
 class _Ranked(NamedTuple):
-    order: Sequence[float]
+    order: tuple[int, float, int]
     size: int
     record: Record
 

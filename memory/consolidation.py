@@ -14,7 +14,11 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy
+from numpy import floating
+from numpy.typing import NDArray
 
 from ..contracts import HanseError, JsonObject
 from ..contracts.caller import Caller
@@ -24,17 +28,16 @@ from ..contracts.schema import digest
 from .erasure import LINES, lines_of
 from .wording import is_content, sentences, stem, wording
 
-if TYPE_CHECKING:
-    from numpy import floating
-    from numpy.typing import NDArray
-
-    Matrix = NDArray[floating[Any]]
+Matrix = NDArray[floating[Any]]
 
 DAY_MS = 86_400_000
 KIND = "summary"
 """`kind` in the payload of a summary."""
 
-Embed = Callable[[Sequence[str]], Awaitable["Matrix"]]
+MAX_LINE = 2000
+"""Characters of one line: a dozen of them are still a record."""
+
+Embed = Callable[[Sequence[str]], Awaitable[Matrix]]
 """Texts to vectors of length one."""
 
 
@@ -154,22 +157,18 @@ def _lines(record: Record) -> list[_Line]:
         return [
             _Line(text, (*through, record.id)) for text, through in zip(record.text.split("\n"), books, strict=True)
         ]
-    found = [" ".join(each.split()) for each in sentences(record.text)]
+    found = [" ".join(each.split())[:MAX_LINE] for each in sentences(record.text)]
     return [_Line(each, (record.id,)) for each in found if any(map(is_content, wording(each).words))]
 
 
-def _similarities(vectors: "Matrix") -> "Matrix":
-    import numpy
-
+def _similarities(vectors: Matrix) -> Matrix:
     similar = numpy.clip(vectors @ vectors.T, 0.0, 1.0)
     numpy.fill_diagonal(similar, 0.0)
     return similar
 
 
-def _central(similar: "Matrix", damping: float = 0.85) -> "Matrix":
+def _central(similar: Matrix, damping: float = 0.85) -> Matrix:
     """The stationary distribution of a walk from sentence to similar sentence, scaled to a largest value of 1."""
-    import numpy
-
     count = len(similar)
     sums = similar.sum(axis=1, keepdims=True)
     walk = numpy.where(sums > 0, similar / numpy.where(sums > 0, sums, 1), 1 / count)
@@ -182,10 +181,8 @@ def _central(similar: "Matrix", damping: float = 0.85) -> "Matrix":
     return rank / rank.max()
 
 
-def _diverse(rank: "Matrix", similar: "Matrix", wanted: int, diversity: float) -> list[int]:
+def _diverse(rank: Matrix, similar: Matrix, wanted: int, diversity: float) -> list[int]:
     """Maximal marginal relevance; of equals the first."""
-    import numpy
-
     chosen, nearest = list[int](), numpy.zeros(len(rank))
     while len(chosen) < wanted:
         gain = (1 - diversity) * rank - diversity * nearest
@@ -195,10 +192,8 @@ def _diverse(rank: "Matrix", similar: "Matrix", wanted: int, diversity: float) -
     return chosen
 
 
-def _tf_idf(texts: Sequence[str]) -> "Matrix":
+def _tf_idf(texts: Sequence[str]) -> Matrix:
     """Vectors of length one over content stems, with smoothed inverse document frequencies."""
-    import numpy
-
     bags = [Counter(stem(word) for word in wording(text).words if is_content(word)) for text in texts]
     columns = {word: place for place, word in enumerate(sorted({word for bag in bags for word in bag}))}
     vectors = numpy.zeros((len(texts), max(1, len(columns))))

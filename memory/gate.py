@@ -11,7 +11,9 @@ In this order, and the first that applies decides:
 4. The rest is stored.
 
 The costs are not the same on both sides. A duplicate that slips through costs a little room and is found by the audit;
-an update that is taken for a duplicate is lost, and nobody knows. So every doubt speaks for the draft.
+an update that is taken for a duplicate is lost, and nobody knows. So every doubt speaks for the draft. That is also why
+vectors find what is compared here and decide nothing: to them `delivery in the morning` and `delivery in the evening`
+are as alike as two ways to say the one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,19 +33,11 @@ UNTRUSTED = "untrusted"
 class Thresholds:
     """When two texts say the same. Each is a share in [0, 1], but for the counts."""
 
-    new_words: float = 0.08
-    """New content words that a text of `short` or more may have and still say the same: slips and fillers."""
-    new_words_alike: float = 0.2
-    """The same where the vectors are alike too, so that a synonym or two does not make a text new."""
-    alike: float = 0.93
-    """Cosine from which the vectors of two texts count as alike."""
     order: float = 0.35
     """Neighbouring content words that must be neighbours in the other text too: a rewritten sentence moves its parts
     about, another sentence of the same words shares fewer."""
     order_of_several: float = 0.5
     """The same where several texts together are said again: together, long texts hold nearly every common word."""
-    short: int = 10
-    """Content words below which every single one counts."""
     sources: int = 3
     """Recalled texts that one echo may be put together from."""
 
@@ -64,8 +58,8 @@ class Gate:
     ) -> Decision:
         """What becomes of a draft.
 
-        `near` are the most similar records that the caller may read, with the cosine in `parts["vector"]` where there
-        is one; `recalled_lately` what the tenant was given last; `facts` live facts with the draft's `facts.key`.
+        `near` are the most similar records that the caller may read, `recalled_lately` what the tenant was given last,
+        `facts` live facts with the draft's `facts.key`.
         """
         case = _Case(draft, caller, near, recalled_lately, facts)
         return self._known(case) or _kept_aside(case) or _new(case)
@@ -76,28 +70,22 @@ class Gate:
         return _same_fact(case) or self._said_before(case) or self._echo(case)
 
     def _said_before(self, case: "_Case") -> Decision | None:
-        for record, cosine in case.comparable():
-            if why := self._same(case, record, cosine):
+        for record in case.comparable():
+            if why := self._same(case, record):
                 if record.id in case.given:
                     return _decision("echo", f"{why} {record.id}, which was recalled lately", case, record.id)
                 return _decision("merged", f"{why} {record.id}", case, record.id)
         return None
 
-    def _same(self, case: "_Case", record: Record, cosine: float) -> str:
+    def _same(self, case: "_Case", record: Record) -> str:
         """How the draft says what the record says; empty when it does not."""
         if case.fingerprint == fingerprint(record.text):
             return "is word for word"
         if not case.said.stems:
             return ""
-        other, rules = wording(record.text), self._thresholds
-        share = rules.new_words_alike if cosine >= rules.alike else rules.new_words
-        same = self._adds_nothing(case.said, [other], share) and case.said.shared_order(other) >= rules.order
+        other = wording(record.text)
+        same = _adds_nothing(case.said, other) and case.said.shared_order(other) >= self._thresholds.order
         return "says nothing beyond" if same else ""
-
-    def _adds_nothing(self, said: Wording, others: Sequence[Wording], share: float) -> bool:
-        new = len(said.new_beside(*others))
-        allowed = share * len(said.stems) if len(said.stems) >= self._thresholds.short else 0
-        return new <= allowed and not said.turns(*others)
 
     def _echo(self, case: "_Case") -> Decision | None:
         """Several recalled texts, or parts of them, put together."""
@@ -105,7 +93,7 @@ class Gate:
             return None
         for sources in self._likely_sources(case):
             others = [wording(record.text) for record in sources]
-            if self._adds_nothing(case.said, others, self._thresholds.new_words) and (
+            if _adds_nothing(case.said, *others) and (
                 case.said.shared_order(*others) >= self._thresholds.order_of_several
             ):
                 names = ", ".join(record.id for record in sources)
@@ -115,7 +103,7 @@ class Gate:
     def _likely_sources(self, case: "_Case") -> Iterable[Sequence[Record]]:
         """Growing sets of recalled records, each next one being that which explains most of what is left."""
         left, chosen = set(case.said.stems), list[Record]()
-        pool = [record for record in case.recalled if case.is_kept_by(record, as_echo=True)]
+        pool = [record for record in case.recalled if case.is_kept_by(record)]
         while left and pool and len(chosen) < self._thresholds.sources:
             best = max(pool, key=lambda record: len(left & wording(record.text).stems))
             if not (explained := left & wording(best.text).stems):
@@ -138,21 +126,19 @@ class _Case:
         self.given = {record.id for record in recalled}
         self.labels = {*draft.labels, *caller.labels}
 
-    def comparable(self) -> Iterable[tuple[Record, float]]:
-        """Records that could take the draft's place, with their cosine where it is known."""
-        seen = dict[str, tuple[Record, float]]()
-        for hit in self.near:
-            seen[hit.record.id] = (hit.record, hit.parts.get("vector", 0.0))
+    def comparable(self) -> Iterable[Record]:
+        """Records that could take the draft's place, the most similar first."""
+        seen = {hit.record.id: hit.record for hit in self.near}
         for record in self.recalled:
-            seen.setdefault(record.id, (record, 0.0))
-        return [(record, cosine) for record, cosine in seen.values() if self.is_kept_by(record)]
+            seen.setdefault(record.id, record)
+        return filter(self.is_kept_by, seen.values())
 
-    def is_kept_by(self, record: Record, *, as_echo: bool = False) -> bool:
+    def is_kept_by(self, record: Record) -> bool:
         """Whether nothing but the words would be missing if the record stood for the draft."""
         return (
             record.tenant == self.caller.tenant
             and record.state is (State.QUARANTINED if UNTRUSTED in self.labels else State.LIVE)
-            and (as_echo or self._holds_as_long(record))
+            and self._holds_as_long(record)
             and self._is_seen_as_widely(record)
             and (self.draft.fact is None or (record.fact is not None and same_fact(record.fact, self.draft.fact)))
             and (not self.draft.payload or self.draft.payload == record.payload)
@@ -185,13 +171,17 @@ class _Case:
         return record.layer is not Layer.EPISODIC or record.episode == self.draft.episode
 
 
+def _adds_nothing(said: Wording, *others: Wording) -> bool:
+    return not said.new_beside(*others) and not said.turns(*others)
+
+
 def _same_fact(case: _Case) -> Decision | None:
     if case.draft.fact is None:
         return None
     for record in case.facts:
-        if record.fact and same_fact(record.fact, case.draft.fact) and case.is_kept_by(record):
-            if not case.said.turns(wording(record.text)):
-                return _decision("merged", f"is the fact of {record.id}", case, record.id)
+        same = record.fact and same_fact(record.fact, case.draft.fact) and case.is_kept_by(record)
+        if same and not case.said.turns(wording(record.text)):
+            return _decision("merged", f"is the fact of {record.id}", case, record.id)
     return None
 
 

@@ -31,13 +31,17 @@ _EMAIL = re.compile(
     r"(?<![\w.+-])[A-Za-z0-9][\w.!#$%&'*+/=?^`{|}~-]{0,63}@"
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![\w-])"
 )
-_CARD = re.compile(r"(?<![\w-])(?:\d[ -]?){12,18}\d(?![\w-])")
+_DIGITS = re.compile(r"(?<![\w-])\d(?:[ -]?\d){12,}(?!\w)")
+_CARD_LENGTHS = (16, 15, 19, 18, 17, 14, 13)
+"""Digits, the usual ones first."""
 _ISSUERS = re.compile(r"^(?:4|5[1-5]|2[2-7]|3[0-9]|6)")
-"""First digits of the schemes that issue payment cards (ISO/IEC 7812): other numbers with a good check digit are not."""
-_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.{0,20000}?(?:-----END [^-]{0,60}-----|\Z)", re.DOTALL)
+"""First digits of the schemes that issue payment cards (ISO/IEC 7812)."""
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.{0,20000}?(?:-----END [^-]{0,60}-----|\Z)", re.DOTALL
+)
 _ASSIGNED = re.compile(
-    r"(?i)\b(?:\w{0,30}[_-])?(?:pass(?:word|wd|phrase|code)?|pwd|secret(?:[_ -]?key)?|api[_ -]?key|access[_ -]?(?:key|token)"
-    r"|auth[_ -]?token|bearer(?:[_ -]?token)?|token|private[_ -]?key|client[_ -]?secret|pin)\b[\"']?"
+    r"(?i)\b(?:\w{0,30}[_-])?(?:pass(?:word|wd|phrase|code)?|pwd|secret(?:[_ -]?key)?|api[_ -]?key|access[_ -]?"
+    r"(?:key|token)|auth[_ -]?token|bearer(?:[_ -]?token)?|token|private[_ -]?key|client[_ -]?secret|pin)\b[\"']?"
     r"\s{0,3}(?::=|=>|[:=]|\bis\b|\bwas\b)\s{0,3}[\"'`]?(?P<secret>[^\s\"'`,;]{4,200})"
 )
 """`password is hunter2`, `API_KEY=…`: detect-secrets wants quotes, people leave them out."""
@@ -243,10 +247,21 @@ def _secret_patterns() -> tuple[re.Pattern[str], ...]:
 
 
 def _cards(text: str) -> Iterator[Finding]:
-    for match in _CARD.finditer(text):
-        digits = re.sub(r"\D", "", match[0])
-        if 13 <= len(digits) <= 19 and _ISSUERS.match(digits) and luhn.is_valid(digits):
-            yield Finding(match.start(), match.end(), CARD)
+    """Other numbers may stand before and behind a card's, with no more than a space between."""
+    for match in _DIGITS.finditer(text):
+        places = [match.start() + at for at, character in enumerate(match[0]) if character.isdigit()]
+        starts = [n for n, place in enumerate(places) if n == 0 or places[n - 1] != place - 1]
+        yield from (Finding(*span, CARD) for n in starts if (span := _card_at(text, places[n:])))
+
+
+def _card_at(text: str, places: Sequence[int]) -> tuple[int, int] | None:
+    """Where the card's number ends that begins at the first of these digits."""
+    for length in _CARD_LENGTHS:
+        ends = len(places) == length or (len(places) > length and places[length] != places[length - 1] + 1)
+        digits = "".join(text[place] for place in places[:length])
+        if ends and digits.isascii() and _ISSUERS.match(digits) and luhn.is_valid(digits):
+            return places[0], places[length - 1] + 1
+    return None
 
 
 def _emails(text: str) -> Iterator[Finding]:

@@ -8,10 +8,10 @@ between 500 and 600, and cheap enough for every write.
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 
 KEPT_WORDINGS = 8192
 """Texts whose words are kept ready; those near to what is written are looked at again and again."""
@@ -21,7 +21,13 @@ _SENTENCE = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|\n+")
 _CONTRACTED = re.compile(r"(?:n't|'(?:s|m|d|ll|re|ve))$")
 _INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), 0x2060, 0xFEFF, 0xAD])
 
-FUNCTION_WORDS = frozenset(
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a list that is written as text."""
+    return frozenset(text.split())
+
+
+FUNCTION_WORDS = word_set(
     "a about above after again all also am an and any anyone are as at be because been before being below between both "
     "but by can could did do does doing done down during each either else ever every few for from further get gets got "
     "had has have having he her here hers herself him himself his how i if in into is it its itself just let lot made "
@@ -29,33 +35,37 @@ FUNCTION_WORDS = frozenset(
     "over own per quite rather really same shall she should since so some such than that the their theirs them "
     "themselves then there these they this those through till to too toward towards under until up upon us very via "
     "was we were what whatever when where whether which while who whom whose why will with within would yet you your "
-    "yours yourself yourselves im ive id ill youre youve youll theyre weve were hes shes thats whats theres".split()
+    "yours yourself yourselves im ive id ill youre youve youll theyre weve were hes shes thats whats theres"
 )
 """English words that hold a sentence together. In another language they simply count as content."""
 
-FRAMING_WORDS = frozenset(
+FRAMING_WORDS = word_set(
     "accord accordingly actually afore already apparently basically based client context conversation customer earlier "
     "essentially explain indicate indicated inform information know known memory memories mention mentioned mention "
     "note noted particular person previous previously quote reading recall recalled record recorded records recollect "
-    "refer regarding remember remembered reminder report reported restate retrieve retrieved said saved say saying says "
+    "refer remember remembered reminder report reported restate retrieve retrieved said saved say saying says "
     "speaker state stated state stored summarise summarize summary tell telling tells thing think told user "
-    "again back basically certainly clearly following given simply speak spoken".split()
+    "again back basically certainly clearly following given simply speak spoken"
 )
 """Words that say who says it, or that it was said before: they make no statement new."""
 
-NEGATIONS = frozenset(
+NEGATIONS = word_set(
     "no not never none nobody nothing neither nor without cannot except unless longer anymore former formerly stopped "
-    "quit hardly barely instead cancel cancelled canceled".split()
+    "quit hardly barely instead cancel cancelled canceled"
 )
 
-_NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        "zero - two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen twenty".split()
-    )
-    if word != "-"
-} | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "hundred": "100", "thousand": "1000"}
+_SMALL = (
+    "zero - two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+_NUMBERS = {word: str(number) for number, word in enumerate(_SMALL.split(" ")) if word != "-"} | {
+    "thirty": "30",
+    "forty": "40",
+    "fifty": "50",
+    "sixty": "60",
+    "hundred": "100",
+    "thousand": "1000",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +82,24 @@ class Wording:
     """What must not differ between texts that say the same: numbers and negations."""
     names: frozenset[str]
     """Stems of words that stand with a capital inside a sentence."""
+    denied: frozenset[str]
+    """Content stems that follow a negation: `never drinks` denies `drink`."""
 
     def new_beside(self, *others: "Wording") -> frozenset[str]:
-        """Content stems that none of the others has."""
-        return self.stems.difference(*(other.stems for other in others))
+        """Content stems that none of the others has, nor another form of the word: `prefer` and `preferred` are one."""
+        new = self.stems.difference(*(other.stems for other in others))
+        return frozenset(word for word in new if not any(_has_form(word, other.stems) for other in others))
 
     def turns(self, *others: "Wording") -> frozenset[str]:
-        """Numbers, negations and names here that none of the others has, or a negation there that is missing here."""
+        """Numbers, negations and names here that none of the others has, and words that only one side denies."""
         known = frozenset[str]().union(*(other.marks | other.stems for other in others))
-        lost = {mark for other in others for mark in other.marks & NEGATIONS} if len(others) == 1 else set[str]()
-        return (self.marks | self.names) - known | (lost - self.marks)
+        denied = {word for word in self.stems if self._is_denied_elsewhere(word, others)}
+        return ((self.marks | self.names) - known) | denied
+
+    def _is_denied_elsewhere(self, word: str, others: Sequence["Wording"]) -> bool:
+        """Whether all others that have the word deny it and this one does not, or the other way round."""
+        said = {word in other.denied for other in others if word in other.stems}
+        return bool(said) and (word in self.denied) not in said
 
     def shared_order(self, *others: "Wording") -> float:
         """Share of its neighbouring content stems that are neighbours in one of the others too, in [0, 1]."""
@@ -102,7 +120,19 @@ def wording(text: str) -> Wording:
         pairs=frozenset(pairwise(content)),
         marks=frozenset(_marks(words)),
         names=frozenset(_names(text)),
+        denied=frozenset(_denied(words)),
     )
+
+
+def _has_form(word: str, stems: frozenset[str]) -> bool:
+    """Whether a word that differs in its ending alone is among the stems. Numbers have no forms."""
+    return word.isalpha() and len(word) >= 5 and any(_is_form(word, each) for each in stems if each[:5] == word[:5])
+
+
+def _is_form(one: str, other: str) -> bool:
+    """At least five letters and three quarters of the longer word are the same from the beginning."""
+    shared = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return shared >= max(5, 0.75 * max(len(one), len(other)))
 
 
 def plain_text(text: str) -> str:
@@ -142,7 +172,7 @@ def stem(word: str) -> str:
     return _single(word)
 
 
-_ENDINGS = (("ies", "y"), ("sses", "ss"), ("ing", ""), ("ied", "y"), ("ed", ""), ("s", ""))
+_ENDINGS = (("eed", "eed"), ("ies", "y"), ("sses", "ss"), ("ing", ""), ("ied", "y"), ("ed", ""), ("s", ""))
 
 
 def _single(word: str) -> str:
@@ -171,12 +201,17 @@ def _number(word: str) -> str:
 
 def _marks(words: Iterable[str]) -> Iterator[str]:
     for word in words:
-        if any(character.isdigit() for character in word):
-            yield word
-        elif word in NEGATIONS:
+        if any(character.isdigit() for character in word) or word in NEGATIONS:
             yield word
         elif word.endswith("n't"):
             yield "not"
+
+
+def _denied(words: Sequence[str]) -> Iterator[str]:
+    for place, word in enumerate(words):
+        if word in NEGATIONS or word.endswith("n't"):
+            following = (stem(each) for each in words[place + 1 : place + 4] if is_content(each))
+            yield from (each for each in islice(following, 1) if each not in NEGATIONS)
 
 
 def _names(text: str) -> Iterator[str]:

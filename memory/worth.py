@@ -11,13 +11,13 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 
-from .wording import FUNCTION_WORDS, is_content, plain_text, sentences, stem, wording
+from .wording import FUNCTION_WORDS, is_content, plain_text, sentences, stem, word_set, wording
 
 _LETTERS = re.compile(r"[^\W\d_]")
 _LATIN = re.compile(r"[a-z]{3,}")
 
-_COURTESY = frozenset(
-    "no not absolutely ace agree agreed ah aha alright amazing anytime apologies apologise apologize appreciate appreciated "
+_COURTESY = word_set(
+    "no not absolutely agree ah aha alright amazing anytime apologies apologise apologize appreciate appreciated "
     "aw awesome aye beautiful best bet bravo brilliant bye cheers cheer clear come congrats "
     "congratulations cool correct couldnt course deal delighted dear definitely everyone everything exactly "
     "excellent excited exciting fab fabulous fair fantastic feel fine fingers folks forward free fun glad gladly "
@@ -28,12 +28,12 @@ _COURTESY = frozenset(
     "possibly problem proceed quick quickly reach ready really receive reply right roger safe see sec second sense "
     "sincerely soon sorry sound sounds splendid stay super sure swell take talk terrific thank thanks thankyou thing "
     "think thumb time totally touch truly try ty understand understood useful wait wanna want "
-    "warm wave way welcome well whoa wish wonderful worry wow ya yay yea yeah yep yes yo yup".split()
+    "warm wave way welcome well whoa wish wonderful worry wow ya yay yea yeah yep yes yo yup"
 )
 """What people say to be kind, and what they say while they think. Alone it tells nothing that anyone would look up."""
 
 _GREETING = re.compile(
-    r"\b(?:good|great|nice|lovely|wonderful|happy|(?:rest|remainder) of (?:your|the)|(?:have|had|enjoy) (?:a|an|your|the))"
+    r"\b(?:good|great|nice|lovely|wonderful|happy|rest of (?:your|the)|(?:have|had|enjoy) (?:a|an|your|the))"
     r"(?:\s+(?:good|great|nice|lovely|wonderful|productive|safe|rest of (?:your|the)))?\s+"
     r"(?:day|night|morning|evening|afternoon|weekend|week|time|trip|rest|holidays?)\b"
     r"|\b(?:would|'d) (?:love|like) (?:to|that|it)\b|\blove (?:it|that|this)\b|\b(?:take care|makes? sense|no worries|"
@@ -44,8 +44,8 @@ _GREETING = re.compile(
 )
 """The same in several words, of which some would tell something by themselves."""
 
-_WORKING = frozenset(
-    "no not unable accomplish act action additional agent anything analyse analysing analyze answer api appropriate argument assist "
+_WORKING = word_set(
+    "no not unable action additional agent anything analyse analysing analyze answer api appropriate argument assist "
     "assistant attempt available await begin call capability carry check command complete completed completion confirm "
     "context continue data database detail determine done empty entry error execute executed executing execution fetch "
     "fetched final finalise finalize find finished found function gather generate handle identify input inquiry invoke "
@@ -53,12 +53,12 @@ _WORKING = frozenset(
     "previous proceed process processed processing query question ready relevant request requested required respond "
     "response result retrieve retry return returned review run running save search searching select start started step "
     "store submit subtask succeed success successful successfully task tool update updated use user using validate "
-    "verify wait waiting".split()
+    "verify wait waiting"
 )
 """What an agent says of its own work."""
 
 _BOILERPLATE = re.compile(
-    r"as an ai\b|language model|i (?:can(?:no|')t|am (?:not able|unable)|'m (?:not able|unable)) .{0,40}\b(?:assist|help "
+    r"as an ai\b|language model|i (?:can(?:no|')t|(?:am|'m) (?:not able|unable)) .{0,40}\b(?:assist|help "
     r"with|provide|browse)|intended (?:solely )?(?:only )?for the (?:use of the )?(?:individual|recipient|addressee|"
     r"person)|intended recipient|(?:delete|destroy) (?:it|this (?:e-?mail|message))|confidential(?:ity)? (?:notice|and "
     r"privileged)|unsubscribe|all rights reserved|©|\(c\) \d{4}|(?:do|please) not reply|automat(?:ed|ically generated) "
@@ -88,17 +88,17 @@ _MACHINE = re.compile(
 )
 """Lines that only machines write: logs, stack traces, markup, data, code, progress bars, rules."""
 
-_COMMON_PAIRS = frozenset(
+_COMMON_PAIRS = word_set(
     "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi ri ro ic "
     "ne ea ra ce li ch ll be ma si om ur ca el ta la ns di fo ho pe ec pr no ct us ac ot il tr ly nc et ut ss so rs un "
     "lo wa ge ie wh ee wi em ad ol rt po we na ul ni ts mo ow pa im mi ai sh ir su id os iv ia am fi ci vi pl ig tu ev "
     "ld ry mp fe bl ab gh ty op wo sa ay ex ke fr oo av ag if ap gr od bo sp rd do uc bu ei ov by rm ep tt oc fa ef cu "
     "rn sc gi da yo cr cl du ga qu ue ff ba ey ls va um pp ua up lu go ht ru ug ds lt pi rc rr eg au ck ew mu br bi pt "
     "ak pu ui rg ib tl ny ki rk ys ob mm fu ph og ms ye ud mb ip ub oi rl gu dr hr cc tw ft wn nu af hu nn eo vo rv nf "
-    "xp gn sm fl iz ok nl my gl aw ju oa eq sy sl ps jo lf nv je nk kn gs dy hy ze ks xt bs ik dd pt rp sk xi oe oy ws".split()
+    "xp gn sm fl iz ok nl my gl aw ju oa eq sy sl ps jo lf nv je nk kn gs dy hy ze ks xt bs ik dd pt rp sk xi oe oy ws"
 )
-"""Pairs of letters in the order of how often English has them (Norvig, English letter frequency counts revisited,
-2013); together they make up 98% of its text, and more than 80% of other texts in Latin letters."""
+"""Pairs of letters in the order of how often English has them, after Norvig's counts (English letter frequency counts
+revisited, 2013). Other languages in Latin letters have mostly the same ones."""
 
 
 def objection(text: str) -> str:
