@@ -144,3 +144,15 @@ class Graph(Protocol):
 
 PlanErasure = Callable[[Sequence[str], Graph], Erasure]
 """`erasure.plan`: pure."""
+
+
+class Scrubber(Protocol):
+    """A store that can get rid of what was deleted from it, as far as files go."""
+
+    async def scrub(self) -> None:
+        """What was deleted is in no file of the store any more: pages are overwritten, the log is cut off."""
+        ...
+
+    async def compact(self) -> None:
+        """The same, by writing the file anew, which also gives its room back. Takes as long as the file is large."""
+        ...

@@ -79,6 +79,7 @@ CREATE TABLE IF NOT EXISTS receipt (
     digest BLOB,
     body   BLOB NOT NULL,
     at_ms  INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
     PRIMARY KEY (tenant, key)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS receipt_in_time ON receipt (at_ms);
@@ -121,9 +122,9 @@ INSERT INTO granted (tenant, owner, reader, by, at_ms) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (tenant, owner, reader) DO UPDATE SET by = excluded.by, at_ms = excluded.at_ms
 
 -- write: write_receipt keeps what came of a key
-INSERT INTO receipt (tenant, key, salt, digest, body, at_ms) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (tenant, key) DO UPDATE SET
-    salt = excluded.salt, digest = excluded.digest, body = excluded.body, at_ms = excluded.at_ms
+INSERT INTO receipt (tenant, key, salt, digest, body, at_ms, sequence) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant, key) DO UPDATE SET salt = excluded.salt, digest = excluded.digest, body = excluded.body,
+    at_ms = excluded.at_ms, sequence = excluded.sequence
 
 -- write: insert_receipt_record says which records a receipt is about: tenant, id, key
 INSERT OR IGNORE INTO receipt_record (tenant, id, key) VALUES (?, ?, ?)
@@ -135,9 +136,9 @@ ON CONFLICT (tenant, collection, key) DO UPDATE SET value = excluded.value
 -- write: insert_tombstone remembers that there was such a record, and nothing of it
 INSERT INTO tombstone (tenant, id, sequence, at_ms, cause) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 
--- write: blind_receipts takes out of the receipts of a record what could be compared with its text: tenant, tenant, id
+-- write: blind_receipts takes out of the receipts of a record what could be compared with its text: tenant, id, sequence
 UPDATE receipt SET salt = NULL, digest = NULL
-WHERE tenant = ? AND key IN (SELECT key FROM receipt_record WHERE tenant = ? AND id = ?)
+WHERE tenant = ?1 AND sequence < ?3 AND key IN (SELECT key FROM receipt_record WHERE tenant = ?1 AND id = ?2)
 
 -- write: delete_versions of a record below a version: tenant, id, version
 DELETE FROM record WHERE tenant = ? AND id = ? AND version < ?
