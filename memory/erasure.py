@@ -25,7 +25,7 @@ def plan(ids: Sequence[str], graph: Graph) -> Erasure:
     seeds = tuple(dict.fromkeys(ids))
     touched = closure(seeds, graph)
     rewrite, derived = _judged(set(seeds), touched, graph)
-    return Erasure(delete=(*seeds, *derived), derived=tuple(derived), rewrite=rewrite)
+    return Erasure(delete=seeds, derived=tuple(derived), rewrite=rewrite)
 
 
 def closure(ids: Iterable[str], graph: Graph) -> list[str]:
@@ -165,7 +165,7 @@ def certify(
         subject=subject,
         at_ms=at_ms,
         by=by,
-        records=sorted(set(erasure.delete) - set(erasure.derived)),
+        records=sorted(erasure.delete),
         derived=sorted({*erasure.derived, *erasure.rewrite}),
         places=dict(sorted(places.items())),
         digest="",

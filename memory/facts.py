@@ -3,8 +3,8 @@
     Fact(entity="ORD-17", attribute="status", value="shipped")
 
 A fact is about its key: entity and attribute, each in one spelling. Most attributes have one value at a time, and a new
-value ends the old one where the new begins to hold: the old record becomes superseded, keeps its time of validity, and
-is found by queries of the past. An attribute of several values, such as `allergies`, only ever adds.
+value ends the old one where the new begins to hold: the old record gets another version that says until when it was so,
+and is found by queries of that time. An attribute of several values, such as `allergies`, only ever adds.
 """
 
 import re
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from ..contracts.memory import Draft, Fact, Record, State
+from ..contracts.memory import Change, Draft, Fact, Record, State
 from .wording import plain_text
 
 MULTIPLE = "multiple"
@@ -68,14 +68,20 @@ def has_several(fact: Fact, payload: Mapping[str, object] | None = None) -> bool
     return said == MULTIPLE if isinstance(said, str) else bool(_SEVERAL.search(attribute_of(fact)))
 
 
-def ruling(draft: Draft, facts: Sequence[Record]) -> Ruling:
-    """What a draft does to live facts. Those of another key, and those that hold at another time, are passed over."""
-    if draft.fact is None or has_several(draft.fact, draft.payload):
+def ruling(draft: Draft, facts: Sequence[Record], now_ms: int) -> Ruling:
+    """What a draft does to live facts. Those of another key, and those that hold at another time, are passed over.
+
+    A draft that says nothing of it holds from `now_ms` on.
+    """
+    fact = draft.fact
+    if fact is None or has_several(fact, draft.payload):
         return Ruling()
-    against = [record for record in facts if _contradicts(draft, draft.fact, record)]
+    if draft.valid_from_ms is None:
+        draft = draft.model_copy(update={"valid_from_ms": now_ms})
+    against = [record for record in facts if _contradicts(draft, fact, record)]
     pinned = tuple(record.id for record in against if record.pinned and not draft.pinned)
     ended = () if pinned else tuple(record.id for record in against if _ends(draft, record))
-    reason = _words(draft.fact, against, ended)
+    reason = _words(fact, against, ended)
     return Ruling(tuple(record.id for record in against), ended, pinned, reason)
 
 
@@ -88,11 +94,9 @@ def contradictions(records: Iterable[Record]) -> list[tuple[Record, Record]]:
     return [pair for group in groups.values() for pair in _pairs(group)]
 
 
-def ended(record: Record, by: Draft | Record, now_ms: int) -> Record:
-    """The record as it is kept when another fact takes its place: superseded, and valid until that one begins."""
-    until = by.valid_from_ms if by.valid_from_ms is not None else now_ms
-    end = until if record.valid_to_ms is None else min(until, record.valid_to_ms)
-    return record.model_copy(update={"state": State.SUPERSEDED, "valid_to_ms": end, "updated_ms": now_ms})
+def ending(by: Draft, now_ms: int) -> Change:
+    """What changes in a fact when another takes its place: it holds until that one begins to. Nothing is deleted."""
+    return Change(valid_to_ms=now_ms if by.valid_from_ms is None else by.valid_from_ms)
 
 
 def _pairs(group: Sequence[Record]) -> list[tuple[Record, Record]]:

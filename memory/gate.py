@@ -1,4 +1,4 @@
-"""The write gate: what becomes of a draft before it is a record. Pure: all it knows is handed to it.
+"""The write gate: what becomes of a draft before it is a record. All it knows is handed to it.
 
 In this order, and the first that applies decides:
 
@@ -17,11 +17,12 @@ are as alike as two ways to say the one.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..contracts.caller import Caller
 from ..contracts.memory import Draft, Hit, Layer, Record, Scope, State
-from .facts import ruling, same_fact
+from ..contracts.ports import Clock
+from .facts import ending, ruling, same_fact
 from .ports import Decision
 from .wording import Wording, fingerprint, wording
 from .worth import objection
@@ -45,7 +46,9 @@ class Thresholds:
 class Gate:
     """Judges drafts. Keeps nothing."""
 
-    def __init__(self, thresholds: Thresholds | None = None) -> None:
+    def __init__(self, clock: Clock, thresholds: Thresholds | None = None) -> None:
+        """`clock` says when a fact ends that another takes the place of."""
+        self._clock = clock
         self._thresholds = thresholds or Thresholds()
 
     def judge(
@@ -62,7 +65,7 @@ class Gate:
         `facts` live facts with the draft's `facts.key`.
         """
         case = _Case(draft, caller, near, recalled_lately, facts)
-        return self._known(case) or _kept_aside(case) or _new(case)
+        return self._known(case) or _kept_aside(case) or _new(case, self._clock.now_ms())
 
     def _known(self, case: "_Case") -> Decision | None:
         if case.draft.pinned:
@@ -195,12 +198,13 @@ def _kept_aside(case: _Case) -> Decision | None:
     return None
 
 
-def _new(case: _Case) -> Decision:
-    found = ruling(case.draft, case.facts)
+def _new(case: _Case, now_ms: int) -> Decision:
+    found = ruling(case.draft, case.facts, now_ms)
     if found.against_pinned and not case.draft.pinned:
         why = f"contradicts {found.against_pinned[0]}, which a person pinned"
         return _decision("quarantined", why, case, contradicts=found.contradicts)
-    return _decision("stored", found.reason, case, contradicts=found.contradicts)
+    stored = _decision("stored", found.reason, case, contradicts=found.contradicts)
+    return replace(stored, ends={id: ending(case.draft, now_ms) for id in found.supersedes})
 
 
 def _decision(

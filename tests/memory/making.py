@@ -12,6 +12,16 @@ DAY = 86_400_000
 CALLER = Caller(tenant=Tenant("t"), by="ada")
 
 
+class Now:
+    """A clock that stands."""
+
+    def now_ms(self) -> int:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
 def record(id: str, text: str = "something that is so", **given: Any) -> Record:
     times = {"created_ms": NOW, "updated_ms": NOW}
     derived = tuple(given.pop("derived_from", ()))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse.contracts.memory import State
-from hanse.memory.facts import contradictions, ended, has_several, key, ruling, same_fact, same_value
+from hanse.memory.facts import contradictions, ending, has_several, key, ruling, same_fact, same_value
 
 from .making import NOW, draft, fact, record
 
@@ -33,40 +33,44 @@ def test_values_that_only_look_alike_are_not_the_same(one, other):
 def test_a_newer_value_ends_the_older_one():
     old = record("r1", fact=fact("o", "status", "open"), valid_from_ms=NOW - 1000)
     new = draft("x", fact=fact("o", "status", "closed"), valid_from_ms=NOW)
-    found = ruling(new, [old])
+    found = ruling(new, [old], NOW)
     assert (found.contradicts, found.supersedes) == (("r1",), ("r1",))
-    kept = ended(old, new, NOW + 5)
-    assert (kept.state, kept.valid_to_ms, kept.text) == (State.SUPERSEDED, NOW, old.text)
+    assert ending(new, NOW + 5).valid_to_ms == NOW
+
+
+def test_a_fact_that_has_ended_is_contradicted_by_nothing():
+    past = record("r1", fact=fact("o", "status", "open"), valid_from_ms=0, valid_to_ms=NOW - 1)
+    assert ruling(draft("x", fact=fact("o", "status", "closed")), [past], NOW).contradicts == ()
 
 
 def test_a_value_of_another_time_contradicts_nothing():
     old = record("r1", fact=fact("o", "rate", 3), valid_from_ms=0, valid_to_ms=NOW - 1000)
-    assert ruling(draft("x", fact=fact("o", "rate", 4), valid_from_ms=NOW), [old]).contradicts == ()
+    assert ruling(draft("x", fact=fact("o", "rate", 4), valid_from_ms=NOW), [old], NOW).contradicts == ()
 
 
 def test_news_about_the_past_does_not_end_the_present():
     now = record("r1", fact=fact("o", "rate", 4), valid_from_ms=NOW)
-    found = ruling(draft("x", fact=fact("o", "rate", 3), valid_from_ms=NOW - 1000), [now])
+    found = ruling(draft("x", fact=fact("o", "rate", 3), valid_from_ms=NOW - 1000), [now], NOW)
     assert (found.contradicts, found.supersedes) == (("r1",), ())
 
 
 def test_a_guess_does_not_end_what_is_known():
     known = record("r1", fact=fact("o", "status", "open"), confidence=0.9)
-    found = ruling(draft("x", fact=fact("o", "status", "closed"), confidence=0.2), [known])
+    found = ruling(draft("x", fact=fact("o", "status", "closed"), confidence=0.2), [known], NOW)
     assert (found.contradicts, found.supersedes) == (("r1",), ())
 
 
 def test_only_a_person_ends_what_a_person_pinned():
     pinned = record("r1", fact=fact("refund", "days", 14), pinned=True)
-    assert ruling(draft("x", fact=fact("refund", "days", 30)), [pinned]).against_pinned == ("r1",)
-    assert ruling(draft("x", fact=fact("refund", "days", 30), pinned=True), [pinned]).supersedes == ("r1",)
+    assert ruling(draft("x", fact=fact("refund", "days", 30)), [pinned], NOW).against_pinned == ("r1",)
+    assert ruling(draft("x", fact=fact("refund", "days", 30), pinned=True), [pinned], NOW).supersedes == ("r1",)
 
 
 def test_an_attribute_of_several_values_only_adds():
     known = record("r1", fact=fact("ann", "allergies", "nuts"))
-    assert ruling(draft("x", fact=fact("ann", "allergies", "milk")), [known]).contradicts == ()
+    assert ruling(draft("x", fact=fact("ann", "allergies", "milk")), [known], NOW).contradicts == ()
     marked = draft("x", fact=fact("ann", "courses", "go"), payload={"values": "multiple"})
-    assert ruling(marked, [record("r2", fact=fact("ann", "courses", "law"))]).contradicts == ()
+    assert ruling(marked, [record("r2", fact=fact("ann", "courses", "law"))], NOW).contradicts == ()
     assert not has_several(fact("ann", "status", "x"))
 
 

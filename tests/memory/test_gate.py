@@ -9,10 +9,10 @@ from hanse.contracts.caller import Caller
 from hanse.contracts.memory import Layer, Scope, State
 from hanse.memory.gate import Gate
 
-from .making import CALLER, NOW, draft, fact, hits, record
+from .making import CALLER, NOW, Now, draft, fact, hits, record
 
 TEA = "Ann Lee prefers green tea in the office and never drinks coffee after 4 pm."
-gate = Gate()
+gate = Gate(Now())
 
 
 def outcome(text: str, near=(), lately=(), vector: float = 0.0, caller: Caller = CALLER, **given):
@@ -137,6 +137,7 @@ def test_a_fact_that_says_otherwise_is_stored_and_names_the_other():
     new = draft("Order 17 is shipped.", fact=fact("Order 17", "status", "shipped"))
     found = gate.judge(new, CALLER, hits(known), (), [known])
     assert (found.outcome, found.contradicts) == ("stored", ("r1",))
+    assert found.ends["r1"].valid_to_ms == NOW
 
 
 def test_a_fact_that_says_otherwise_than_a_pinned_one_is_quarantined():
