@@ -102,6 +102,8 @@ class Decision:
     """Added to the draft's, such as those of the record that it echoes."""
     change: Change | None = None
     """What merging changes in the target; None leaves it as it is."""
+    ends: Mapping[str, Change] = field(default_factory=dict[str, Change])
+    """What else changes when the draft is stored, by id: facts that hold until it begins to."""
 
 
 class Gate(Protocol):
@@ -126,8 +128,9 @@ class Erasure:
     """What has to be done for some records to be gone, with everything of them in what was derived from them."""
 
     delete: tuple[str, ...] = ()
+    """What was asked for."""
     derived: tuple[str, ...] = ()
-    """Of those: which are there only because they were derived from the others."""
+    """What goes with it, because it was derived from it; none of them is in `delete`."""
     rewrite: Mapping[str, Record] = field(default_factory=dict[str, Record])
     """Derived records that stay, with what is left of them. All their earlier versions go."""
 

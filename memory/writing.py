@@ -159,9 +159,15 @@ class Writing:
             state = State.QUARANTINED if aside else State.LIVE
             record = each.record.model_copy(update={"labels": labels, "state": state})
             batch.new[record.id] = Kept(record, each.vector)
+            self._end(shelf, batch, decision.ends)
             outcome = "quarantined" if aside else "stored"
             result = Remembered(record=record, outcome=outcome, reason=decision.reason, contradicts=contradicts)
         batch.results.append(result)
+
+    def _end(self, shelf: Shelf, batch: _Batch, ends: Mapping[str, Change]) -> None:
+        for id, change in ends.items():
+            if (old := batch.latest(shelf, id)) is not None:
+                batch.replace(Kept(self._changed(old.record, change), old.vector))
 
     def _record(self, shelf: Shelf, batch: _Batch, draft: Draft, model: str | None, now_ms: int) -> Record:
         ttl = draft.ttl_seconds
