@@ -56,11 +56,11 @@ def root_key(data: Path) -> bytes:
     return path.read_bytes()
 
 
-def open_store(configuration: Configuration, name: str, schema: str) -> SqliteStore:
+def open_store(configuration: Configuration, name: str, schema: str, *, secure_delete: bool = False) -> SqliteStore:
     """The store of one writer. A configuration whose data is `:memory:` keeps everything in memory."""
     if str(configuration.federation.data) == ":memory:":
         return SqliteStore.open(":memory:", schema)
-    return SqliteStore.open(configuration.data / f"{name}.sqlite", schema)
+    return SqliteStore.open(configuration.data / f"{name}.sqlite", schema, secure_delete=secure_delete)
 
 
 def make_coordinator(
