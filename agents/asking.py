@@ -88,13 +88,14 @@ class StepPool:
         return await self._models.tiers()
 
     def _caller(self) -> Caller:
+        """The budget is the step's whole: what it has spent of it, the pool knows, also after a crash."""
         call = self._call
         return Caller(
             tenant=call.tenant,
             task=call.task,
             step=call.step,
             capability=call.capability,
-            budget_cents=max(0.0, call.budget_cents - self._purse.cents),
+            budget_cents=call.budget_cents,
             deadline_ms=call.deadline_ms,
             **self._about,
         )

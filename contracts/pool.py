@@ -148,6 +148,8 @@ class Attempt(Value):
     reason: str = ""
     scores: dict[str, float] = Field(default_factory=dict[str, float])
     usage: Usage = Usage()
+    answer: str = ""
+    """Digest of what it wrote; `Administration.text` gives it, also when it was refused."""
 
 
 class Answer(Value):

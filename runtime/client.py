@@ -29,11 +29,16 @@ from ..contracts import (
     Tenant,
     Unavailable,
 )
+from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
 from ..contracts.messages import Drop, Piece, Request, Response
+from ..contracts.pool import Administration
 from .link import Link, Receiver
+from .tenant_models import LinkedModels, TenantModels, in_words
 
 _END = object()
+POOL_SECONDS = 1.0
+"""How long the status of a federation waits for that of its models."""
 Dialer = Callable[[Receiver], Awaitable[Link]]
 """Makes a link to one coordinator. Raises Unavailable."""
 
@@ -98,6 +103,11 @@ class Client(Protocol):
 
     async def verify(self) -> AuditReport:
         """Checks the hash chain of every journal from its genesis."""
+        ...
+
+    @property
+    def models(self) -> TenantModels:
+        """The model pool on behalf of this client. Raises Unavailable when none is configured."""
         ...
 
     async def close(self) -> None: ...
@@ -219,14 +229,25 @@ class LinkLost(Unavailable):
 class LinkClient:
     """A tenant's client over links to the coordinators of this cluster."""
 
-    def __init__(self, shards: Sequence[Shard], tenant: Tenant, by: str) -> None:
+    def __init__(
+        self, shards: Sequence[Shard], tenant: Tenant, by: str, pool: Administration | None = None, *ways: Shard
+    ) -> None:
+        """`ways` are those to other parts, closed with this client."""
         self._shards = shards
         self._tenant = tenant
         self._by = by
+        self._pool = pool
+        self._ways = ways
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
-        return LinkClient(self._shards, tenant, by)
+        return LinkClient(self._shards, tenant, by, self._pool)
+
+    @property
+    def models(self) -> LinkedModels:
+        if self._pool is None:
+            raise Unavailable("no model pool is configured. Add `models:` to hanse.yaml")
+        return LinkedModels(self._pool, Caller(tenant=self._tenant, by=self._by))
 
     async def submit(self, submission: Submission) -> TaskView:
         key = submission.idempotency_key or uuid.uuid4().hex
@@ -291,7 +312,18 @@ class LinkClient:
         return ApprovalView(**await self._ask(self._owner(approval.partition(":")[0]), "decide", wanted))
 
     async def status(self) -> FederationView:
-        return _merged([FederationView(**view) for view in await self._ask_all("status", {})])
+        views, models = await asyncio.gather(self._ask_all("status", {}), self._models_in_words())
+        return _merged([FederationView(**view) for view in views]).model_copy(update={"models": models})
+
+    async def _models_in_words(self) -> str:
+        """A pool that is away must not keep anybody from seeing the rest."""
+        if self._pool is None:
+            return "not configured"
+        try:
+            async with asyncio.timeout(POOL_SECONDS):
+                return in_words(await self._pool.tiers())
+        except (HanseError, TimeoutError):
+            return "not answering"
 
     async def verify(self) -> AuditReport:
         reports = [AuditReport(**report) for report in await self._ask_all("verify", {})]
@@ -304,8 +336,8 @@ class LinkClient:
         )
 
     async def close(self) -> None:
-        for shard in self._shards:
-            shard.close()
+        for way in (*self._shards, *self._ways):
+            way.close()
 
     def _owner(self, task: str) -> int:
         try:
