@@ -14,6 +14,7 @@ from ..agents.connector import Connector
 from ..agents.connectors import HttpConnector, SmtpConnector
 from ..agents.engine import Engine
 from ..contracts import AgentId, Entropy, InvalidConfiguration
+from ..contracts.memory import Memory
 from ..contracts.pool import Models
 from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
@@ -107,11 +108,12 @@ def make_host(
     on_failure: Failure,
     node: str = "",
     models: Models | None = None,
+    memory: Memory | None = None,
 ) -> Host:
-    """A host with an engine for each of its agents. Not started. `models` stays the caller's to close."""
+    """A host with an engine for each of its agents. Not started. `models` and `memory` stay the caller's to close."""
     made = Host(host, world.entropy.bytes(8).hex(), node=node, on_failure=on_failure)
     for entry in configuration.hosts[host]:
-        _house(made, configuration, entry, keys, world, models)
+        _house(made, configuration, entry, keys, world, models, memory)
     return made
 
 
@@ -127,6 +129,7 @@ def _house(
     keys: Mapping[AgentId, Key],
     world: World,
     models: Models | None,
+    memory: Memory | None,
 ) -> None:
     name = agent_id(entry)
     store = open_store(configuration, f"agents/{name}", "agent")
@@ -141,6 +144,7 @@ def _house(
         faults=world.faults,
         on_progress=host.send,
         models=models,
+        memory=memory,
     )
     host.take_in(engine, *(each.close for each in connectors.values()), store.close)
 
