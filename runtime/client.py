@@ -29,9 +29,12 @@ from ..contracts import (
     Tenant,
     Unavailable,
 )
+from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
+from ..contracts.memory import Memory
 from ..contracts.messages import Drop, Piece, Request, Response
 from .link import Link, Receiver
+from .tenant_memory import LinkedMemory, TenantMemory
 
 _END = object()
 Dialer = Callable[[Receiver], Awaitable[Link]]
@@ -98,6 +101,11 @@ class Client(Protocol):
 
     async def verify(self) -> AuditReport:
         """Checks the hash chain of every journal from its genesis."""
+        ...
+
+    @property
+    def memory(self) -> TenantMemory:
+        """The shared memory on behalf of this client. Raises Unavailable when none is configured."""
         ...
 
     async def close(self) -> None: ...
@@ -208,14 +216,21 @@ class LinkLost(Unavailable):
 class LinkClient:
     """A tenant's client over links to the coordinators of this cluster."""
 
-    def __init__(self, shards: Sequence[Shard], tenant: Tenant, by: str) -> None:
+    def __init__(self, shards: Sequence[Shard], tenant: Tenant, by: str, *, memory: Memory | None = None) -> None:
         self._shards = shards
+        self._memory = memory
         self._tenant = tenant
         self._by = by
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
-        return LinkClient(self._shards, tenant, by)
+        return LinkClient(self._shards, tenant, by, memory=self._memory)
+
+    @property
+    def memory(self) -> LinkedMemory:
+        if self._memory is None:
+            raise Unavailable("no shared memory is configured. Add `memory:` to hanse.yaml")
+        return LinkedMemory(self._memory, Caller(tenant=self._tenant, by=self._by))
 
     async def submit(self, submission: Submission) -> TaskView:
         key = submission.idempotency_key or uuid.uuid4().hex

@@ -11,14 +11,14 @@ from starlette.responses import Response
 
 from ...contracts import InvalidInput
 from ...contracts.plain import pointer
-from . import agents, approvals, audit, capabilities, console, events, health, tasks
+from . import agents, approvals, audit, capabilities, console, events, health, memory, tasks
 from .desk import ClientFor, Desk
 from .edge import Edge
 from .openapi import describe
 from .problems import from_status, respond
 from .settings import Settings
 
-ROUTERS = (tasks, capabilities, agents, approvals, events, audit, health, console)
+ROUTERS = (tasks, capabilities, agents, approvals, events, audit, memory, health, console)
 NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
