@@ -48,12 +48,11 @@ class Database:
             config={
                 "threads": 2,
                 "temp_directory": "",
-                "enable_external_access": "false",
                 "autoload_known_extensions": "false",
                 "autoinstall_known_extensions": "false",
-                "lock_configuration": "true",
             },
         )
+        self._connection.execute("SET enable_external_access = false; SET lock_configuration = true")
         self._made = 0
         self._making = threading.Lock()
 

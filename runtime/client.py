@@ -128,16 +128,23 @@ class Shard:
 
     async def ask(self, method: str, tenant: Tenant, by: str, parameters: Mapping[str, Any]) -> Any:
         """The answer. Asks again while the coordinator is coming back; every method is safe to repeat."""
+        return await self._patiently(lambda: self._ask_once(method, tenant, by, parameters))
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
+        """What the attempt gives, which is made again after each loss of the link until patience is at its end."""
         give_up = time.monotonic() + self._patience
         pause = 0.01
         while True:
             try:
-                return await self._ask_once(method, tenant, by, parameters)
+                return await attempt()
             except LinkLost as error:
                 if time.monotonic() + pause > give_up:
-                    raise Unavailable(f"{self._whom} cannot be reached: {error.detail}") from error
+                    raise self._away(error) from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.5)
+
+    def _away(self, error: "LinkLost") -> Unavailable:
+        return Unavailable(f"{self._whom} cannot be reached: {error.detail}")
 
     async def _ask_once(self, method: str, tenant: Tenant, by: str, parameters: Mapping[str, Any]) -> Any:
         link = self._link or await self._connect()
@@ -148,6 +155,8 @@ class Shard:
             link.send(Request(number, method, tenant, parameters, by))
             return await answer
         finally:
+            if answer.cancelled():
+                link.send(Drop(number))
             self._waiting.pop(number, None)
 
     async def _connect(self) -> Link:
@@ -164,7 +173,7 @@ class Shard:
 
         Raises Unavailable when the link breaks in between. Between nodes only the last piece comes.
         """
-        link = self._link or await self._connect()
+        link = self._link or await self._patiently(self._connect)
         self._count += 1
         number, answer = self._count, asyncio.get_running_loop().create_future()
         pieces = self._pieces[number] = asyncio.Queue[Any]()
@@ -179,6 +188,8 @@ class Shard:
             last = await answer
             if count == 0:
                 yield last
+        except LinkLost as error:
+            raise self._away(error) from error
         finally:
             if not answer.done():
                 link.send(Drop(number))

