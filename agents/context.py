@@ -151,7 +151,9 @@ class Context:
         """
         if self._memory is None:
             if self._effect is Effect.PURE:
-                self._breach('this capability says it is pure, so it recalls nothing. Write: @capability(effect="read")')
+                self._breach(
+                    'this capability says it is pure, so it recalls nothing. Write: @capability(effect="read")'
+                )
             if not self._call.tenant:
                 self._breach("an agent starts for no tenant, and memory belongs to one. Recall in a capability")
             if self._surroundings.memory is None:

@@ -109,7 +109,9 @@ class Memories:
         self._labelled(label for each in versions for label in each.labels)
         return versions
 
-    async def timeline(self, episode: str | None = None, *, limit: int = 100, before: int | None = None) -> list[Record]:
+    async def timeline(
+        self, episode: str | None = None, *, limit: int = 100, before: int | None = None
+    ) -> list[Record]:
         """What happened, in order, newest last."""
         self._check(False)
         found = await self._memory.timeline(self._caller(), episode=episode, limit=limit, before=before)
