@@ -18,10 +18,11 @@ STOP_WORDS = frozenset(
     "or other our ours ourselves out over own same she should so some such than that the their theirs them themselves "
     "then there these they this those through to too under until up very was we were what when where which while who "
     "whom why will with would you your yours yourself yourselves "
-    # What is left of a contraction when it is cut at its apostrophe.
-    "s t d m ll re ve don doesn didn isn wasn aren weren won wouldn couldn shouldn hasn haven hadn".split()
+    "s t d m ll re ve don doesn didn isn wasn aren weren won wouldn couldn shouldn hasn haven hadn".split()  # noqa: SIM905
 )
-"""English function words, after the list of the Snowball project. In another language they are just rare words."""
+"""English function words, after the list of the Snowball project, and what is left of a contraction when it is cut at
+its apostrophe. In another language they are just rare words.
+"""
 
 LONGEST_WORD = 64
 _WORD = re.compile(r"[^\W_]+")

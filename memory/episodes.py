@@ -8,7 +8,7 @@ import numpy as np
 from .column import Column
 
 if TYPE_CHECKING:
-    from numpy import int32
+    from numpy import float32, int32
     from numpy.typing import NDArray
 
 REACH = 2

@@ -1,14 +1,14 @@
 """One tenant's index, in memory: what fits a question best, by its words, its meaning and what stands around it.
 
     the question ──> words (BM25) ───────┐
-                 ──> vector (FAISS) ─────┴─> candidates ──> each weighed exactly ──> fused ──> the best
+                 ──> vector (FAISS) ─────┴─> candidates ──> weighed exactly ──> fused ──> the best
 
 The candidates come from the whole tenant by scores that are cheap; what is exact is computed of them alone. A projection
 of the log: nothing here is the truth, and everything can be made anew.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,10 +56,10 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    weights: Weights = Weights()
+    weights: Weights = field(default_factory=Weights)
     candidates: int = 256
     """Of the words and of the vectors each, at least; more when more is asked for."""
-    vectors: VectorSettings = VectorSettings()
+    vectors: VectorSettings = field(default_factory=VectorSettings)
     dead_share: float = 0.5
     """Share of removed rows at which the rows are numbered anew."""
     dead_least: int = 512
@@ -71,7 +71,7 @@ class TenantIndex:
     def __init__(
         self,
         dimensions: int,
-        settings: IndexSettings = IndexSettings(),  # noqa: B008 (frozen)
+        settings: IndexSettings = IndexSettings(),
         start: Callable[[Callable[[], None]], Any] = in_background,
     ) -> None:
         self._settings = settings
@@ -286,7 +286,8 @@ class TenantIndex:
 
 def _of_best(scores: "NDArray[float32]") -> "NDArray[float32]":
     """In [0, 1]: 1 is the best one's, 0 is none."""
-    return np.maximum(scores, 0) / max(float(scores.max(initial=0)), 1e-9)
+    highest = max(float(scores.max(initial=0)), 1e-9)
+    return (np.maximum(scores, 0) / highest).astype(np.float32)
 
 
 def _best(scores: "NDArray[Any]", count: int) -> "NDArray[int32]":

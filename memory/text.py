@@ -4,12 +4,12 @@ Of each word there are the rows that it stands in, in two parts: an older one, s
 the order of its coming, which is small enough to be looked through. So a write is seen at once and costs what its words
 cost. Removed rows are passed over, and dropped when the parts are merged.
 
-A conversation says little in one turn: what it is about stands in the turns around it. `around` therefore weighs a row's
-words together with those of its neighbours, each word's count first and the saturation after, which asks that many words
-of the question are near, not that one is often there.
+A conversation says little in one turn: what it is about stands in the turns around it. `around` therefore weighs a
+row's words together with those of its neighbours: each word's count first and the saturation after, which asks that
+many words of the question are near, not that one is often there.
 
-    BM25: Robertson and Zaragoza, The Probabilistic Relevance Framework (2009). Its statistics are those of the live rows,
-    so the scores are those of an index made anew.
+    BM25: Robertson and Zaragoza, The Probabilistic Relevance Framework (2009). Its statistics are those of the live
+    rows, so the scores are those of an index made anew.
 """
 
 import math
@@ -47,7 +47,7 @@ class Word(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-    """Which rows stand around which. `offsets[i]` weighs `rows[:, i]`; a row of -1 is none. The first is the row itself."""
+    """Which rows stand around which: `weights[i]` for `rows[:, i]`; -1 is none. The first is the row itself."""
 
     rows: "NDArray[int32]"
     weights: "NDArray[float32]"

@@ -61,7 +61,7 @@ class VectorIndex:
     def __init__(
         self,
         dimensions: int,
-        settings: VectorSettings = VectorSettings(),  # noqa: B008 (frozen)
+        settings: VectorSettings = VectorSettings(),
         start: Callable[[Callable[[], None]], Any] = in_background,
     ) -> None:
         self.dimensions = dimensions
