@@ -11,7 +11,7 @@ from ..contracts.pool import Ask, TierState
 from . import chat
 from .backend import Condition, Raw, RawPiece
 from .door import Door
-from .schemas import SchemaGate
+from .gate import SchemaGate
 from .tier import Tier
 
 if TYPE_CHECKING:
