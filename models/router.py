@@ -71,6 +71,11 @@ class _Cost:
         self.total = self.total * FADE + cents
         self.weight = self.weight * FADE + 1
 
+    @property
+    def learned(self) -> float:
+        """The mean without a guess. Not to be asked before anything was learned."""
+        return self.total / self.weight
+
     def mean(self, guess: float) -> float:
         return (self.total + guess * _PRIOR_WEIGHT) / (self.weight + _PRIOR_WEIGHT)
 
@@ -91,7 +96,7 @@ class _Subject:
         """How far guesses were from what was learned, by the tiers of which something was: what is wrong in all of
         them, such as how long answers are, must not decide between a tier that is known and one that is not.
         """
-        known = [(guess, self.cost[name].mean(guess)) for name, guess in ladder if name in self.cost]
+        known = [(guess, self.cost[name].learned) for name, guess in ladder if name in self.cost]
         guessed = sum(guess for guess, _ in known)
         return sum(mean for _, mean in known) / guessed if guessed else 1.0
 
