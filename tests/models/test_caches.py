@@ -139,8 +139,8 @@ async def test_the_nearest_is_not_enough_when_its_facts_differ(world: World):
 
 
 async def test_with_no_embedder_or_no_threshold_only_the_same_words_count(world: World):
-    for more, policy in (({}, Policy()), ({"embedder": WordEmbedder()}, Policy(semantic_threshold=None))):
-        async with running(world.pool({SMALL: Counting()}, policy, **more)) as pool:
+    for embedder, policy in ((None, Policy()), (WordEmbedder(), Policy(semantic_threshold=None))):
+        async with running(world.pool({SMALL: Counting()}, policy, embedder=embedder)) as pool:
             await pool.ask(pure("where is it"), caller())
             assert (await pool.ask(pure("it is where"), caller())).cached is Cached.NO
             assert (await pool.ask(pure("where is it"), caller())).cached is Cached.EXACT
