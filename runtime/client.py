@@ -32,9 +32,8 @@ from ..contracts import (
 from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
 from ..contracts.messages import Drop, Piece, Request, Response
-from ..contracts.pool import Administration
 from .link import Link, Receiver
-from .tenant_models import LinkedModels, TenantModels, in_words
+from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
 
 _END = object()
 POOL_SECONDS = 1.0
@@ -229,15 +228,11 @@ class LinkLost(Unavailable):
 class LinkClient:
     """A tenant's client over links to the coordinators of this cluster."""
 
-    def __init__(
-        self, shards: Sequence[Shard], tenant: Tenant, by: str, pool: Administration | None = None, *ways: Shard
-    ) -> None:
-        """`ways` are those to other parts, closed with this client."""
+    def __init__(self, shards: Sequence[Shard], tenant: Tenant, by: str, pool: ReachedPool | None = None) -> None:
         self._shards = shards
         self._tenant = tenant
         self._by = by
         self._pool = pool
-        self._ways = ways
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
@@ -336,8 +331,10 @@ class LinkClient:
         )
 
     async def close(self) -> None:
-        for way in (*self._shards, *self._ways):
-            way.close()
+        for shard in self._shards:
+            shard.close()
+        if self._pool:
+            await self._pool.close()
 
     def _owner(self, task: str) -> int:
         try:
