@@ -14,10 +14,10 @@ from ray._private import ray_constants
 
 from ..contracts import Conflict, TimedOut, Unavailable
 from . import actors
-from .assembly import agent_id, agent_keys, root_key
+from .assembly import agent_id, agent_keys, namespace_of, root_key
 from .config import AgentEntry, Configuration
 from .gateway import proxy
-from .models_part import make_models
+from .models_assembly import make_models
 from .placement import place
 from .ray_link import answer
 
@@ -81,11 +81,6 @@ class Cluster:
             yield f"coordinator {shard}", coordinator
         for host, actor in self.hosts.items():
             yield f"host {host}", actor
-
-
-def namespace_of(configuration: Configuration) -> str:
-    """The Ray namespace of a federation's actors."""
-    return f"hanse-{configuration.federation.name}"
 
 
 def join_ray(configuration: Configuration, address: str | None = None) -> bool:

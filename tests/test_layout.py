@@ -81,6 +81,9 @@ HIDDEN: dict[tuple[str, str], str] = {
     "they must be in the environment by then; and a federation without HTTP does not pay half a second for it",
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
+    ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
+    "need not have, when it is imported",
+    ("hanse.runtime.models_assembly", "hanse.models.encoder"): "as the embedder",
 }
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 

@@ -64,14 +64,14 @@ def test_a_pool_that_does_not_answer_keeps_nobody_from_seeing_the_rest(shell, po
 
     pool.tiers = away
     assert "models not answering" in shell("status").stdout
-    assert "the model pool stopped" in shell("models", code=3).stderr
+    assert "the model pool stopped" in shell("models", code=1).stderr
 
 
 def test_usage_calls_prompts_and_purges(shell, pool):
     caller = Caller(tenant=Tenant("default"), by="ann")
     asyncio.run(pool.ask(Ask(messages=(Message(role="user", content="?"),)), caller))
     used = shell("models", "usage", "--days", "7").stdout
-    assert [word for word in used.splitlines()[1].split()][:3] == ["2026-11-21", "planner", "1"]
+    assert used.splitlines()[1].split()[:3] == ["2026-11-21", "planner", "1"]
     assert "t1" in shell("models", "usage", "--by-task").stdout
     assert [call["id"] for call in shell.data("models", "calls", "--limit", "1")] == ["call-1"]
     assert "call-1" in shell("models", "calls").stdout
