@@ -36,6 +36,7 @@ from .link import Link, Receiver
 from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
 
 _END = object()
+NO_POOL, SILENT_POOL = "not configured", "not answering"
 POOL_SECONDS = 1.0
 """How long the status of a federation waits for that of its models."""
 Dialer = Callable[[Receiver], Awaitable[Link]]
@@ -313,12 +314,12 @@ class LinkClient:
     async def _models_in_words(self) -> str:
         """A pool that is away must not keep anybody from seeing the rest."""
         if self._pool is None:
-            return "not configured"
+            return NO_POOL
         try:
             async with asyncio.timeout(POOL_SECONDS):
                 return in_words(await self._pool.tiers())
         except (HanseError, TimeoutError):
-            return "not answering"
+            return SILENT_POOL
 
     async def verify(self) -> AuditReport:
         reports = [AuditReport(**report) for report in await self._ask_all("verify", {})]

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ...contracts import AgentView, FederationView, HanseError
 from ...contracts.pool import TierView
-from ..client import Client
+from ..client import NO_POOL, SILENT_POOL, Client
 from .command import Session, command
 from .models import drawn
 from .output import table
@@ -31,8 +31,8 @@ async def status(session: Session) -> None:
 
 
 async def _tiers(client: Client, view: FederationView) -> list[TierView]:
-    """None when the pool does not answer, which the view says already."""
-    if view.models in ("not configured", "not answering"):
+    """None when the pool does not answer, which the view has found out already."""
+    if view.models in (NO_POOL, SILENT_POOL):
         return []
     try:
         return await client.models.tiers()
