@@ -54,6 +54,17 @@ class Kind(StrEnum):
     APPROVAL_DECIDED = "approval.decided"
     """approval, decision (approved, denied, expired), digest, rule, by, note"""
 
+    MEMORY_REMEMBERED = "memory.remembered"
+    """tenant, by, records (of each its id, version, and the salted digest of what it says)"""
+    MEMORY_REVISED = "memory.revised"
+    """tenant, by, records (as above): other versions of them, each by its id"""
+    MEMORY_PINNED = "memory.pinned"
+    """tenant, by, records (as above), pinned"""
+    MEMORY_FORGOTTEN = "memory.forgotten"
+    """tenant, by, records (ids), derived (ids that went with them), cause (asked, expired, erased, replaced)"""
+    MEMORY_GRANTED = "memory.granted"
+    """tenant, by, owner, reader, granted (false when it was taken back)"""
+
     MODEL_RESERVED = "model.reserved"
     """call, tenant, tier, microcents, until_ms: so much may be spent until then; written before the engine is asked"""
     MODEL_ROUTED = "model.routed"

@@ -200,7 +200,7 @@ class _HostProcess:
         importable(self._configuration.folder)
         world = World.real(faults_from_environment())
         node = ray.get_runtime_context().get_node_id()
-        models = models_client(self._namespace) if self._configuration.models else None
+        models = models_client(self._namespace) if self._configuration.models is not None else None
         self._running = make_host(
             self._configuration, self._host, self._keys, world, self.process.fail, node, models=models
         )

@@ -5,7 +5,6 @@ Two classes keep this protocol: `LinkClient` here speaks frames to the coordinat
 """
 
 import asyncio
-import time
 import uuid
 import zlib
 from collections import Counter
@@ -31,8 +30,10 @@ from ..contracts import (
 )
 from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
+from ..contracts.memory import Memory
 from ..contracts.messages import Drop, Piece, Request, Response
 from .link import Link, Receiver
+from .tenant_memory import LinkedMemory, TenantMemory
 from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
 
 _END = object()
@@ -110,6 +111,11 @@ class Client(Protocol):
         """The model pool on behalf of this client. Raises Unavailable when none is configured."""
         ...
 
+    @property
+    def memory(self) -> TenantMemory:
+        """The shared memory on behalf of this client. Raises Unavailable when none is configured."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -134,13 +140,14 @@ class Shard:
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
         """What the attempt gives, which is made again after each loss of the link until patience is at its end."""
-        give_up = time.monotonic() + self._patience
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + self._patience
         pause = 0.01
         while True:
             try:
                 return await attempt()
             except LinkLost as error:
-                if time.monotonic() + pause > give_up:
+                if clock() + pause > give_up:
                     raise self._away(error) from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.5)
@@ -229,21 +236,35 @@ class LinkLost(Unavailable):
 class LinkClient:
     """A tenant's client over links to the coordinators of this cluster."""
 
-    def __init__(self, shards: Sequence[Shard], tenant: Tenant, by: str, pool: ReachedPool | None = None) -> None:
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        tenant: Tenant,
+        by: str,
+        pool: ReachedPool | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         self._shards = shards
+        self._memory = memory
         self._tenant = tenant
         self._by = by
         self._pool = pool
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
-        return LinkClient(self._shards, tenant, by, self._pool)
+        return LinkClient(self._shards, tenant, by, self._pool, memory=self._memory)
 
     @property
     def models(self) -> LinkedModels:
         if self._pool is None:
             raise Unavailable("no model pool is configured. Add `models:` to hanse.yaml")
         return LinkedModels(self._pool, Caller(tenant=self._tenant, by=self._by))
+
+    @property
+    def memory(self) -> LinkedMemory:
+        if self._memory is None:
+            raise Unavailable("no shared memory is configured. Add `memory:` to hanse.yaml")
+        return LinkedMemory(self._memory, Caller(tenant=self._tenant, by=self._by))
 
     async def submit(self, submission: Submission) -> TaskView:
         key = submission.idempotency_key or uuid.uuid4().hex

@@ -238,6 +238,14 @@ _EVENTS: Mapping[Kind, Any] = {
     Kind.MODEL_SETTLED: {"call": TASK, "tenant": SHOP, "tier": "small", "microcents": 137_000},
 }
 
+_MEMORY_EVENTS: Mapping[Kind, Any] = {
+    Kind.MEMORY_REMEMBERED: {"tenant": SHOP, "by": "alice", "records": [["r1", 1, DIGEST]]},
+    Kind.MEMORY_REVISED: {"tenant": SHOP, "by": "alice", "records": [["r1", 2, DIGEST]]},
+    Kind.MEMORY_PINNED: {"tenant": SHOP, "by": "alice", "records": [["r1", 3, DIGEST]], "pinned": True},
+    Kind.MEMORY_FORGOTTEN: {"tenant": SHOP, "by": "alice", "records": ["r1"], "derived": ["r2"], "cause": "asked"},
+    Kind.MEMORY_GRANTED: {"tenant": SHOP, "by": "alice", "owner": LEDGER, "reader": "audit", "granted": True},
+}
+
 
 def _event(number: int, kind: Kind, data: Any) -> Event:
     of_task = not kind.startswith(("coordinator.", "agent."))
@@ -246,7 +254,11 @@ def _event(number: int, kind: Kind, data: Any) -> Event:
     return Event(Sequence(number), Epoch(17), 1_732_176_000_000 + number, kind, task, step, data)
 
 
-EVENTS: Mapping[str, Event] = {f"{kind}.1": _event(i, kind, data) for i, (kind, data) in enumerate(_EVENTS.items(), 1)}
+EVENTS: Mapping[str, Event] = {
+    f"{kind}.1": _event(i, kind, data)
+    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS))
+    for i, (kind, data) in enumerate(events.items(), first)
+}
 
 
 def bytes_of(name: str) -> bytes:
