@@ -364,7 +364,7 @@ class Models(Section):
     tiers: tuple[TierEntry, ...] = ()
     """Each in Ray Serve, on a vLLM engine of its own. Example: `tiers: [{name: planner, source: /models/llama}]`"""
     downloads: bool = False
-    """Whether a hub id may be fetched where it is not in the hub's local cache. HF_HUB_OFFLINE=1 forbids it in any case.
+    """Whether a hub id may be fetched where it is not in the hub's local cache. HF_HUB_OFFLINE=1 forbids it always.
     Example: `downloads: true`"""
     start_at_once: int = Field(default=1, ge=1)
     """Tiers that start side by side; starting one keeps two processors busy. Example: `start_at_once: 2`"""
@@ -373,6 +373,8 @@ class Models(Section):
     def _named_once(self) -> Self:
         _distinct("models.tiers", [tier.name for tier in self.tiers])
         return self
+
+
 class Memory(Section):
     """The shared memory. Without this section there is none."""
 
