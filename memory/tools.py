@@ -4,14 +4,24 @@ The schemas are those of the contracts, less what a model may not decide: whose 
 from. What a model sends is checked against the same models that every other caller's requests are.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..contracts import InvalidInput, JsonObject, NotFound
-from ..contracts.caller import Caller
-from ..contracts.memory import MAX_TEXT, Change, Draft, Fact, Layer, Memory, Query, Record
+from ..contracts.memory import (
+    MAX_TEXT,
+    Certificate,
+    Change,
+    Draft,
+    Fact,
+    Layer,
+    Query,
+    Recollection,
+    Record,
+    Remembered,
+)
 from ..contracts.pool import Tool
 from ..contracts.schema import invalid
 
@@ -19,6 +29,22 @@ MAX_HITS = 50
 """Hits of one call: what a model reads, it pays for."""
 
 Id = Annotated[str, Field(min_length=1, max_length=200, description="Id of the record.")]
+
+
+class Own(Protocol):
+    """The memory as one user has it: `Memory` of the contracts, with who asks settled."""
+
+    async def remember(self, drafts: Sequence[Draft]) -> list[Remembered]: ...
+
+    async def recall(self, query: Query) -> Recollection: ...
+
+    async def revise(self, id: str, change: Change, *, version: int) -> Record: ...
+
+    async def timeline(
+        self, *, episode: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[Record]: ...
+
+    async def forget(self, ids: Sequence[str], *, reason: str = "") -> Certificate: ...
 
 
 class _Input(BaseModel):
@@ -101,7 +127,7 @@ def for_chat() -> list[Tool]:
     ]
 
 
-async def call(name: str, arguments: Any, memory: Memory, caller: Caller) -> JsonObject:
+async def call(name: str, arguments: Any, memory: Own) -> JsonObject:
     """Does what a model asked for, and returns plain data for it to read.
 
     Raises NotFound for an unknown tool, InvalidInput for arguments that do not fit its schema, and what the memory
@@ -109,16 +135,16 @@ async def call(name: str, arguments: Any, memory: Memory, caller: Caller) -> Jso
     """
     asked = _checked(name, arguments)
     if isinstance(asked, Remember):
-        return await _remember(asked, memory, caller)
+        return await _remember(asked, memory)
     if isinstance(asked, Recall):
-        return await _recall(asked, memory, caller)
+        return await _recall(asked, memory)
     if isinstance(asked, Revise):
         change = Change(**asked.model_dump(exclude={"id", "version"}, exclude_none=True))
-        return brief(await memory.revise(asked.id, change, caller, version=asked.version))
+        return brief(await memory.revise(asked.id, change, version=asked.version))
     if isinstance(asked, Forget):
-        return (await memory.forget(asked.ids, caller, reason=asked.reason)).model_dump(mode="json")
+        return (await memory.forget(asked.ids, reason=asked.reason)).model_dump(mode="json")
     assert isinstance(asked, Timeline)
-    found = await memory.timeline(caller, episode=asked.episode, limit=asked.limit, before=asked.before)
+    found = await memory.timeline(episode=asked.episode, limit=asked.limit, before=asked.before)
     return {"records": [brief(record) for record in found]}
 
 
@@ -132,9 +158,9 @@ def brief(record: Record) -> JsonObject:
     return {name: value for name, value in given.items() if value not in ([], False)}
 
 
-async def _remember(asked: Remember, memory: Memory, caller: Caller) -> JsonObject:
+async def _remember(asked: Remember, memory: Own) -> JsonObject:
     draft = Draft(**asked.model_dump(exclude_none=True))
-    [told] = await memory.remember([draft], caller)
+    [told] = await memory.remember([draft])
     answer = {"id": told.record.id, "outcome": told.outcome, "version": told.record.version}
     return answer | ({"reason": told.reason} if told.reason else {}) | _disputed(told.contradicts)
 
@@ -143,7 +169,7 @@ def _disputed(contradicts: list[str]) -> JsonObject:
     return {"contradicts": contradicts} if contradicts else {}
 
 
-async def _recall(asked: Recall, memory: Memory, caller: Caller) -> JsonObject:
+async def _recall(asked: Recall, memory: Own) -> JsonObject:
     query = Query(
         text=asked.query,
         limit=asked.limit,
@@ -151,7 +177,7 @@ async def _recall(asked: Recall, memory: Memory, caller: Caller) -> JsonObject:
         subjects=(asked.subject,) if asked.subject else (),
         as_of_ms=asked.as_of_ms,
     )
-    found = await memory.recall(query, caller)
+    found = await memory.recall(query)
     hits = [brief(hit.record) | {"why": hit.why} for hit in found.hits]
     return {"hits": hits} | ({"labels": found.labels} if found.labels else {})
 

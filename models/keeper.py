@@ -16,8 +16,8 @@ from ..contracts.pool import TierState
 from ..contracts.ports import Clock
 from .backend import Condition
 from .deployer import Deployed, Deployer
-from .room import fits, shortage
 from .gate import SchemaGate
+from .room import fits, shortage
 from .serve_backend import ANSWERING, ServeBackend, ServePooling
 from .source import Locate, Weights
 from .tier import Kind, Tier

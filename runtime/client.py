@@ -31,9 +31,11 @@ from ..contracts import (
 )
 from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
+from ..contracts.memory import Memory
 from ..contracts.messages import Drop, Piece, Request, Response
 from ..contracts.pool import Administration
 from .link import Link, Receiver
+from .tenant_memory import LinkedMemory, TenantMemory
 from .tenant_models import LinkedModels, TenantModels, in_words
 
 _END = object()
@@ -108,6 +110,11 @@ class Client(Protocol):
     @property
     def models(self) -> TenantModels:
         """The model pool on behalf of this client. Raises Unavailable when none is configured."""
+        ...
+
+    @property
+    def memory(self) -> TenantMemory:
+        """The shared memory on behalf of this client. Raises Unavailable when none is configured."""
         ...
 
     async def close(self) -> None: ...
@@ -230,10 +237,17 @@ class LinkClient:
     """A tenant's client over links to the coordinators of this cluster."""
 
     def __init__(
-        self, shards: Sequence[Shard], tenant: Tenant, by: str, pool: Administration | None = None, *ways: Shard
+        self,
+        shards: Sequence[Shard],
+        tenant: Tenant,
+        by: str,
+        pool: Administration | None = None,
+        *ways: Shard,
+        memory: Memory | None = None,
     ) -> None:
         """`ways` are those to other parts, closed with this client."""
         self._shards = shards
+        self._memory = memory
         self._tenant = tenant
         self._by = by
         self._pool = pool
@@ -241,13 +255,19 @@ class LinkClient:
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
-        return LinkClient(self._shards, tenant, by, self._pool)
+        return LinkClient(self._shards, tenant, by, self._pool, memory=self._memory)
 
     @property
     def models(self) -> LinkedModels:
         if self._pool is None:
             raise Unavailable("no model pool is configured. Add `models:` to hanse.yaml")
         return LinkedModels(self._pool, Caller(tenant=self._tenant, by=self._by))
+
+    @property
+    def memory(self) -> LinkedMemory:
+        if self._memory is None:
+            raise Unavailable("no shared memory is configured. Add to hanse.yaml: memory: {shards: 1}")
+        return LinkedMemory(self._memory, Caller(tenant=self._tenant, by=self._by))
 
     async def submit(self, submission: Submission) -> TaskView:
         key = submission.idempotency_key or uuid.uuid4().hex

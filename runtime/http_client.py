@@ -32,6 +32,7 @@ from ..contracts import (
     Unavailable,
 )
 from . import sse
+from .http_memory import HttpMemory
 from .http_models import HttpModels
 from .models_client import reached
 from .views import error_from
@@ -157,6 +158,10 @@ class HttpClient:
     def models(self) -> HttpModels:
         return HttpModels(self._question, self._pieces)
 
+    @property
+    def memory(self) -> HttpMemory:
+        return HttpMemory(self._data)
+
     async def close(self) -> None:
         await self._http.aclose()
 
@@ -168,8 +173,8 @@ class HttpClient:
     async def _views(self, model: type[Model], name: str, path: str, **wanted: Any) -> list[Model]:
         return [model.model_validate(each) for each in (await self._data("GET", path, **wanted))[name]]
 
-    async def _data(self, method: str, path: str, **options: Any) -> Any:
-        return orjson.loads(await self._ask(method, path, **options))
+    async def _data(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        return orjson.loads(await self._ask(method, path, body, **options))
 
     async def _ask(
         self,

@@ -26,6 +26,7 @@ from .config import Configuration
 from .config import Memory as Section
 from .journal import Journal
 from .link import Receiver
+from .memory_client import memory_name
 from .memory_parts import parts
 from .store import SqliteStore
 from .warming import WarmingEmbedder
@@ -35,11 +36,6 @@ Value = TypeVar("Value", bound=BaseModel)
 _DAY = 86_400.0
 _LAID_OUT = (Tenant(""), "layout", "shards")
 """The note that says how many shards the tenants were dealt out to."""
-
-
-def name_of(shard: int) -> str:
-    """Of the part: its actor, its socket, its store."""
-    return f"memory-{shard}"
 
 
 class MemoryPart:
@@ -65,7 +61,7 @@ class MemoryPart:
 
     async def start(self) -> Receiver:
         section = self._configuration.memory or Section()
-        self._store = open_store(self._configuration, name_of(self._shard), "memory", secure_delete=True)
+        self._store = open_store(self._configuration, memory_name(self._shard), "memory", secure_delete=True)
         self._journal = Journal(self._store, self._world.clock, self._fail)
         self.service = self._service(section, self._store)
         await self._check_layout(section.shards)
@@ -126,7 +122,7 @@ def make_part(configuration: Configuration, world: World, fail: Callable[[BaseEx
 
 def makers(section: Section) -> Sequence[tuple[str, Any]]:
     """Of every shard its name and what makes it."""
-    return [(name_of(shard), partial(make_part, shard=shard)) for shard in range(section.shards)]
+    return [(memory_name(shard), partial(make_part, shard=shard)) for shard in range(section.shards)]
 
 
 def settings_of(section: Section) -> Settings:

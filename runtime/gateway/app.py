@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ...contracts import HanseError, InvalidInput
 from ...contracts.plain import pointer
-from . import agents, approvals, audit, capabilities, console, events, health, problems, tasks, tiers
+from . import agents, approvals, audit, capabilities, console, events, health, memory, problems, tasks, tiers
 from .desk import ClientFor, Desk
 from .edge import Edge
 from .openai import chat, embeddings, listing, scores
@@ -23,7 +23,7 @@ from .settings import Settings
 ROUTERS = (
     *(tasks, capabilities, agents, approvals, events, audit, tiers),
     *(listing, chat, embeddings, scores),
-    *(health, console),
+    *(memory, health, console),
 )
 NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]

@@ -9,15 +9,17 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ...contracts import JsonObject, Problem, Submission
+from ...contracts.memory import Change, Query
 from .openai.bodies import Chat, Embeddings, Score
 from .openai.errors import speaks
 from .openai.shapes import OpenAiError
 from .problems import MEDIA_TYPE
-from .schemas import Cancellation, CapabilityCall, Decision, EventPage
+from .schemas import Cancellation, CapabilityCall, Decision, EventPage, Forgetting, Remembering
 
 DESCRIBED: tuple[type[BaseModel], ...] = (
     *(Problem, Submission, CapabilityCall, Cancellation, Decision, EventPage),
     *(Chat, Embeddings, Score, OpenAiError),
+    *(Remembering, Forgetting, Change, Query),
 )
 _REF = "#/components/schemas/{model}"
 _PUBLIC = ("/", "/healthz")

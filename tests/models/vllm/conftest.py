@@ -20,8 +20,8 @@ import pytest_asyncio
 
 from hanse.contracts.pool import Ask
 from hanse.models.deployer import ServeDeployer
-from hanse.models.keeper import Keeper
 from hanse.models.gate import SchemaGate
+from hanse.models.keeper import Keeper
 from hanse.models.serve_backend import ServeBackend, ServePooling
 from hanse.models.source import Sources
 from hanse.models.tier import Kind, Tier
