@@ -84,7 +84,7 @@ class MemoryPart:
             self._world.clock,
             self._world.entropy,
             self._embedder or self._warm(),
-            self._made or parts(),
+            self._made or parts(self._world.clock),
             settings=settings_of(section),
             scrubber=store,
             snapshots=self._snapshots(section),
