@@ -157,7 +157,9 @@ class Context:
             if not self._call.tenant:
                 self._breach("an agent starts for no tenant, and memory belongs to one. Recall in a capability")
             if self._surroundings.memory is None:
-                raise Unavailable("no shared memory is configured. Add `memory:` to hanse.yaml, such as memory: {shards: 1}")
+                raise Unavailable(
+                    "no shared memory is configured. Add `memory:` to hanse.yaml, such as memory: {shards: 1}"
+                )
             memory = self._surroundings.memory
             bound = StepMemory(memory, self._as_caller, self._check_memory, self._recalled.update)
             self._memory = Memories(bound, self._call.key)

@@ -266,7 +266,9 @@ class LinkClient:
     @property
     def memory(self) -> LinkedMemory:
         if self._memory is None:
-            raise Unavailable("no shared memory is configured. Add `memory:` to hanse.yaml, such as memory: {shards: 1}")
+            raise Unavailable(
+                "no shared memory is configured. Add `memory:` to hanse.yaml, such as memory: {shards: 1}"
+            )
         return LinkedMemory(self._memory, Caller(tenant=self._tenant, by=self._by))
 
     async def submit(self, submission: Submission) -> TaskView:

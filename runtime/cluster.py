@@ -17,7 +17,7 @@ from . import actors
 from .assembly import agent_id, agent_keys, root_key
 from .config import AgentEntry, Configuration
 from .gateway import proxy
-from .memory_part import makers
+from .parts import parts_of
 from .placement import place
 from .ray_link import answer
 
@@ -148,11 +148,6 @@ def _start_parts(configuration: Configuration, here: dict[str, float], *, detach
         )
         for name, make in parts_of(configuration)
     }
-
-
-def parts_of(configuration: Configuration) -> list[tuple[str, Any]]:
-    """Name and maker of each part beside coordinators and hosts."""
-    return list(makers(configuration.memory)) if configuration.memory else []
 
 
 def find(configuration: Configuration) -> Cluster:

@@ -33,9 +33,9 @@ from .http_client import HttpClient
 from .launch import launch, present
 from .link import Link, Receiver, pipe
 from .memory_client import MemoryClient
-from .memory_part import MemoryPart
 from .models_client import ModelsClient
 from .models_part import counter_of
+from .parts import memory_shard
 from .service import read_submission
 from .views import error_from
 
@@ -287,7 +287,7 @@ async def _memory(
     """The shards of the memory, over the wire, as in processes of their own."""
     ways: list[Shard] = []
     for shard in range(configuration.memory.shards if configuration.memory else 0):
-        part = MemoryPart(configuration, world, fail, shard=shard, embedder=embedder)
+        part = memory_shard(configuration, world, fail, shard, embedder)
         counter = await part.start()
         stack.push_async_callback(part.stop)
         ways.append(Shard(_piped(counter), 5.0, whom="the memory"))

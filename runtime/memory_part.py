@@ -4,8 +4,7 @@ Nothing waits for it: a federation starts, and does work that needs no memory, w
 embedder warms up while it answers by words.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,16 +112,6 @@ class MemoryPart:
             )
         log.write_note(*_LAID_OUT, shards)
         await log.durable()
-
-
-def make_part(configuration: Configuration, world: World, fail: Callable[[BaseException], None], shard: int) -> Any:
-    """A shard of the memory, for an actor: `partial(make_part, shard=0)`."""
-    return MemoryPart(configuration, world, fail, shard=shard)
-
-
-def makers(section: Section) -> Sequence[tuple[str, Any]]:
-    """Of every shard its name and what makes it."""
-    return [(memory_name(shard), partial(make_part, shard=shard)) for shard in range(section.shards)]
 
 
 def settings_of(section: Section) -> Settings:
