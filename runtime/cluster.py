@@ -19,6 +19,7 @@ from .config import AgentEntry, Configuration
 from .gateway import proxy
 from .lean_ray import lean_node
 from .models_assembly import make_models
+from .parts import parts_of
 from .placement import place
 from .ray_link import answer
 
@@ -41,7 +42,7 @@ class Cluster:
     coordinators: list[Any] = field(default_factory=list[Any])
     hosts: dict[str, Any] = field(default_factory=dict[str, Any])
     parts: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What nothing waits for: the model pool. They restore themselves while the federation works already."""
+    """What nothing waits for: the model pool, the memory. They restore themselves while the federation works."""
     _absent: list[Any] = field(default_factory=list[Any])
     """Actors that never answered. They would not answer to a stop either."""
 
@@ -158,7 +159,10 @@ def _parts(configuration: Configuration, detached: bool) -> dict[str, Any]:
 
 def _wanted(configuration: Configuration) -> dict[str, actors.MakePart]:
     """The parts that are configured."""
-    return {actors.MODELS: make_models} if configuration.models is not None else {}
+    wanted: dict[str, actors.MakePart] = dict(parts_of(configuration))
+    if configuration.models is not None:
+        wanted[actors.MODELS] = make_models
+    return wanted
 
 
 def find(configuration: Configuration) -> Cluster:

@@ -4,8 +4,7 @@ Nothing waits for it: a federation starts, and does work that needs no memory, w
 embedder warms up while it answers by words.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +25,7 @@ from .config import Configuration
 from .config import Memory as Section
 from .journal import Journal
 from .link import Receiver
+from .memory_client import memory_name
 from .memory_parts import parts
 from .store import SqliteStore
 from .warming import WarmingEmbedder
@@ -35,11 +35,6 @@ Value = TypeVar("Value", bound=BaseModel)
 _DAY = 86_400.0
 _LAID_OUT = (Tenant(""), "layout", "shards")
 """The note that says how many shards the tenants were dealt out to."""
-
-
-def name_of(shard: int) -> str:
-    """Of the part: its actor, its socket, its store."""
-    return f"memory-{shard}"
 
 
 class MemoryPart:
@@ -65,7 +60,7 @@ class MemoryPart:
 
     async def start(self) -> Receiver:
         section = self._configuration.memory or Section()
-        self._store = open_store(self._configuration, name_of(self._shard), "memory", secure_delete=True)
+        self._store = open_store(self._configuration, memory_name(self._shard), "memory", secure_delete=True)
         self._journal = Journal(self._store, self._world.clock, self._fail)
         self.service = self._service(section, self._store)
         await self._check_layout(section.shards)
@@ -88,7 +83,7 @@ class MemoryPart:
             self._world.clock,
             self._world.entropy,
             self._embedder or self._warm(),
-            self._made or parts(),
+            self._made or parts(self._world.clock),
             settings=settings_of(section),
             scrubber=store,
             snapshots=self._snapshots(section),
@@ -117,16 +112,6 @@ class MemoryPart:
             )
         log.write_note(*_LAID_OUT, shards)
         await log.durable()
-
-
-def make_part(configuration: Configuration, world: World, fail: Callable[[BaseException], None], shard: int) -> Any:
-    """A shard of the memory, for an actor: `partial(make_part, shard=0)`."""
-    return MemoryPart(configuration, world, fail, shard=shard)
-
-
-def makers(section: Section) -> Sequence[tuple[str, Any]]:
-    """Of every shard its name and what makes it."""
-    return [(name_of(shard), partial(make_part, shard=shard)) for shard in range(section.shards)]
 
 
 def settings_of(section: Section) -> Settings:

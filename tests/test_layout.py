@@ -92,6 +92,12 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
     "need not have, when it is imported",
     ("hanse.runtime.models_assembly", "hanse.models.encoder"): "as the embedder",
+    (
+        "hanse.runtime.parts",
+        "hanse.runtime.memory_part",
+    ): "only the memory's own process needs numpy, which is optional",
+    ("hanse.runtime.warming", "hanse.models.encoder"): "loads beside everything else, and may not be installed",
+    ("hanse.runtime.warming", "hanse.models.embedder"): "the same",
 }
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 
