@@ -37,8 +37,8 @@ KIND = "summary"
 MAX_LINE = 2000
 """Characters of one line: a dozen of them are still a record."""
 
-Embed = Callable[[Sequence[str]], Awaitable[Matrix]]
-"""Texts to vectors of length one."""
+Embed = Callable[[Sequence[str]], Awaitable[Matrix | None]]
+"""Texts to vectors of length one. None while nobody can make them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,8 @@ async def _chosen(group: Group, policy: Policy, embed: Embed | None) -> list[_Li
     if len(lines) <= wanted:
         return lines
     texts = [line.text for line in lines]
-    similar = _similarities(await embed(texts) if embed else _tf_idf(texts))
+    vectors = await embed(texts) if embed else None
+    similar = _similarities(_tf_idf(texts) if vectors is None else vectors)
     return [lines[place] for place in sorted(_diverse(_central(similar), similar, wanted, policy.diversity))]
 
 
