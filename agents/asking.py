@@ -42,14 +42,15 @@ class StepPool:
         models: Models,
         call: Call,
         agent: AgentId,
-        labels: tuple[str, ...],
+        labels: Callable[[], tuple[str, ...]],
         purse: Purse,
         effects: Effects | None,
         alive: Callable[[], None],
     ) -> None:
         """`alive` raises when the handler is over."""
         self._models, self._call, self._purse, self._effects = models, call, purse, effects
-        self._about = {"agent": agent, "by": agent, "labels": labels}
+        self._about = {"agent": agent, "by": agent}
+        self._labels = labels
         self._alive = alive
         self._asked: dict[str, int] = {}
 
@@ -88,14 +89,16 @@ class StepPool:
         return await self._models.tiers()
 
     def _caller(self) -> Caller:
+        """The budget is the step's whole: what it has spent of it, the pool knows, also after a crash."""
         call = self._call
         return Caller(
             tenant=call.tenant,
             task=call.task,
             step=call.step,
             capability=call.capability,
-            budget_cents=max(0.0, call.budget_cents - self._purse.cents),
+            budget_cents=call.budget_cents,
             deadline_ms=call.deadline_ms,
+            labels=self._labels(),
             **self._about,
         )
 

@@ -53,6 +53,7 @@ from ..contracts import (
     digest,
 )
 from ..contracts.ids import step_key
+from ..contracts.memory import Memory
 from ..contracts.messages import Call, Progress, Proposal, Result
 from ..contracts.plain import unpack
 from ..contracts.pool import Models
@@ -93,11 +94,12 @@ class Engine:
         faults: Faults | None = None,
         on_progress: Callable[[Progress], None] = _ignore,
         models: Models | None = None,
+        memory: Memory | None = None,
         max_concurrency: int = 64,
         max_queue: int = 4096,
     ) -> None:
-        """`key` is the agent's own (`contracts.token.agent_key`). Store, connectors and models stay the caller's to
-        close."""
+        """`key` is the agent's own (`contracts.token.agent_key`). Store, connectors, models and memory stay the
+        caller's to close."""
         self.agent = agent
         self.agent_id = AgentId(agent.name)
         self._store, self._key, self._clock = store, key, clock
@@ -106,7 +108,7 @@ class Engine:
         self._reporter = Reporter(self.agent_id, (*secrets_in(agent.options), *_secrets(connectors)))
         self._standing = Standing(agent)
         self._surroundings = Surroundings(
-            self.agent_id, clock, entropy, connectors, on_progress, self.offer, self._labels, models
+            self.agent_id, clock, entropy, connectors, on_progress, self.offer, self._labels, models, memory
         )
         self.ledger = Ledger(store, clock, connectors, self._faults)
         """What was done outside. For whoever must decide about an effect whose outcome nobody knows."""
@@ -222,6 +224,7 @@ class Engine:
             "domain": self.agent.domain,
             "description": inspect.cleandoc(type(self.agent).__doc__ or ""),
             "contracts": [each.contract.to_data() for each in self.agent.capabilities.values()],
+            "epoch": self._store.epoch,
         }
 
     # The way of a call

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
 
 from pydantic import ValidationError
 
-from ..contracts import InvalidInput, JsonObject, ModelUnavailable, Shape
+from ..contracts import InvalidInput, JsonObject, PersonNeeded, Shape
 from ..contracts.pool import Answer, Ask, Judgement, Message, Piece, Purpose, TierView
 from ..contracts.schema import invalid
 
@@ -65,8 +65,9 @@ class Pool(Protocol):
 
 
 class Questions:
-    """What can be asked. Every question raises ModelUnavailable when no tier can answer it, BudgetExhausted before it
-    spends what is not there, InvalidInput when no tier could ever answer it.
+    """What can be asked. Every question raises ModelUnavailable when no tier can answer it now, PersonNeeded when no
+    tier's answer was good enough, BudgetExhausted before it spends what is not there, InvalidInput when no tier could
+    ever answer it.
     """
 
     __slots__ = ("_pool",)
@@ -100,8 +101,8 @@ class Questions:
     ) -> Value:
         """An instance of a pydantic model, a dataclass or another JSON type, taken from the text.
 
-        `sources` are what the answer must be supported by: the text itself when left out. Raises ModelUnavailable also
-        when no answer fits the type. An answer that its validators refuse goes back with the error, twice at most.
+        `sources` are what the answer must be supported by: the text itself when left out. An answer that the type's own
+        validators refuse goes back with the error, twice at most.
         """
         shape = Shape(type, "models.extract")
         given = sources if sources is not None else ((content,) if isinstance(content, str) else ())
@@ -137,7 +138,7 @@ class Questions:
                 return read(answer.data)
             except InvalidInput as error:
                 if not left:
-                    raise ModelUnavailable(
+                    raise PersonNeeded(
                         f"none of {MAX_REPAIRS + 1} answers {wanted}: {error.detail}", call=answer.id, tier=answer.tier
                     ) from None
                 ask = _corrected(ask, answer, error)

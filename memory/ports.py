@@ -74,6 +74,10 @@ class Index(Protocol):
         """The most similar, for the gate: cheap, with the cosine in `parts["vector"]` where there is one."""
         ...
 
+    def vectors(self, ids: Iterable[str]) -> "NDArray[float32]":
+        """Shape (ids, dimensions); zeros for those that have none."""
+        ...
+
     def ids(self) -> set[str]: ...
 
 

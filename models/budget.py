@@ -189,8 +189,8 @@ class Budget:
 
     def _record(self, kind: Kind, about: Reservation, microcents: int, **more: int) -> None:
         data = {"call": about.call, "tenant": about.owner.tenant, "tier": about.tier, "microcents": microcents, **more}
-        task, step = about.owner.task or None, about.owner.step or None
-        self._recorder.append(kind, task and TaskId(task), step and StepId(step), data)
+        task, step = about.owner.task, about.owner.step
+        self._recorder.append(kind, TaskId(task) if task else None, StepId(step) if step else None, data)
 
     def _limit_of_call(self, caller: Caller) -> int | None:
         """A caller's limit is its step's or its task's, where it has one; else it is this call's."""

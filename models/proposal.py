@@ -1,5 +1,6 @@
 """A proposal: what a tier made of an ask, read once, before anybody judges it."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,17 @@ class Proposal:
     @property
     def text(self) -> str:
         return self.raw.text
+
+    @property
+    def words(self) -> bytes:
+        """What was written, tool calls included, as it is kept."""
+        calls = [call.model_dump() for call in self.raw.tool_calls]
+        return orjson.dumps({"text": self.text, "tool_calls": calls}) if calls else self.text.encode()
+
+
+def words_digest(words: bytes) -> str:
+    """The name of a prompt's or an answer's words; empty for none."""
+    return f"sha256:{hashlib.sha256(words).hexdigest()}" if words else ""
 
 
 def propose(ask: Ask, raw: Raw, max_chars: int) -> Proposal:

@@ -129,9 +129,7 @@ class Router:
     def _drawn(self, known: _Subject, ladder: Sequence[tuple[str, float]], chance: Random) -> dict[str, float]:
         return {name: round(cents, 6) for name, cents in self._costs(known, ladder, chance).items()}
 
-    def _costs(
-        self, known: _Subject, ladder: Sequence[tuple[str, float]], chance: Random | None
-    ) -> dict[str, float]:
+    def _costs(self, known: _Subject, ladder: Sequence[tuple[str, float]], chance: Random | None) -> dict[str, float]:
         climb, costs = self._person_cents, dict[str, float]()
         for name, guess in reversed(ladder):
             cost = known.cost.get(name, _Cost()).mean(guess)

@@ -7,6 +7,7 @@ refers to nothing outside of itself.
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NoReturn, cast
 
 import jsonschema_rs
@@ -40,8 +41,8 @@ def check_schema(schema: JsonObject) -> None:
 
 def problems(value: Any, schema: JsonObject) -> list[tuple[str, str]]:
     """(JSON pointer, what is wrong there) for a value that does not fit; empty when it does."""
-    found = _compiled(canonical(schema)).iter_errors(value)
-    return [(pointer(*error.instance_path), _short(error.message)) for error, _ in zip(found, range(PROBLEMS))]
+    found = islice(_compiled(canonical(schema)).iter_errors(value), PROBLEMS)
+    return [(pointer(*error.instance_path), _short(error.message)) for error in found]
 
 
 def _words(schema: Any, at: str, depth: int) -> Iterator[tuple[str, str, Any]]:

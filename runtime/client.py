@@ -5,7 +5,6 @@ Two classes keep this protocol: `LinkClient` here speaks frames to the coordinat
 """
 
 import asyncio
-import time
 import uuid
 import zlib
 from collections import Counter
@@ -33,10 +32,14 @@ from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
 from ..contracts.memory import Memory
 from ..contracts.messages import Drop, Piece, Request, Response
+from ..contracts.pool import Administration
 from .link import Link, Receiver
 from .tenant_memory import LinkedMemory, TenantMemory
+from .tenant_models import LinkedModels, TenantModels, in_words
 
 _END = object()
+POOL_SECONDS = 1.0
+"""How long the status of a federation waits for that of its models."""
 Dialer = Callable[[Receiver], Awaitable[Link]]
 """Makes a link to one coordinator. Raises Unavailable."""
 
@@ -104,6 +107,11 @@ class Client(Protocol):
         ...
 
     @property
+    def models(self) -> TenantModels:
+        """The model pool on behalf of this client. Raises Unavailable when none is configured."""
+        ...
+
+    @property
     def memory(self) -> TenantMemory:
         """The shared memory on behalf of this client. Raises Unavailable when none is configured."""
         ...
@@ -132,13 +140,14 @@ class Shard:
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
         """What the attempt gives, which is made again after each loss of the link until patience is at its end."""
-        give_up = time.monotonic() + self._patience
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + self._patience
         pause = 0.01
         while True:
             try:
                 return await attempt()
             except LinkLost as error:
-                if time.monotonic() + pause > give_up:
+                if clock() + pause > give_up:
                     raise self._away(error) from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.5)
@@ -227,15 +236,32 @@ class LinkLost(Unavailable):
 class LinkClient:
     """A tenant's client over links to the coordinators of this cluster."""
 
-    def __init__(self, shards: Sequence[Shard], tenant: Tenant, by: str, *, memory: Memory | None = None) -> None:
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        tenant: Tenant,
+        by: str,
+        pool: Administration | None = None,
+        *ways: Shard,
+        memory: Memory | None = None,
+    ) -> None:
+        """`ways` are those to other parts, closed with this client."""
         self._shards = shards
         self._memory = memory
         self._tenant = tenant
         self._by = by
+        self._pool = pool
+        self._ways = ways
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
-        return LinkClient(self._shards, tenant, by, memory=self._memory)
+        return LinkClient(self._shards, tenant, by, self._pool, memory=self._memory)
+
+    @property
+    def models(self) -> LinkedModels:
+        if self._pool is None:
+            raise Unavailable("no model pool is configured. Add `models:` to hanse.yaml")
+        return LinkedModels(self._pool, Caller(tenant=self._tenant, by=self._by))
 
     @property
     def memory(self) -> LinkedMemory:
@@ -306,7 +332,18 @@ class LinkClient:
         return ApprovalView(**await self._ask(self._owner(approval.partition(":")[0]), "decide", wanted))
 
     async def status(self) -> FederationView:
-        return _merged([FederationView(**view) for view in await self._ask_all("status", {})])
+        views, models = await asyncio.gather(self._ask_all("status", {}), self._models_in_words())
+        return _merged([FederationView(**view) for view in views]).model_copy(update={"models": models})
+
+    async def _models_in_words(self) -> str:
+        """A pool that is away must not keep anybody from seeing the rest."""
+        if self._pool is None:
+            return "not configured"
+        try:
+            async with asyncio.timeout(POOL_SECONDS):
+                return in_words(await self._pool.tiers())
+        except (HanseError, TimeoutError):
+            return "not answering"
 
     async def verify(self) -> AuditReport:
         reports = [AuditReport(**report) for report in await self._ask_all("verify", {})]
@@ -319,8 +356,8 @@ class LinkClient:
         )
 
     async def close(self) -> None:
-        for shard in self._shards:
-            shard.close()
+        for way in (*self._shards, *self._ways):
+            way.close()
 
     def _owner(self, task: str) -> int:
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts import JsonObject, ModelUnavailable, Tenant, Unavailable
 from ..contracts.caller import Caller
-from ..contracts.pool import Answer, Ask, Judgement, Piece, TierView
+from ..contracts.pool import Answer, Ask, CacheView, CallView, Judgement, Piece, PromptView, TierView, UsageView
 from .client import Shard
 
 if TYPE_CHECKING:
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NOBODY = Tenant("")
-"""Whose business the state of the tiers is."""
+"""Who asks about the pool as a whole. No credential stands for it."""
 
 
 class ModelsClient:
-    """Keeps `Models` over the way to the pool's part. A pool that cannot be reached is ModelUnavailable."""
+    """Keeps `Administration`, for one tenant at a time, over the way to the pool's part.
+
+    A pool that cannot be reached is ModelUnavailable.
+    """
 
     def __init__(self, way: Shard) -> None:
         self._way = way
@@ -35,7 +38,7 @@ class ModelsClient:
     async def stream(self, ask: Ask, caller: Caller) -> AsyncIterator[Piece]:
         """Pieces as they come, at least two for an answer with text: one with the text and the last one."""
         said = False
-        with _reached():
+        with reached():
             async for data in self._way.stream("stream", caller.tenant, caller.by, _about(caller, ask=_plain(ask))):
                 piece = _piece(data)
                 if piece.answer is not None and not said:
@@ -52,22 +55,36 @@ class ModelsClient:
         return Judgement.model_validate(found)
 
     async def tiers(self) -> list[TierView]:
-        with _reached():
-            return [TierView.model_validate(each) for each in await self._way.ask("tiers", NOBODY, "", {})]
+        return [TierView.model_validate(each) for each in await self._keep("tiers", NOBODY)]
 
-    async def usage(self, caller: Caller) -> list[JsonObject]:
-        """What the caller's tenant has used."""
-        return await self._ask("usage", caller)
+    async def calls(self, tenant: Tenant, limit: int = 50, before: str | None = None) -> list[CallView]:
+        return [CallView.model_validate(each) for each in await self._keep("calls", tenant, limit=limit, before=before)]
 
-    async def purge(self, caller: Caller) -> JsonObject:
-        """Forgets the cached answers of the caller's tenant. Says how many there were."""
-        return await self._ask("purge", caller)
+    async def text(self, tenant: Tenant, digest: str) -> str:
+        return await self._keep("text", tenant, digest=digest)
+
+    async def usage(self, tenant: Tenant, days: int = 1, *, by_task: bool = False) -> list[UsageView]:
+        found = await self._keep("usage", tenant, days=days, by_task=by_task)
+        return [UsageView.model_validate(each) for each in found]
+
+    async def caches(self, tenant: Tenant | None = None) -> list[CacheView]:
+        return [CacheView.model_validate(each) for each in await self._keep("caches", tenant or NOBODY)]
+
+    async def purge(self, tenant: Tenant | None, by: str) -> int:
+        return await self._keep("purge", tenant or NOBODY, by)
+
+    async def prompts(self) -> list[PromptView]:
+        return [PromptView.model_validate(each) for each in await self._keep("prompts", NOBODY)]
+
+    async def _keep(self, method: str, tenant: Tenant, by: str = "", **parameters: Any) -> Any:
+        with reached():
+            return await self._way.ask(method, tenant, by, parameters)
 
     async def close(self) -> None:
         self._way.close()
 
     async def _ask(self, method: str, caller: Caller, **parameters: Any) -> Any:
-        with _reached():
+        with reached():
             return await self._way.ask(method, caller.tenant, caller.by, _about(caller, **parameters))
 
 
@@ -84,7 +101,7 @@ def vectors_of(data: JsonObject) -> "NDArray[float32]":
 
 
 @contextmanager
-def _reached() -> Iterator[None]:
+def reached() -> Iterator[None]:
     """Who asks the pool handles one error for its absence, whether the pool says it or nobody is there to say so."""
     try:
         yield

@@ -3,14 +3,14 @@
 Nothing waits for it: a federation starts, and does structured work, while its tiers warm.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from ..contracts import JsonObject
 from ..contracts.caller import Caller
-from ..contracts.pool import Ask, Models, Piece
+from ..contracts.pool import Administration, Ask, Piece
 from ..contracts.schema import invalid
 from .answering import Asked, Counter
 from .link import Receiver
@@ -22,22 +22,10 @@ NAME = "models"
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class RunningPool(Models, Protocol):
-    """The pool with what only its own federation asks of it."""
-
-    async def usage(self, caller: Caller) -> Sequence[JsonObject]:
-        """What the caller's tenant has used."""
-        ...
-
-    async def purge(self, caller: Caller) -> JsonObject:
-        """Forgets the cached answers of the caller's tenant. Says how many there were."""
-        ...
-
-
 class ModelsPart:
     """A pool behind a counter. Not started."""
 
-    def __init__(self, pool: RunningPool, start: Callable[[], Awaitable[None]], *stop: Callable[[], Any]) -> None:
+    def __init__(self, pool: Administration, start: Callable[[], Awaitable[None]], *stop: Callable[[], Any]) -> None:
         """`start` restores the pool and returns before its tiers are warm; `stop` is done in the order given."""
         self._start, self._stop = start, stop
         self.counter = counter_of(pool)
@@ -52,17 +40,17 @@ class ModelsPart:
             await stop()
 
 
-def counter_of(pool: RunningPool) -> Counter:
+def counter_of(pool: Administration) -> Counter:
     """Answers what a `ModelsClient` asks."""
     methods = _Methods(pool)
-    names = ("ask", "stream", "embed", "judge", "tiers", "usage", "purge")
+    names = (*("ask", "stream", "embed", "judge", "tiers"), *("calls", "text", "usage", "caches", "purge", "prompts"))
     return Counter("the model pool", {name: getattr(methods, name) for name in names})
 
 
 class _Methods:
     """Plain data to values and back."""
 
-    def __init__(self, pool: RunningPool) -> None:
+    def __init__(self, pool: Administration) -> None:
         self._pool = pool
 
     async def ask(self, asked: Asked) -> Any:
@@ -82,13 +70,25 @@ class _Methods:
         return judgement.model_dump(mode="json")
 
     async def tiers(self, asked: Asked) -> Any:
-        return [view.model_dump(mode="json") for view in await self._pool.tiers()]
+        return _plain_all(await self._pool.tiers())
+
+    async def calls(self, asked: Asked) -> Any:
+        return _plain_all(await self._pool.calls(asked.tenant, **asked.parameters))
+
+    async def text(self, asked: Asked) -> Any:
+        return await self._pool.text(asked.tenant, **asked.parameters)
 
     async def usage(self, asked: Asked) -> Any:
-        return list(await self._pool.usage(_caller(asked)))
+        return _plain_all(await self._pool.usage(asked.tenant, **asked.parameters))
+
+    async def caches(self, asked: Asked) -> Any:
+        return _plain_all(await self._pool.caches(asked.tenant or None))
 
     async def purge(self, asked: Asked) -> Any:
-        return await self._pool.purge(_caller(asked))
+        return await self._pool.purge(asked.tenant or None, asked.by)
+
+    async def prompts(self, asked: Asked) -> Any:
+        return _plain_all(await self._pool.prompts())
 
 
 def _caller(asked: Asked) -> Caller:
@@ -100,6 +100,10 @@ def _read(model: type[Model], data: Any) -> Model:
         return model.model_validate(data)
     except ValidationError as error:
         raise invalid(error) from None
+
+
+def _plain_all(values: Iterable[BaseModel]) -> list[JsonObject]:
+    return [value.model_dump(mode="json") for value in values]
 
 
 def _plain(piece: Piece) -> JsonObject:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...contracts import AgentView, ApprovalView, Budget, Contract, JsonObject, StepView, TaskView
 from ...contracts.memory import Draft, Record, Remembered
+from ...contracts.pool import CacheView, CallView, PromptView, TierView, UsageView
 
 
 class _Asked(BaseModel):
@@ -123,3 +124,34 @@ class ToolList(_Given):
 
 class Health(_Given):
     status: str
+
+
+class TierPage(_Given):
+    tiers: list[TierView]
+
+
+class UsageList(_Given):
+    usage: list[UsageView]
+
+
+class CallList(_Given):
+    calls: list[CallView]
+
+
+class CacheList(_Given):
+    caches: list[CacheView]
+
+
+class PromptList(_Given):
+    prompts: list[PromptView]
+
+
+class Words(_Given):
+    digest: str
+    text: str
+
+
+class Purged(_Given):
+    """How many answers were forgotten."""
+
+    purged: int

@@ -9,10 +9,18 @@ from pydantic import BaseModel, field_validator
 
 from hanse.agents import Agent, Connector, Context, operation
 from hanse.agents.models import MAX_REPAIRS, Questions
-from hanse.contracts import BudgetExhausted, ContractBreach, InvalidInput, ModelUnavailable, Unavailable, capability
+from hanse.contracts import (
+    BudgetExhausted,
+    ContractBreach,
+    InvalidInput,
+    ModelUnavailable,
+    PersonNeeded,
+    Unavailable,
+    capability,
+)
 from hanse.contracts.pool import Ask, Message, Purpose
 
-from ..support.models import ScriptedModels, costing, gone
+from ..support.pool import ScriptedModels, costing, gone
 from .conftest import Start
 from .desk import again, answer, call_of, error, output
 
@@ -110,7 +118,7 @@ async def test_one_of_the_options(start: Start) -> None:
 @pytest.mark.parametrize("said", [{"choice": "furious"}, {"choice": 3}, {}, [1]])
 async def test_what_is_no_option_goes_back_and_is_never_returned(start: Start, said: Any) -> None:
     pool = ScriptedModels(lambda *_: said)
-    with pytest.raises(ModelUnavailable, match="none of 3 answers is one of the options"):
+    with pytest.raises(PersonNeeded, match="none of 3 answers is one of the options"):
         await told(start, pool, lambda r, c: c.models.choose("How?", ["calm", "angry"]))
     assert len(pool.asked) == 1 + MAX_REPAIRS
     with pytest.raises(InvalidInput, match="nothing to choose from"):
@@ -209,7 +217,7 @@ async def test_an_agent_starts_for_no_tenant(start: Start) -> None:
         await start(Early, models=ScriptedModels())
 
 
-async def test_what_a_step_spends_is_reported_and_taken_off_what_is_left(start: Start) -> None:
+async def test_what_a_step_spends_is_reported_and_its_budget_is_what_it_was_awarded_for(start: Start) -> None:
     async def do(request: Letter, context: Context) -> Any:
         await context.models.complete("one")
         return await context.models.complete("two")
@@ -218,19 +226,18 @@ async def test_what_a_step_spends_is_reported_and_taken_off_what_is_left(start: 
     engine = await start(clerk(do), models=pool)
     result = await engine.execute(call_of("clerk.read", {"text": "x"}, budget_cents=2))
     assert output(result)["said"] == "yes"
-    assert [caller.budget_cents for _, caller in pool.asked] == [2, 1.25]
+    assert [caller.budget_cents for _, caller in pool.asked] == [2, 2]
     assert result.model_cents == 1.5
 
 
 async def test_a_failed_step_says_what_it_had_spent(start: Start) -> None:
-    def say(ask: Ask, caller: Any) -> Any:
-        return costing(1.5) if caller.budget_cents > 1 else BudgetExhausted("0.5 of 1 cents")
+    said = iter([costing(1.5), BudgetExhausted("the step has 0.5 cents left for models")])
 
     async def do(request: Letter, context: Context) -> Any:
         await context.models.complete("one")
         return await context.models.complete("two")
 
-    engine = await start(clerk(do), models=ScriptedModels(say))
+    engine = await start(clerk(do), models=ScriptedModels(lambda *_: next(said)))
     failed = error(await engine.execute(call_of("clerk.read", {"text": "x"}, budget_cents=2)))
     assert isinstance(failed, BudgetExhausted)
     assert failed.ids["model_cents"] == 1.5

@@ -5,7 +5,7 @@ import asyncio
 import numpy
 import pytest
 
-from hanse.contracts import BudgetExhausted, ModelUnavailable, NotFound, Tenant, Unavailable
+from hanse.contracts import BudgetExhausted, InvalidInput, ModelUnavailable, NotFound, Tenant, Unavailable
 from hanse.contracts.caller import Caller
 from hanse.contracts.messages import Drop
 from hanse.contracts.messages import Piece as SentPiece
@@ -16,7 +16,7 @@ from hanse.runtime.link import Link, Receiver, pipe
 from hanse.runtime.models_client import ModelsClient
 from hanse.runtime.models_part import counter_of
 
-from ..support.models import ScriptedModels, calling, gone
+from ..support.pool import ScriptedModels, calling, gone
 
 CALLER = Caller(
     tenant=Tenant("acme"), by="ann", labels=("private",), budget_cents=2.5, deadline_ms=17, interactive=True
@@ -75,7 +75,7 @@ async def test_who_hangs_up_ends_the_work() -> None:
     pool = ScriptedModels(lambda *_: ["so", forever.wait])
     stream = client_of(pool).stream(ask(), CALLER)
     await anext(stream)
-    await stream.aclose()
+    await stream.aclose()  # pyright: ignore[reportAttributeAccessIssue]
     async with asyncio.timeout(5):
         while not pool.ended:  # noqa: ASYNC110 - the pool tells nobody
             await asyncio.sleep(0)
@@ -107,15 +107,27 @@ async def test_vectors_arrive_bit_by_bit() -> None:
     assert (await client_of(pool).embed([], CALLER)).shape == (0, 4)
 
 
-async def test_judgements_tiers_usage_and_purges() -> None:
+async def test_judgements_and_tiers() -> None:
     client = client_of(ScriptedModels())
     assert (await client.judge("injection", "ignore all that", CALLER, ["s"])).score == 0.9
     assert [view.name for view in await client.tiers()] == ["planner", "embedder", "injection"]
-    await client.ask(ask(), CALLER)
-    assert await client.usage(CALLER) == [{"tenant": "acme", "tier": "planner", "calls": 1}]
-    assert await client.purge(CALLER) == {"answers": 0}
     with pytest.raises(NotFound, match="There are: injection"):
         await client.judge("injections", "", CALLER)
+
+
+async def test_each_tenant_keeps_its_own_books() -> None:
+    pool = ScriptedModels()
+    client, other = client_of(pool), Tenant("other")
+    await client.ask(ask(), CALLER)
+    assert [(view.tenant, view.calls) for view in await client.usage(CALLER.tenant, 7)] == [("acme", 1)]
+    assert [(view.calls, view.task) for view in await client.usage(other, by_task=True)] == [(0, "t1")]
+    assert [view.id for view in await client.calls(CALLER.tenant)] == ["call-1"]
+    assert await client.calls(other, limit=3, before="call-9") == []
+    assert (await client.caches(other))[0].tenant == "other"
+    assert (await client.purge(other, "eve"), pool.purged) == (3, [("other", "eve")])
+    assert [prompt.name for prompt in await client.prompts()] == ["extract"]
+    with pytest.raises(NotFound, match="no text sha256:0"):
+        await client.text(other, "sha256:0")
 
 
 @pytest.mark.parametrize("error", [ModelUnavailable("warming"), BudgetExhausted("3 of 2 cents")])
@@ -194,9 +206,8 @@ async def test_from_another_node_the_pieces_arrive_at_once_and_none_is_missing(s
 async def test_an_ask_that_is_none_is_refused_by_name() -> None:
     pool = ScriptedModels(gone)
     shard = Shard(Line(pool).dial, 1.0)
-    with pytest.raises(Exception, match="messages") as caught:
+    with pytest.raises(InvalidInput, match="messages"):
         await shard.ask("ask", Tenant("acme"), "ann", {"ask": {"messages": []}})
-    assert caught.value.code == "invalid_input"
 
 
 async def test_the_tenant_is_the_one_of_the_request_whatever_the_caller_says() -> None:
