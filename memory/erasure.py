@@ -13,11 +13,9 @@ from typing import Any, Protocol
 
 from ..contracts import Digest, JsonObject, Tenant, digest
 from ..contracts.memory import Certificate, Record, Scope
+from .books import LINES, lines_of
 from .ports import Erasure, Graph
 from .redaction import Values, rewritten
-
-LINES = "lines"
-"""In a summary's payload: for each line of its text, the ids that it came through, the original's first."""
 
 
 def plan(ids: Sequence[str], graph: Graph) -> Erasure:
@@ -77,13 +75,6 @@ def _without(record: Record, going: set[str]) -> Record | None:
             "provenance": record.provenance.model_copy(update={"derived_from": sources}),
         }
     )
-
-
-def lines_of(record: Record) -> list[list[str]] | None:
-    """Where each line of a summary came from; None when the record does not say it of every line."""
-    books: Any = record.payload.get(LINES)
-    complete = isinstance(books, list) and len(books) == len(record.text.split("\n")) and all(books)
-    return books if complete and all(isinstance(through, list) for through in books) else None
 
 
 # Of whom and of what

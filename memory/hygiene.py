@@ -12,11 +12,12 @@ import numpy
 
 from ..contracts import Clock, IdempotencyKey, InvalidInput, NotAllowed, Tenant
 from ..contracts.caller import Caller
-from ..contracts.memory import Draft, Record, Scope
+from ..contracts.memory import Record, Scope
 from ..contracts.pool import Models
 from . import budgets, consolidation, erasure, facts
 from .access import is_person, view_of
 from .audit import STALE_DAYS, audit
+from .books import is_summary
 from .gate import Gate
 from .redaction import Pattern, Redactor, Values
 from .verbs import Verb
@@ -112,7 +113,7 @@ async def tidy(service: "MemoryService", parameters: Mapping[str, Any], caller: 
     async with service.shelves.use(caller.tenant) as shelf:
         await service.log.durable()
         everything = [record for page in _current(service, caller.tenant) for record in page]
-        told = {id for each in everything if _is_summary(each) for id in each.provenance.derived_from}
+        told = {id for each in everything if is_summary(each) for id in each.provenance.derived_from}
         found = budgets.overflow(everything, wanted, service.clock.now_ms(), summarised=told)
         await service.writing.evict(shelf, [each.id for each in found.evictions], caller)
     if found.evictions:
@@ -213,10 +214,6 @@ def _about(service: "MemoryService", tenant: Tenant, subject: str) -> list[str]:
 def _current(service: "MemoryService", tenant: Tenant) -> Iterator[list[Record]]:
     for page in service.log.live(tenant):
         yield [each.record for each in page]
-
-
-def _is_summary(record: Draft) -> bool:
-    return record.payload.get("kind") == consolidation.KIND
 
 
 def _check_person(caller: Caller, verb: str) -> None:
