@@ -14,7 +14,7 @@ from ray._private import ray_constants
 
 from ..contracts import Conflict, TimedOut, Unavailable
 from . import actors
-from .assembly import agent_id, agent_keys, root_key
+from .assembly import agent_id, agent_keys, namespace_of, root_key
 from .config import AgentEntry, Configuration
 from .gateway import proxy
 from .parts import parts_of
@@ -38,7 +38,8 @@ class Cluster:
     coordinators: list[Any]
     hosts: dict[str, Any]
     parts: dict[str, Any]
-    """The other parts, by name. Nobody waits for them when a federation starts."""
+    """What nothing waits for: the model pool, the memory. They restore themselves while the federation works already.
+    """
     owned: bool
     """Whether the Ray cluster was started for this federation, so that it ends with it."""
     _absent: list[Any] = field(default_factory=list[Any])
@@ -53,12 +54,13 @@ class Cluster:
         await asyncio.gather(*(self._ready(name, each) for name, each in self._named()))
 
     async def stop(self) -> None:
-        """Hosts first, so that what they finish is still taken down; then the coordinators and the other parts; then
-        Ray, if it is ours."""
+        """Hosts first, so that what they finish is still taken down; then the parts that they ask; then the
+        coordinators; then Ray, if it is ours.
+        """
         await _quietly(*(answer(each.stop) for each in self.hosts.values() if each not in self._absent))
-        await _quietly(*(answer(each.stop) for each in self.coordinators if each not in self._absent))
         await _quietly(*(answer(each.stop) for each in self.parts.values()))
-        for each in (*(each for _, each in self._named()), *self.parts.values()):
+        await _quietly(*(answer(each.stop) for each in self.coordinators if each not in self._absent))
+        for each in (*self.parts.values(), *(actor for _, actor in self._named())):
             ray.kill(each, no_restart=True)
         if self.owned:
             await asyncio.to_thread(ray.shutdown)
@@ -80,11 +82,6 @@ class Cluster:
             yield f"coordinator {shard}", coordinator
         for host, actor in self.hosts.items():
             yield f"host {host}", actor
-
-
-def namespace_of(configuration: Configuration) -> str:
-    """The Ray namespace of a federation's actors."""
-    return f"hanse-{configuration.federation.name}"
 
 
 def join_ray(configuration: Configuration, address: str | None = None) -> bool:
@@ -136,16 +133,15 @@ def start(configuration: Configuration, *, owned: bool, detached: bool = False) 
         ).remote(configuration, host, namespace, agent_keys(configuration, host, key))
         for host, resources in _resources(configuration).items()
     }
-    return Cluster(configuration, coordinators, hosts, _start_parts(configuration, here, detached=detached), owned)
+    return Cluster(configuration, coordinators, hosts, _parts(configuration, namespace, here, detached), owned)
 
 
-def _start_parts(configuration: Configuration, here: dict[str, float], *, detached: bool) -> dict[str, Any]:
-    """The parts that this configuration asks for. On this node, where their stores are."""
-    namespace = namespace_of(configuration)
+def _parts(configuration: Configuration, namespace: str, here: dict[str, float], detached: bool) -> dict[str, Any]:
+    """The parts that are configured, on this node, where their stores lie."""
     return {
-        name: actors.PartActor.options(**actors.options(name, namespace, detached=detached, resources=here)).remote(
-            configuration, name, make
-        )
+        name: actors.PartActor.options(
+            **actors.options(name, namespace, detached=detached, resources=dict(here))
+        ).remote(configuration, name, make)
         for name, make in parts_of(configuration)
     }
 

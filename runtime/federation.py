@@ -253,8 +253,7 @@ async def _in_process(
         if not failed.done():
             failed.set_exception(error)
 
-    way = _way_to(pool) if pool else None
-    models = ModelsClient(way) if way else None
+    models = ModelsClient(_way_to(pool)) if pool else None
     memory = await _memory(configuration, stack, world, fail, embedder) if configuration.memory else None
     dialers = []
     for shard in range(configuration.coordinator.shards):
@@ -268,14 +267,7 @@ async def _in_process(
         )
         stack.push_async_callback(host.stop)
         await host.start(dialers)
-    client = LinkClient(
-        [Shard(dial, 5.0) for dial in dialers],
-        Tenant("default"),
-        "local",
-        models,
-        *filter(None, [way]),
-        memory=memory,
-    )
+    client = LinkClient([Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local", models, memory)
     stack.push_async_callback(client.close)
     await present(client)
     return client
@@ -286,13 +278,12 @@ async def _memory(
 ) -> MemoryClient:
     """The shards of the memory, over the wire, as in processes of their own."""
     ways: list[Shard] = []
-    for shard in range(configuration.memory.shards if configuration.memory else 0):
+    for shard in range(configuration.memory_shards):
         part = memory_shard(configuration, world, fail, shard, embedder)
         counter = await part.start()
         stack.push_async_callback(part.stop)
         ways.append(Shard(_piped(counter), 5.0, whom="the memory"))
     client = MemoryClient(ways)
-    stack.push_async_callback(client.close)
     return client
 
 

@@ -28,7 +28,7 @@ async def launch(
     running = cluster.start(configuration, owned=owned)
     stack.push_async_callback(running.stop)
     url, _ = await asyncio.gather(_gateway(running, stack) if http else _none(), running.ready())
-    client = actors.connect(*_whom(configuration), "local", _memory_shards(configuration))
+    client = actors.connect(*_whom(configuration, "local"))
     stack.push_async_callback(client.close)
     await present(client)
     return client, url
@@ -42,19 +42,18 @@ async def _gateway(running: cluster.Cluster, stack: AsyncExitStack) -> str:
     stack.push_async_callback(stop_gateway, name=running.namespace, end_serve=not running.owned)
     return await serve_gateway(
         Settings.of(configuration),
-        partial(actors.connect, *_whom(configuration), "gateway", _memory_shards(configuration)),
+        partial(actors.connect, *_whom(configuration, "gateway")),
         port=configuration.gateway.port,
         replicas=configuration.gateway.replicas,
         name=running.namespace,
     )
 
 
-def _whom(configuration: Configuration) -> tuple[str, int, str]:
-    return cluster.namespace_of(configuration), configuration.coordinator.shards, configuration.tenants[0].name
-
-
-def _memory_shards(configuration: Configuration) -> int:
-    return configuration.memory.shards if configuration.memory else 0
+def _whom(configuration: Configuration, by: str) -> tuple[str, int, str, str, bool, int]:
+    """What `actors.connect` is told."""
+    namespace, tenant = cluster.namespace_of(configuration), configuration.tenants[0].name
+    models, memory_shards = configuration.models is not None, configuration.memory_shards
+    return namespace, configuration.coordinator.shards, tenant, by, models, memory_shards
 
 
 async def _none() -> None:

