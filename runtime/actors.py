@@ -203,7 +203,7 @@ class _HostProcess:
         importable(self._configuration.folder)
         world = World.real(faults_from_environment())
         node = ray.get_runtime_context().get_node_id()
-        models = models_client(self._namespace) if self._configuration.models else None
+        models = models_client(self._namespace) if self._configuration.models is not None else None
         memory = memory_client(self._namespace, self._configuration.memory_shards)
         self._running = make_host(
             self._configuration,

@@ -5,7 +5,6 @@ Two classes keep this protocol: `LinkClient` here speaks frames to the coordinat
 """
 
 import asyncio
-import time
 import uuid
 import zlib
 from collections import Counter
@@ -140,13 +139,14 @@ class Shard:
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
         """What the attempt gives, which is made again after each loss of the link until patience is at its end."""
-        give_up = time.monotonic() + self._patience
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + self._patience
         pause = 0.01
         while True:
             try:
                 return await attempt()
             except LinkLost as error:
-                if time.monotonic() + pause > give_up:
+                if clock() + pause > give_up:
                     raise self._away(error) from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.5)

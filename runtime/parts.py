@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def parts_of(configuration: Configuration) -> Sequence[tuple[str, Any]]:
     """Name and maker of each."""
-    models = [(MODELS, make_models)] if configuration.models else []
+    models = [(MODELS, make_models)] if configuration.models is not None else []
     return [*models, *_memory(configuration.memory_shards)]
 
 

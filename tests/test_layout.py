@@ -79,6 +79,14 @@ OPTIONAL = {"numpy"}
 HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.launch", "hanse.runtime.gateway.deployment"): "Ray Serve reads its settings when it is imported: "
     "they must be in the environment by then; and a federation without HTTP does not pay half a second for it",
+    ("hanse.runtime.assembly", "hanse.agents.connectors"): "an HTTP client and a mail client take a tenth of a second "
+    "to load, in each process of the federation; most have no connector",
+    ("hanse.runtime.cli.contracts", "hanse.runtime.contract_check"): "only `hanse contracts check` loads agents, and "
+    "the engine under them; no other command should wait for it",
+    (
+        "hanse.runtime.cli.reach",
+        "hanse.runtime.http_client",
+    ): "`hanse up` talks to nobody, and is what people wait for",
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
     ("hanse.runtime.parts", "hanse.runtime.memory_part"): "the memory needs numpy, which a federation without it need "
