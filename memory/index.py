@@ -3,8 +3,8 @@
     the question ──> words (BM25) ───────┐
                  ──> vector (FAISS) ─────┴─> candidates ──> weighed exactly ──> fused ──> the best
 
-The candidates come from the whole tenant by scores that are cheap; what is exact is computed of them alone. A projection
-of the log: nothing here is the truth, and everything can be made anew.
+The candidates come from the whole tenant by scores that are cheap; what is exact is computed of them alone. A
+projection of the log: nothing here is the truth, and everything can be made anew.
 """
 
 from collections.abc import Callable, Iterable
@@ -129,6 +129,7 @@ class TenantIndex:
         words = self._text.words(text, self._live.rows, len(self))
         scores = self._text.scores(words, self._mean_length())
         rows = _best(scores, limit)
+        rows = rows[scores[rows] > 0]
         found = {"text": scores[rows] / max(float(scores.max(initial=0)), 1e-9)}
         if vector is not None:
             rows = np.union1d(rows, self._vectors.search(vector, limit)[0]).astype(np.int32)
