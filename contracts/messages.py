@@ -67,6 +67,8 @@ class Result:
     latency_ms: float = 0
     replayed: bool = False
     """The receipt existed: nothing ran this time."""
+    model_cents: float = 0
+    """What was spent on models this time, out of the step's budget."""
 
 
 @dataclass(frozen=True, slots=True)

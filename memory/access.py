@@ -123,6 +123,7 @@ def prepared(draft: Draft, caller: Caller, lifetimes: Lifetimes) -> Draft:
 
 def check_plain(draft: Draft) -> None:
     """Raises InvalidInput unless every text is Unicode and every value can be kept."""
+    check(draft.payload, "/payload")
     data = draft.model_dump(mode="json")
     check(data)
     for name in ("owner", "subject", "episode"):

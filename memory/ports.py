@@ -4,7 +4,7 @@ A record has a number while its tenant is open: a small integer that the shelf g
 filters with numbers, and the index looks them up, because fifty thousand texts cannot be handed over in a millisecond.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -106,6 +106,8 @@ class Decision:
     """Added to the draft's, such as those of the record that it echoes."""
     change: Change | None = None
     """What merging changes in the target; None leaves it as it is."""
+    ends: Mapping[str, Change] = field(default_factory=dict[str, Change])
+    """What else changes when the draft is stored, by id: facts that hold until it begins to."""
 
 
 class Gate(Protocol):
@@ -130,8 +132,9 @@ class Erasure:
     """What has to be done for some records to be gone, with everything of them in what was derived from them."""
 
     delete: tuple[str, ...] = ()
+    """What was asked for."""
     derived: tuple[str, ...] = ()
-    """Of those: which are there only because they were derived from the others."""
+    """What goes with it, because it was derived from it; none of them is in `delete`."""
     rewrite: Mapping[str, Record] = field(default_factory=dict[str, Record])
     """Derived records that stay, with what is left of them. All their earlier versions go."""
 
@@ -153,10 +156,10 @@ PlanErasure = Callable[[Sequence[str], Graph], Erasure]
 class Scrubber(Protocol):
     """A store that can get rid of what was deleted from it, as far as files go."""
 
-    async def scrub(self) -> None:
+    def scrub(self) -> Awaitable[None]:
         """What was deleted is in no file of the store any more: pages are overwritten, the log is cut off."""
         ...
 
-    async def compact(self) -> None:
+    def compact(self) -> Awaitable[None]:
         """The same, by writing the file anew, which also gives its room back. Takes as long as the file is large."""
         ...

@@ -1,5 +1,5 @@
-"""Upkeep: what has to be done though nobody asks. What expires is deleted, what has no vector gets one, what was deleted
-leaves the files, and snapshots follow.
+"""Upkeep: what has to be done though nobody asks. What expires is deleted, what has no vector gets one, what was
+deleted leaves the files, and snapshots follow.
 
 Nothing here is needed for an answer to be right: a record that is due is not shown, whether or not it is deleted yet.
 """

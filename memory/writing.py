@@ -20,7 +20,7 @@ from ..contracts import (
     NotFound,
 )
 from ..contracts.caller import Caller
-from ..contracts.ids import step_key, uuid7
+from ..contracts.ids import step_key
 from ..contracts.memory import Certificate, Change, Draft, Hit, Record, Remembered, State
 from ..contracts.plain import check, pack
 from ..contracts.schema import digest
@@ -37,6 +37,7 @@ from .access import (
 )
 from .embedding import Embedding, Vectors
 from .log import Kept, Log, Receipt
+from .numbering import Numbering
 from .ports import Decision, Erasure, Gate, PlanErasure, Scored
 from .shelf import Shelf
 
@@ -95,7 +96,8 @@ class Writing:
         budget: Budget,
     ) -> None:
         self._log, self._embedding = log, embedding
-        self._clock, self._entropy, self._faults = clock, entropy, faults
+        self._clock, self._faults = clock, faults
+        self._ids = Numbering(clock, entropy)
         self._gate, self._plan_erasure = gate, plan_erasure
         self._lifetimes, self._budget = lifetimes, budget
 
@@ -157,16 +159,22 @@ class Writing:
             state = State.QUARANTINED if aside else State.LIVE
             record = each.record.model_copy(update={"labels": labels, "state": state})
             batch.new[record.id] = Kept(record, each.vector)
+            self._end(shelf, batch, decision.ends)
             outcome = "quarantined" if aside else "stored"
             result = Remembered(record=record, outcome=outcome, reason=decision.reason, contradicts=contradicts)
         batch.results.append(result)
+
+    def _end(self, shelf: Shelf, batch: _Batch, ends: Mapping[str, Change]) -> None:
+        for id, change in ends.items():
+            if (old := batch.latest(shelf, id)) is not None:
+                batch.replace(Kept(self._changed(old.record, change), old.vector))
 
     def _record(self, shelf: Shelf, batch: _Batch, draft: Draft, model: str | None, now_ms: int) -> Record:
         ttl = draft.ttl_seconds
         return Record.model_validate(
             dict(draft)
             | {
-                "id": uuid7(now_ms, self._entropy.bytes(8)),
+                "id": self._ids.next(),
                 "tenant": shelf.tenant,
                 "embedding": model,
                 "created_ms": now_ms,
@@ -379,7 +387,7 @@ class Writing:
         """What was erased, in ids and counts."""
         now_ms = self._clock.now_ms()
         said: dict[str, Any] = {
-            "id": uuid7(now_ms, self._entropy.bytes(8)),
+            "id": self._ids.next(),
             "tenant": caller.tenant,
             "subject": subject,
             "at_ms": now_ms,

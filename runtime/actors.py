@@ -34,6 +34,7 @@ from .assembly import World, make_coordinator, make_host, root_key
 from .client import LinkClient, Shard
 from .config import Configuration, importable
 from .link import Link, Receiver, dial, listen, socket_path
+from .memory_client import MemoryClient, memory_name
 from .ray_link import Asked, AskLink, Switchboard, answer
 from .world import crash_points, faults_from_environment
 
@@ -46,6 +47,8 @@ START_AGAIN_SECONDS = 1.0
 PENDING_CALLS = 10_000
 PATIENCE_SECONDS = 20.0
 """For a part that is coming back."""
+MEMORY_SECONDS = 10.0
+"""For the memory that is coming back."""
 QUESTIONS = 10_000
 """That clients on other nodes may have open at one coordinator."""
 _GROUPS = {"mail": 1, "control": QUESTIONS}
@@ -197,7 +200,11 @@ class _HostProcess:
         importable(self._configuration.folder)
         world = World.real(faults_from_environment())
         node = ray.get_runtime_context().get_node_id()
-        self._running = make_host(self._configuration, self._host, self._keys, world, self.process.fail, node)
+        shards = self._configuration.memory.shards if self._configuration.memory else 0
+        memory = MemoryClient(_ways_to_memory(self._namespace, shards)) if shards else None
+        self._running = make_host(
+            self._configuration, self._host, self._keys, world, self.process.fail, node, memory=memory
+        )
         await self._running.start([self._dialer(shard) for shard in range(self._configuration.coordinator.shards)])
 
     def _dialer(self, shard: int) -> Callable[[Receiver], Coroutine[Any, Any, Link]]:
@@ -294,10 +301,16 @@ HostActor: Any = _remote(_HostProcess)
 PartActor: Any = _remote(_PartProcess)
 
 
-def connect(namespace: str, shards: int, tenant: str, by: str) -> LinkClient:
+def connect(namespace: str, shards: int, tenant: str, by: str, memory_shards: int = 0) -> LinkClient:
     """A client of the federation in `namespace`, from any process that is connected to its Ray cluster."""
     ways = [Shard(_client_dialer(namespace, coordinator_name(i)), PATIENCE_SECONDS) for i in range(shards)]
-    return LinkClient(ways, Tenant(tenant), by)
+    memories = _ways_to_memory(namespace, memory_shards)
+    return LinkClient(ways, Tenant(tenant), by, None, *memories, memory=MemoryClient(memories) if memories else None)
+
+
+def _ways_to_memory(namespace: str, shards: int) -> list[Shard]:
+    """Whoever asks is told sooner than by a coordinator that it is away, because work goes on without it."""
+    return [connect_part(namespace, memory_name(shard), MEMORY_SECONDS) for shard in range(shards)]
 
 
 def connect_part(namespace: str, name: str, patience_seconds: float = PATIENCE_SECONDS) -> Shard:

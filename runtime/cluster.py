@@ -17,6 +17,7 @@ from . import actors
 from .assembly import agent_id, agent_keys, root_key
 from .config import AgentEntry, Configuration
 from .gateway import proxy
+from .parts import parts_of
 from .placement import place
 from .ray_link import answer
 
@@ -36,6 +37,8 @@ class Cluster:
     configuration: Configuration
     coordinators: list[Any]
     hosts: dict[str, Any]
+    parts: dict[str, Any]
+    """The other parts, by name. Nobody waits for them when a federation starts."""
     owned: bool
     """Whether the Ray cluster was started for this federation, so that it ends with it."""
     _absent: list[Any] = field(default_factory=list[Any])
@@ -50,10 +53,12 @@ class Cluster:
         await asyncio.gather(*(self._ready(name, each) for name, each in self._named()))
 
     async def stop(self) -> None:
-        """Hosts first, so that what they finish is still taken down; then the coordinators; then Ray, if it is ours."""
+        """Hosts first, so that what they finish is still taken down; then the coordinators and the other parts; then
+        Ray, if it is ours."""
         await _quietly(*(answer(each.stop) for each in self.hosts.values() if each not in self._absent))
         await _quietly(*(answer(each.stop) for each in self.coordinators if each not in self._absent))
-        for _, each in self._named():
+        await _quietly(*(answer(each.stop) for each in self.parts.values()))
+        for each in (*(each for _, each in self._named()), *self.parts.values()):
             ray.kill(each, no_restart=True)
         if self.owned:
             await asyncio.to_thread(ray.shutdown)
@@ -131,7 +136,18 @@ def start(configuration: Configuration, *, owned: bool, detached: bool = False) 
         ).remote(configuration, host, namespace, agent_keys(configuration, host, key))
         for host, resources in _resources(configuration).items()
     }
-    return Cluster(configuration, coordinators, hosts, owned)
+    return Cluster(configuration, coordinators, hosts, _start_parts(configuration, here, detached=detached), owned)
+
+
+def _start_parts(configuration: Configuration, here: dict[str, float], *, detached: bool) -> dict[str, Any]:
+    """The parts that this configuration asks for. On this node, where their stores are."""
+    namespace = namespace_of(configuration)
+    return {
+        name: actors.PartActor.options(**actors.options(name, namespace, detached=detached, resources=here)).remote(
+            configuration, name, make
+        )
+        for name, make in parts_of(configuration)
+    }
 
 
 def find(configuration: Configuration) -> Cluster:
@@ -145,6 +161,7 @@ def find(configuration: Configuration) -> Cluster:
                 for shard in range(configuration.coordinator.shards)
             ],
             {host: ray.get_actor(actors.host_name(host), namespace) for host in configuration.hosts},
+            {name: ray.get_actor(name, namespace) for name, _ in parts_of(configuration)},
             owned=False,
         )
     except ValueError as error:

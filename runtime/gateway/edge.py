@@ -13,9 +13,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...contracts import HanseError
+from . import problems
 from .desk import Desk
-from .problems import Internal, respond
+from .openai import errors as openai_errors
+from .problems import Internal
 from .security import capped, check_body, identify, traceparent
+from .waiting import CallerGone
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +47,8 @@ class Edge:
             await self._let_in(passage, receive)
         except HanseError as error:
             await passage.fail(error, receive)
+        except CallerGone:
+            pass  # nobody would read the answer
         except Exception:
             await passage.fail(_incident(), receive)
         finally:
@@ -92,7 +97,8 @@ class _Passage:
         """Answers with the error, unless an answer is under way: then the caller sees it end too early."""
         if self._status:
             raise error
-        await respond(error)(self.scope, receive, self.send)
+        answer = openai_errors if openai_errors.speaks(self.scope["path"]) else problems
+        await answer.respond(error)(self.scope, receive, self.send)
 
     def count(self) -> None:
         route = getattr(self.scope.get("route"), "path", "unmatched")
