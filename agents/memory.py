@@ -138,7 +138,7 @@ class Memories:
     async def recall(self, text: str | Query = "", **filters: Any) -> Recollection:
         """What fits best, of what this agent may read; the newest when nothing is asked for in words.
 
-        `filters` are the fields of `contracts.memory.Query`: `limit`, `layers`, `subjects`, `payload`, `token_budget`, …
+        `filters` are the fields of `contracts.memory.Query`: `limit`, `layers`, `subjects`, `payload`, `token_budget`…
         """
         query = text if isinstance(text, Query) else _made(Query, {"text": text, **filters})
         return await self._memory.recall(query)

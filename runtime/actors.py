@@ -204,7 +204,7 @@ class _HostProcess:
         world = World.real(faults_from_environment())
         node = ray.get_runtime_context().get_node_id()
         models = models_client(self._namespace) if self._configuration.models is not None else None
-        shards = self._configuration.memory.shards if self._configuration.memory else 0
+        memory = memory_client(self._namespace, self._configuration.memory_shards)
         self._running = make_host(
             self._configuration,
             self._host,
@@ -213,7 +213,7 @@ class _HostProcess:
             self.process.fail,
             node,
             models=models,
-            memory=memory_client(self._namespace, shards) if shards else None,
+            memory=memory,
         )
         await self._running.start([self._dialer(shard) for shard in range(self._configuration.coordinator.shards)])
 
@@ -316,24 +316,25 @@ def connect(
 ) -> LinkClient:
     """A client of the federation in `namespace`, from any process that is connected to its Ray cluster.
 
-    `models` says whether it has a model pool; without `memory_shards` it has no shared memory.
+    `models` says whether it has a model pool, `memory_shards` how many the memory has.
     """
     ways = [Shard(_client_dialer(namespace, coordinator_name(i)), PATIENCE_SECONDS) for i in range(shards)]
     pool = models_client(namespace) if models else None
-    memory = memory_client(namespace, memory_shards) if memory_shards else None
-    return LinkClient(ways, Tenant(tenant), by, pool, memory)
-
-
-def memory_client(namespace: str, shards: int) -> MemoryClient:
-    """The memory of the federation in `namespace`. Whoever asks is told sooner than by a coordinator that it is away,
-    because work goes on without it.
-    """
-    return MemoryClient([connect_part(namespace, memory_name(shard), MEMORY_SECONDS) for shard in range(shards)])
+    return LinkClient(ways, Tenant(tenant), by, pool, memory_client(namespace, memory_shards))
 
 
 def models_client(namespace: str) -> ModelsClient:
     """The model pool of the federation in `namespace`, from any process that is connected to its Ray cluster."""
     return ModelsClient(connect_part(namespace, MODELS))
+
+
+def memory_client(namespace: str, shards: int) -> MemoryClient | None:
+    """The shared memory of the federation in `namespace`, from any process that is connected to its Ray cluster.
+
+    Whoever asks is told sooner than by a coordinator that it is away, because work goes on without it.
+    """
+    ways = [connect_part(namespace, memory_name(shard), MEMORY_SECONDS) for shard in range(shards)]
+    return MemoryClient(ways) if ways else None
 
 
 def connect_part(namespace: str, name: str, patience_seconds: float = PATIENCE_SECONDS) -> Shard:

@@ -251,7 +251,7 @@ class LinkClient:
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
-        return LinkClient(self._shards, tenant, by, self._pool, memory=self._memory)
+        return LinkClient(self._shards, tenant, by, self._pool, self._memory)
 
     @property
     def models(self) -> LinkedModels:
@@ -356,9 +356,9 @@ class LinkClient:
     async def close(self) -> None:
         for shard in self._shards:
             shard.close()
-        for part in (self._pool, self._memory):
-            if part:
-                await part.close()
+        for each in (self._pool, self._memory):
+            if each is not None:
+                await each.close()
 
     def _owner(self, task: str) -> int:
         try:

@@ -18,7 +18,6 @@ from .assembly import agent_id, agent_keys, namespace_of, root_key
 from .config import AgentEntry, Configuration
 from .gateway import proxy
 from .lean_ray import lean_node
-from .models_assembly import make_models
 from .parts import parts_of
 from .placement import place
 from .ray_link import answer
@@ -153,16 +152,8 @@ def _parts(configuration: Configuration, detached: bool) -> dict[str, Any]:
         name: actors.PartActor.options(
             **actors.options(name, namespace, detached=detached, resources={f"node:{_here()}": PINCH})
         ).remote(configuration, name, make)
-        for name, make in _wanted(configuration).items()
+        for name, make in parts_of(configuration)
     }
-
-
-def _wanted(configuration: Configuration) -> dict[str, actors.MakePart]:
-    """The parts that are configured."""
-    wanted: dict[str, actors.MakePart] = dict(parts_of(configuration))
-    if configuration.models is not None:
-        wanted[actors.MODELS] = make_models
-    return wanted
 
 
 def find(configuration: Configuration) -> Cluster:
@@ -177,7 +168,7 @@ def find(configuration: Configuration) -> Cluster:
                 for shard in range(configuration.coordinator.shards)
             ],
             {host: ray.get_actor(actors.host_name(host), namespace) for host in configuration.hosts},
-            {name: ray.get_actor(name, namespace) for name in _wanted(configuration)},
+            {name: ray.get_actor(name, namespace) for name, _ in parts_of(configuration)},
         )
     except ValueError as error:
         raise Unavailable(f"{configuration.federation.name} does not run in this cluster") from error

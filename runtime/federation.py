@@ -278,13 +278,12 @@ async def _memory(
 ) -> MemoryClient:
     """The shards of the memory, over the wire, as in processes of their own."""
     ways: list[Shard] = []
-    for shard in range(configuration.memory.shards if configuration.memory else 0):
+    for shard in range(configuration.memory_shards):
         part = memory_shard(configuration, world, fail, shard, embedder)
         counter = await part.start()
         stack.push_async_callback(part.stop)
         ways.append(Shard(_piped(counter), 5.0, whom="the memory"))
     client = MemoryClient(ways)
-    stack.push_async_callback(client.close)
     return client
 
 

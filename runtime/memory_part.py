@@ -5,6 +5,7 @@ embedder warms up while it answers by words.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,16 +20,18 @@ from ..memory.access import Lifetimes
 from ..memory.service import MemoryService, Parts, Settings
 from ..memory.snapshot import Snapshots
 from ..memory.writing import Budget
+from ..models.embedder import LocalEmbedder
+from ..models.encoder import OnnxEncoder
 from .answering import Asked, Counter
 from .assembly import Failure, World, open_store, root_key
 from .config import Configuration
 from .config import Memory as Section
 from .journal import Journal
+from .late_embedder import LateEmbedder
 from .link import Receiver
 from .memory_client import memory_name
 from .memory_parts import parts
 from .store import SqliteStore
-from .warming import WarmingEmbedder
 
 Value = TypeVar("Value", bound=BaseModel)
 
@@ -54,7 +57,7 @@ class MemoryPart:
         self._configuration, self._world, self._fail = configuration, world, fail
         self._shard = shard
         self._embedder, self._made = embedder, made
-        self._warming: WarmingEmbedder | None = None
+        self._late: LateEmbedder | None = None
         self.service: MemoryService
         self.counter: Counter
 
@@ -73,8 +76,8 @@ class MemoryPart:
         await self.service.stop()
         await self._journal.stop()
         await self._store.close()
-        if self._warming is not None:
-            await self._warming.close()
+        if self._late is not None:
+            await self._late.close()
 
     def _service(self, section: Section, store: SqliteStore) -> MemoryService:
         return MemoryService(
@@ -91,8 +94,10 @@ class MemoryPart:
         )
 
     def _warm(self) -> Embedder:
-        self._warming = WarmingEmbedder.local(self._configuration.data / "models")
-        return self._warming
+        """MiniLM in this process. What is made of its weights is shared with the model pool."""
+        self._late = LateEmbedder(partial(_load, self._configuration.data / "models"))
+        self._late.begin()
+        return self._late
 
     def _snapshots(self, section: Section) -> Snapshots | None:
         if section.snapshots is None:
@@ -112,6 +117,10 @@ class MemoryPart:
             )
         log.write_note(*_LAID_OUT, shards)
         await log.durable()
+
+
+def _load(folder: Path) -> Embedder:
+    return LocalEmbedder(OnnxEncoder(folder))
 
 
 def settings_of(section: Section) -> Settings:

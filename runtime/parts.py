@@ -8,6 +8,8 @@ from ..contracts.pool import Embedder
 from .assembly import World
 from .config import Configuration
 from .memory_client import memory_name
+from .models_assembly import NAME as MODELS
+from .models_assembly import make_models
 
 if TYPE_CHECKING:
     from .memory_part import MemoryPart
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
 
 def parts_of(configuration: Configuration) -> Sequence[tuple[str, Any]]:
     """Name and maker of each."""
-    shards = configuration.memory.shards if configuration.memory else 0
+    models = [(MODELS, make_models)] if configuration.models is not None else []
+    return [*models, *_memory(configuration.memory_shards)]
+
+
+def _memory(shards: int) -> Sequence[tuple[str, Any]]:
     return [(memory_name(shard), partial(memory_shard, shard=shard)) for shard in range(shards)]
 
 
