@@ -224,6 +224,7 @@ class Engine:
             "domain": self.agent.domain,
             "description": inspect.cleandoc(type(self.agent).__doc__ or ""),
             "contracts": [each.contract.to_data() for each in self.agent.capabilities.values()],
+            "epoch": self._store.epoch,
         }
 
     # The way of a call

@@ -49,7 +49,7 @@ class State(StrEnum):
 
 
 class Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Fact(Value):
@@ -148,7 +148,7 @@ class Query(Value):
 class Hit(BaseModel):
     """A record that was recalled, and why."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     record: Record
     score: float
@@ -162,7 +162,7 @@ class Hit(BaseModel):
 class Recollection(BaseModel):
     """The answer to a query."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     hits: list[Hit]
     labels: list[str] = Field(default_factory=list[str])
@@ -187,7 +187,7 @@ class Change(Value):
 class Remembered(BaseModel):
     """What became of a draft."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     record: Record
     outcome: Literal["stored", "merged", "quarantined", "echo"]
@@ -200,7 +200,7 @@ class Remembered(BaseModel):
 class Certificate(BaseModel):
     """What an erasure erased, for whoever asked for it. Holds no erased text."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     id: str
     tenant: Tenant

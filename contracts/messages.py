@@ -19,7 +19,7 @@ class Hello:
     incarnation: str
     """New for every start of the host's process, so a restart is told from a reconnection."""
     agents: Sequence[Mapping[str, Any]]
-    """Per agent: `agent`, `domain`, `description`, `contracts`, `node`, `pid`."""
+    """Per agent: `agent`, `domain`, `description`, `contracts`, `node`, `pid`, and the `epoch` of its store."""
 
 
 @dataclass(frozen=True, slots=True)

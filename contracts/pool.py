@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class ToolCall(Value):
@@ -206,7 +206,7 @@ class TierState(StrEnum):
 class TierView(BaseModel):
     """One tier as `hanse models` shows it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     name: str
     kind: str

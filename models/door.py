@@ -11,7 +11,7 @@ class Door(Protocol):
     """Calls of one tier's replicas. Cancelling a call ends its work in the engine too."""
 
     async def call(self, method: str, body: bytes) -> bytes:
-        """Raises ModelUnavailable when no replica answers, Overloaded when all are full."""
+        """Raises ModelUnavailable when no replica answers, and then with `gone`; Overloaded when all are full."""
         ...
 
     def stream(self, method: str, body: bytes) -> AsyncIterator[bytes]:
@@ -84,4 +84,5 @@ def translated(error: Exception, tier: str) -> HanseError:
     if isinstance(cause, HanseError):
         return cause
     words = (str(cause or error).splitlines() or [""])[0]
-    return ModelUnavailable(f"no replica of {tier} answers: {type(error).__name__}: {words}", tier=tier)
+    detail = f"no replica of {tier} answers: {type(error).__name__}: {words}"
+    return ModelUnavailable(detail, tier=tier, gone="replica")

@@ -33,7 +33,7 @@ MAX_CHARACTERS = 1_000_000
 QUEUE = 16_384
 """Texts that may wait, of all callers together."""
 BATCH_TOKENS = 512
-"""Padding included. What a batch of so many works on stays in the processor's cache; larger ones are slower per text."""
+"""Padding included. What so many work on stays in the processor's cache; larger batches are slower per text."""
 PATIENCE = 8
 """Batches of interactive texts until one of the others' goes."""
 
@@ -103,7 +103,7 @@ class LocalEmbedder:
         await self.close()
 
     async def embed(self, texts: Sequence[str], *, interactive: bool = False) -> "Vectors":
-        """Raises also Overloaded when too many texts wait, InvalidInput for what is no text, Unavailable once closed."""
+        """Raises Overloaded, too, when too many texts wait, InvalidInput for what is none, Unavailable once closed."""
         self._check(texts)
         if not texts:
             return np.empty((0, self.dimensions), np.float32)

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..contracts import Digest, ModelUnavailable
 from ..contracts.schema import digest
-from .graph import graph
+from .graph import Precision, graph
 from .minilm import DIMENSIONS, MAX_TOKENS, Weights, missing, sha256_of
+from .smoothing import factors, factors_digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,12 +55,19 @@ class OnnxEncoder:
 
     dimensions = DIMENSIONS
 
-    def __init__(self, folder: Path, *, threads: int = 0, weights: Weights | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        precision: Precision = Precision.INT8,
+        threads: int = 0,
+        weights: Weights | None = None,
+    ) -> None:
         weights = weights or Weights.packaged()
-        settings = {"files": weights.sha256, "graph": GRAPH_VERSION, "max_tokens": MAX_TOKENS}
-        self.digest = digest(settings)
-        self._tokenizer = _tokenizer(weights)
-        self._session = _session(exported(weights, folder, self.digest), threads)
+        self.precision = Precision(precision)
+        self.digest = digest_of(weights, self.precision)
+        self._tokenizer = weights.tokenizer()
+        self._session = _session(exported(weights, folder, self.precision), threads)
 
     def tokens(self, texts: Sequence[str]) -> list[Ids]:
         """At most MAX_TOKENS each; what comes after them is not seen, as in sentence-transformers."""
@@ -81,14 +89,21 @@ class OnnxEncoder:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
 
 
-def exported(weights: Weights, folder: Path, digest: Digest) -> Path:
+def digest_of(weights: Weights, precision: Precision) -> Digest:
+    """Of all that decides on the vectors."""
+    settings = {"files": weights.sha256, "graph": GRAPH_VERSION, "max_tokens": MAX_TOKENS, "precision": precision.value}
+    return digest(settings | ({"factors": factors_digest()} if precision is Precision.INT8 else {}))
+
+
+def exported(weights: Weights, folder: Path, precision: Precision) -> Path:
     """The graph's file: the one that is there when it is sound, else a new one. Safe with other writers beside it."""
-    made_from = digest.removeprefix("sha256:")[:16]
+    made_from = digest_of(weights, precision).removeprefix("sha256:")[:16]
     for file in sorted(folder.glob(f"minilm-{made_from}-*.onnx")):
         if file.stem.endswith(sha256_of(file)):
             return file
         file.unlink(missing_ok=True)
-    return _write(folder, f"minilm-{made_from}", graph(weights.tensors()))
+    smooth = factors(weights) if precision is Precision.INT8 else None
+    return _write(folder, f"minilm-{made_from}", graph(weights.tensors(), smooth))
 
 
 def _write(folder: Path, name: str, content: bytes) -> Path:
@@ -121,20 +136,9 @@ def _session(file: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC  # more would fuse, slower
     options.log_severity_level = 3  # errors only: warnings are about devices that are not used
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-
-def _tokenizer(weights: Weights) -> Any:
-    """Without the padding, and with the model's own limit, not the file's."""
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise missing("tokenizers", "which cuts the embedder's texts into tokens") from None
-    tokenizer = Tokenizer.from_file(str(weights.tokenizer_file))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(MAX_TOKENS)
-    return tokenizer
 
 
 def _sound(text: str) -> str:

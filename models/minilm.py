@@ -94,6 +94,20 @@ class Weights:
         except SafetensorError as error:
             raise ModelUnavailable(f"{self.tensors_file} is damaged: {error}. Reinstall {PACKAGE}.") from None
 
+    def tokenizer(self) -> Any:
+        """Without the padding, and with the model's own limit, not the file's."""
+        try:
+            from tokenizers import Tokenizer
+        except ImportError:
+            raise missing("tokenizers", "which cuts the embedder's texts into tokens") from None
+        try:
+            tokenizer = Tokenizer.from_file(str(self.tokenizer_file))
+        except Exception as error:  # the package raises nothing more precise
+            raise ModelUnavailable(f"{self.tokenizer_file} is damaged: {error}. Reinstall {PACKAGE}.") from None
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(MAX_TOKENS)
+        return tokenizer
+
     def _strange(self) -> str:
         try:
             config: dict[str, Any] = json.loads(self.config_file.read_bytes())

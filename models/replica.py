@@ -57,9 +57,10 @@ class Replica:
 
         try:
             async for events in gathered(self._engine.chat(ChatCompletionRequest.model_validate_json(body))):
-                yield b"[" + b",".join(each for event in events if (each := self._event(event))) + b"]"
+                found = [await self._event(event) for event in events]
+                yield b"[" + b",".join(each for each in found if each) + b"]"
         except Exception as error:
-            yield b"[" + orjson.dumps(self._wrong(error)) + b"]"
+            yield b"[" + orjson.dumps(await self._wrong(error)) + b"]"
 
     async def embed(self, body: bytes) -> bytes:
         """Vectors of a pooling model."""
@@ -96,45 +97,47 @@ class Replica:
     async def _answer(self, ask: Callable[[], AsyncIterator[Any]]) -> bytes:
         try:
             async for answer in ask():
-                return orjson.dumps(self._plain(answer))
+                return orjson.dumps(await self._plain(answer.model_dump()))
         except Exception as error:
-            return orjson.dumps(self._wrong(error))
+            return orjson.dumps(await self._wrong(error))
         return orjson.dumps(_error(ModelUnavailable("the engine said nothing", tier=self._tier.name)))
 
-    def _plain(self, answer: Any) -> dict[str, Any]:
-        body = answer.model_dump()
-        return self._refused(body["error"]) if "error" in body else body
+    async def _plain(self, answer: dict[str, Any]) -> dict[str, Any]:
+        return await self._refused(answer["error"]) if "error" in answer else answer
 
-    def _event(self, event: Any) -> bytes:
-        """One event of vLLM's stream, `data: {…}`, as JSON. Empty for its end mark."""
+    async def _event(self, event: Any) -> bytes:
+        """One event of vLLM's stream, `data: {…}` or an error, as JSON. Empty for the mark of its end."""
+        if not isinstance(event, str):
+            return orjson.dumps(await self._plain(event.model_dump()))
         data = event.removeprefix("data: ").rstrip()
-        if data == "[DONE]":
-            return b""
         if data.startswith('{"error"'):
-            return orjson.dumps(self._refused(orjson.loads(data)["error"]))
-        return data.encode()
+            return orjson.dumps(await self._plain(orjson.loads(data)))
+        return b"" if data == "[DONE]" else data.encode()
 
-    def _refused(self, error: dict[str, Any]) -> dict[str, Any]:
+    async def _refused(self, error: dict[str, Any]) -> dict[str, Any]:
         """An error of vLLM, by its HTTP status. One of the engine's own may mean that it is dead."""
         code, words = int(error.get("code") or 500), str(error.get("message"))
         if code in TOO_MANY:
             return _error(Overloaded(words, tier=self._tier.name))
         if code < 500:
             return _error(InvalidInput(words, tier=self._tier.name))
-        return self._wrong(RuntimeError(words))
+        return await self._wrong(RuntimeError(words))
 
-    def _wrong(self, error: Exception) -> dict[str, Any]:
+    async def _wrong(self, error: Exception) -> dict[str, Any]:
         if isinstance(error, ValidationError):
             return _error(InvalidInput(_first(error), tier=self._tier.name))
         _log.error("the engine of %s failed", self._tier.name, exc_info=error, extra={"action": "engine.failed"})
-        asyncio.get_running_loop().create_task(self._look())
-        return _error(ModelUnavailable(f"the engine of {self._tier.name} failed: {error}", tier=self._tier.name))
+        gone = {} if await self._lives() else {"gone": "engine"}
+        words = f"the engine of {self._tier.name} failed: {error}"
+        return _error(ModelUnavailable(words, tier=self._tier.name, **gone))
 
-    async def _look(self) -> None:
+    async def _lives(self) -> bool:
         try:
             await self.check_health()
         except Exception as error:
             _log.error("%s ends: %s", self._tier.name, error, extra={"action": "engine.dead"})
+            return False
+        return True
 
     def _end(self) -> None:
         asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, os._exit, EXIT_ENGINE_DEAD)

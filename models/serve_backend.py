@@ -72,13 +72,13 @@ class _Standing:
                 return answer
         except TimeoutError:
             raise self._late(seconds) from None
-        except ModelUnavailable:
-            self._fell()
+        except ModelUnavailable as error:
+            self._fell(error)
             raise
 
-    def _fell(self) -> None:
+    def _fell(self, error: ModelUnavailable) -> None:
         """An engine died. Where it was the only one, nobody is sent there until the keeper has seen it alive again."""
-        if self._condition.state in ANSWERING and self._condition.replicas <= 1:
+        if "gone" in error.ids and self._condition.state in ANSWERING and self._condition.replicas <= 1:
             self.known(Condition(TierState.WARMING, "its engine died and is being started again"))
 
     def _late(self, seconds: float) -> TimedOut:
@@ -104,8 +104,8 @@ class ServeBackend(_Standing):
             async for event in self._events(chat.request(ask, self._tier, stream=True), seconds):
                 if (piece := assembly.take(event)) is not None:
                     yield piece
-        except ModelUnavailable:
-            self._fell()
+        except ModelUnavailable as error:
+            self._fell(error)
             raise
         yield RawPiece(raw=assembly.whole())
 

@@ -22,6 +22,13 @@ class Engine(VLLMEngine):
     from its start (`environment_of`), and a token then costs no hop between processes.
     """
 
+    async def start(self) -> None:
+        """Ray 2.60 looks for the tokenizer's service under a name that vLLM 0.32 has changed."""
+        await super().start()
+        self._oai_serving_tokenization = self._oai_serving_tokenization or getattr(
+            self._app_state, "serving_tokenization", None
+        )
+
     def _start_async_llm_engine(self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any) -> Any:
         parallel = vllm_engine_config.parallel_config
         if vllm_engine_config.device_config.device_type == "cpu" and parallel.world_size == 1:

@@ -83,13 +83,13 @@ def engine_options(tier: Tier, weights: Weights) -> dict[str, Any]:
         "max_num_seqs": tier.concurrency,
         "enforce_eager": tier.accelerator is None,
     }
-    options |= _generating(tier) if tier.kind is Kind.GENERATE else {"runner": "pooling"}
+    options |= _generating() if tier.kind is Kind.GENERATE else {"runner": "pooling", "dtype": "float32"}
     if tier.accelerator is None:
         options |= {"kv_cache_memory_bytes": _cache_bytes(tier, weights)}
     return options | tier.engine | {"trust_remote_code": False, "load_format": "safetensors"}
 
 
-def _generating(tier: Tier) -> dict[str, Any]:
+def _generating() -> dict[str, Any]:
     """Answers under a schema are compact. A schema that the grammar engine cannot hold to is refused, not guessed."""
     return {
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},

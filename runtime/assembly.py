@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ..agents.connector import Connector
-from ..agents.connectors import HttpConnector, SmtpConnector
 from ..agents.engine import Engine
 from ..contracts import AgentId, Entropy, InvalidConfiguration
 from ..contracts.memory import Memory
@@ -41,6 +40,11 @@ class World:
     @staticmethod
     def real(faults: Faults | None = None) -> "World":
         return World(SystemClock(), SystemEntropy(), faults)
+
+
+def namespace_of(configuration: Configuration) -> str:
+    """The Ray namespace of a federation's actors."""
+    return f"hanse-{configuration.federation.name}"
 
 
 def root_key(data: Path) -> bytes:
@@ -160,5 +164,7 @@ def _connector(name: str, section: Any) -> Connector:
         if not issubclass(cls, Connector):
             raise InvalidConfiguration(f"connectors: {name}: {section.class_} is not a Connector")
         return cls(**section.options).called(name)
+    from ..agents.connectors import HttpConnector, SmtpConnector
+
     kinds = {"smtp": SmtpConnector, "http": HttpConnector}
     return kinds[section.kind](**section.model_dump(exclude={"kind"}, exclude_none=True)).called(name)

@@ -5,7 +5,6 @@ Two classes keep this protocol: `LinkClient` here speaks frames to the coordinat
 """
 
 import asyncio
-import time
 import uuid
 import zlib
 from collections import Counter
@@ -31,14 +30,13 @@ from ..contracts import (
 )
 from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
-from ..contracts.memory import Memory
 from ..contracts.messages import Drop, Piece, Request, Response
-from ..contracts.pool import Administration
 from .link import Link, Receiver
-from .tenant_memory import LinkedMemory, TenantMemory
-from .tenant_models import LinkedModels, TenantModels, in_words
+from .tenant_memory import LinkedMemory, ReachedMemory, TenantMemory
+from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
 
 _END = object()
+NO_POOL, SILENT_POOL = "not configured", "not answering"
 POOL_SECONDS = 1.0
 """How long the status of a federation waits for that of its models."""
 Dialer = Callable[[Receiver], Awaitable[Link]]
@@ -141,13 +139,14 @@ class Shard:
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
         """What the attempt gives, which is made again after each loss of the link until patience is at its end."""
-        give_up = time.monotonic() + self._patience
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + self._patience
         pause = 0.01
         while True:
             try:
                 return await attempt()
             except LinkLost as error:
-                if time.monotonic() + pause > give_up:
+                if clock() + pause > give_up:
                     raise self._away(error) from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.5)
@@ -241,17 +240,14 @@ class LinkClient:
         shards: Sequence[Shard],
         tenant: Tenant,
         by: str,
-        pool: Administration | None = None,
-        *ways: Shard,
-        memory: Memory | None = None,
+        pool: ReachedPool | None = None,
+        memory: ReachedMemory | None = None,
     ) -> None:
-        """`ways` are those to other parts, closed with this client."""
         self._shards = shards
         self._memory = memory
         self._tenant = tenant
         self._by = by
         self._pool = pool
-        self._ways = ways
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
@@ -340,12 +336,12 @@ class LinkClient:
     async def _models_in_words(self) -> str:
         """A pool that is away must not keep anybody from seeing the rest."""
         if self._pool is None:
-            return "not configured"
+            return NO_POOL
         try:
             async with asyncio.timeout(POOL_SECONDS):
                 return in_words(await self._pool.tiers())
         except (HanseError, TimeoutError):
-            return "not answering"
+            return SILENT_POOL
 
     async def verify(self) -> AuditReport:
         reports = [AuditReport(**report) for report in await self._ask_all("verify", {})]
@@ -358,8 +354,11 @@ class LinkClient:
         )
 
     async def close(self) -> None:
-        for way in (*self._shards, *self._ways):
-            way.close()
+        for shard in self._shards:
+            shard.close()
+        for part in (self._pool, self._memory):
+            if part:
+                await part.close()
 
     def _owner(self, task: str) -> int:
         try:

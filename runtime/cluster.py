@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Awaitable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from ray._private import ray_constants
 
 from ..contracts import Conflict, TimedOut, Unavailable
 from . import actors
-from .assembly import agent_id, agent_keys, root_key
+from .assembly import agent_id, agent_keys, namespace_of, root_key
 from .config import AgentEntry, Configuration
 from .gateway import proxy
+from .lean_ray import lean_node
+from .models_assembly import make_models
 from .parts import parts_of
 from .placement import place
 from .ray_link import answer
@@ -35,12 +37,12 @@ class Cluster:
     """A federation's actors in a Ray cluster."""
 
     configuration: Configuration
-    coordinators: list[Any]
-    hosts: dict[str, Any]
-    parts: dict[str, Any]
-    """The other parts, by name. Nobody waits for them when a federation starts."""
     owned: bool
     """Whether the Ray cluster was started for this federation, so that it ends with it."""
+    coordinators: list[Any] = field(default_factory=list[Any])
+    hosts: dict[str, Any] = field(default_factory=dict[str, Any])
+    parts: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What nothing waits for: the model pool, the memory. They restore themselves while the federation works."""
     _absent: list[Any] = field(default_factory=list[Any])
     """Actors that never answered. They would not answer to a stop either."""
 
@@ -48,17 +50,25 @@ class Cluster:
     def namespace(self) -> str:
         return namespace_of(self.configuration)
 
+    def start(self, *, detached: bool = False) -> None:
+        """Makes the actors, which then restore themselves side by side. The coordinators run on this node."""
+        key = root_key(self.configuration.data)
+        self.coordinators = _coordinators(self.configuration, detached)
+        self.hosts = _hosts(self.configuration, key, detached)
+        self.parts = _parts(self.configuration, detached)
+
     async def ready(self) -> None:
         """Returns when every actor has restored itself. Raises what keeps one from it; TimedOut when nobody says."""
         await asyncio.gather(*(self._ready(name, each) for name, each in self._named()))
 
     async def stop(self) -> None:
-        """Hosts first, so that what they finish is still taken down; then the coordinators and the other parts; then
-        Ray, if it is ours."""
+        """Hosts first, so that what they finish is still taken down; then the parts that they ask; then the
+        coordinators; then Ray, if it is ours.
+        """
         await _quietly(*(answer(each.stop) for each in self.hosts.values() if each not in self._absent))
-        await _quietly(*(answer(each.stop) for each in self.coordinators if each not in self._absent))
         await _quietly(*(answer(each.stop) for each in self.parts.values()))
-        for each in (*(each for _, each in self._named()), *self.parts.values()):
+        await _quietly(*(answer(each.stop) for each in self.coordinators if each not in self._absent))
+        for each in (*self.parts.values(), *(actor for _, actor in self._named())):
             ray.kill(each, no_restart=True)
         if self.owned:
             await asyncio.to_thread(ray.shutdown)
@@ -82,11 +92,6 @@ class Cluster:
             yield f"host {host}", actor
 
 
-def namespace_of(configuration: Configuration) -> str:
-    """The Ray namespace of a federation's actors."""
-    return f"hanse-{configuration.federation.name}"
-
-
 def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     """Connects this process to the cluster at `address`, or starts one here. Blocks for seconds. True when started.
 
@@ -106,7 +111,8 @@ def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     else:
         arguments["address"] = address
     try:
-        ray.init(**arguments)
+        with lean_node() if address is None else nullcontext():
+            ray.init(**arguments)
     except ConnectionError as error:
         raise Unavailable(f"no Ray cluster answers at {address}: {error}") from error
     return address is None
@@ -120,34 +126,43 @@ def _stay_on_loopback() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False
 
 
-def start(configuration: Configuration, *, owned: bool, detached: bool = False) -> Cluster:
-    """Makes the actors, which then restore themselves side by side. The coordinators run on this node."""
-    namespace, key = namespace_of(configuration), root_key(configuration.data)
-    here = {f"node:{_here()}": PINCH}
-    coordinators = [
+def _coordinators(configuration: Configuration, detached: bool) -> list[Any]:
+    namespace, here = namespace_of(configuration), {f"node:{_here()}": PINCH}
+    return [
         actors.CoordinatorActor.options(
             **actors.options(actors.coordinator_name(shard), namespace, detached=detached, resources=here)
         ).remote(configuration, shard)
         for shard in range(configuration.coordinator.shards)
     ]
-    hosts = {
+
+
+def _hosts(configuration: Configuration, key: bytes, detached: bool) -> dict[str, Any]:
+    namespace = namespace_of(configuration)
+    return {
         host: actors.HostActor.options(
             **actors.options(actors.host_name(host), namespace, detached=detached, resources=resources)
         ).remote(configuration, host, namespace, agent_keys(configuration, host, key))
         for host, resources in _resources(configuration).items()
     }
-    return Cluster(configuration, coordinators, hosts, _start_parts(configuration, here, detached=detached), owned)
 
 
-def _start_parts(configuration: Configuration, here: dict[str, float], *, detached: bool) -> dict[str, Any]:
-    """The parts that this configuration asks for. On this node, where their stores are."""
+def _parts(configuration: Configuration, detached: bool) -> dict[str, Any]:
+    """On this node, where their stores lie."""
     namespace = namespace_of(configuration)
     return {
-        name: actors.PartActor.options(**actors.options(name, namespace, detached=detached, resources=here)).remote(
-            configuration, name, make
-        )
-        for name, make in parts_of(configuration)
+        name: actors.PartActor.options(
+            **actors.options(name, namespace, detached=detached, resources={f"node:{_here()}": PINCH})
+        ).remote(configuration, name, make)
+        for name, make in _wanted(configuration).items()
     }
+
+
+def _wanted(configuration: Configuration) -> dict[str, actors.MakePart]:
+    """The parts that are configured."""
+    wanted: dict[str, actors.MakePart] = dict(parts_of(configuration))
+    if configuration.models is not None:
+        wanted[actors.MODELS] = make_models
+    return wanted
 
 
 def find(configuration: Configuration) -> Cluster:
@@ -156,13 +171,13 @@ def find(configuration: Configuration) -> Cluster:
     try:
         return Cluster(
             configuration,
+            False,
             [
                 ray.get_actor(actors.coordinator_name(shard), namespace)
                 for shard in range(configuration.coordinator.shards)
             ],
             {host: ray.get_actor(actors.host_name(host), namespace) for host in configuration.hosts},
-            {name: ray.get_actor(name, namespace) for name, _ in parts_of(configuration)},
-            owned=False,
+            {name: ray.get_actor(name, namespace) for name in _wanted(configuration)},
         )
     except ValueError as error:
         raise Unavailable(f"{configuration.federation.name} does not run in this cluster") from error

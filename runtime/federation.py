@@ -253,8 +253,7 @@ async def _in_process(
         if not failed.done():
             failed.set_exception(error)
 
-    way = _way_to(pool) if pool else None
-    models = ModelsClient(way) if way else None
+    models = ModelsClient(_way_to(pool)) if pool else None
     memory = await _memory(configuration, stack, world, fail, embedder) if configuration.memory else None
     dialers = []
     for shard in range(configuration.coordinator.shards):
@@ -268,14 +267,7 @@ async def _in_process(
         )
         stack.push_async_callback(host.stop)
         await host.start(dialers)
-    client = LinkClient(
-        [Shard(dial, 5.0) for dial in dialers],
-        Tenant("default"),
-        "local",
-        models,
-        *filter(None, [way]),
-        memory=memory,
-    )
+    client = LinkClient([Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local", models, memory)
     stack.push_async_callback(client.close)
     await present(client)
     return client

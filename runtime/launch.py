@@ -1,6 +1,7 @@
 """Brings a configured federation up and down again, in the order that gets to the first task soonest."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -25,40 +26,53 @@ async def launch(
         entry.load()
     stack.callback(cluster.DataLock(configuration.data).release)
     owned = await asyncio.to_thread(cluster.join_ray, configuration, address)
-    running = cluster.start(configuration, owned=owned)
+    running = cluster.Cluster(configuration, owned)
     stack.push_async_callback(running.stop)
-    url, _ = await asyncio.gather(_gateway(running, stack) if http else _none(), running.ready())
-    client = actors.connect(*_whom(configuration), "local", _memory_shards(configuration))
+    begun = asyncio.Event()
+    url, _ = await asyncio.gather(_gateway(running, stack, begun) if http else _none(begun), _actors(running, begun))
+    client = _connect(configuration, "local")()
     stack.push_async_callback(client.close)
     await present(client)
     return client, url
 
 
-async def _gateway(running: cluster.Cluster, stack: AsyncExitStack) -> str:
-    """The gateway's URL. Serve comes up while the actors restore themselves."""
+async def _actors(running: cluster.Cluster, begun: asyncio.Event) -> None:
+    """Behind the gateway, whose processes start one after the other, where these start side by side."""
+    await begun.wait()
+    running.start()
+    await running.ready()
+
+
+async def _gateway(running: cluster.Cluster, stack: AsyncExitStack, begun: asyncio.Event) -> str:
+    """The gateway's URL. `begun` is set when its start is under way, or has failed."""
     from .gateway.deployment import serve_gateway, stop_gateway
 
     configuration = running.configuration
     stack.push_async_callback(stop_gateway, name=running.namespace, end_serve=not running.owned)
-    return await serve_gateway(
-        Settings.of(configuration),
-        partial(actors.connect, *_whom(configuration), "gateway", _memory_shards(configuration)),
-        port=configuration.gateway.port,
-        replicas=configuration.gateway.replicas,
-        name=running.namespace,
-    )
+    try:
+        return await serve_gateway(
+            Settings.of(configuration),
+            _connect(configuration, "gateway"),
+            port=configuration.gateway.port,
+            replicas=configuration.gateway.replicas,
+            name=running.namespace,
+            begun=begun.set,
+        )
+    finally:
+        begun.set()
 
 
-def _whom(configuration: Configuration) -> tuple[str, int, str]:
-    return cluster.namespace_of(configuration), configuration.coordinator.shards, configuration.tenants[0].name
+def _connect(configuration: Configuration, by: str) -> Callable[[], LinkClient]:
+    """Makes a client in whatever process it is called. Of plain values, and no secret: Ray writes them down."""
+    shards, tenant = configuration.coordinator.shards, configuration.tenants[0].name
+    namespace = cluster.namespace_of(configuration)
+    memory_shards = configuration.memory.shards if configuration.memory else 0
+    return partial(actors.connect, namespace, shards, tenant, by, configuration.models is not None, memory_shards)
 
 
-def _memory_shards(configuration: Configuration) -> int:
-    return configuration.memory.shards if configuration.memory else 0
-
-
-async def _none() -> None:
+async def _none(begun: asyncio.Event) -> None:
     """No gateway."""
+    begun.set()
 
 
 async def present(client: LinkClient, seconds: float = READY_SECONDS) -> None:

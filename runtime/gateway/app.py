@@ -21,7 +21,7 @@ from .problems import from_status
 from .settings import Settings
 
 ROUTERS = (
-    *(tasks, capabilities, agents, approvals, events, audit, tiers),
+    *(tasks, capabilities, agents, approvals, events, audit, tiers, memory),
     *(listing, chat, embeddings, scores),
     *(memory, health, console),
 )

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -234,11 +233,6 @@ async def test_what_is_absurd_or_no_text_is_refused(embedder: LocalEmbedder):
     for wrong in ("one text", [1], [None], [b"bytes"]):
         with pytest.raises(InvalidInput):
             await embedder.embed(wrong)  # pyright: ignore[reportArgumentType]
-
-
-def test_the_digest_names_weights_and_settings(encoder: OnnxEncoder, tmp_path: Path):
-    assert encoder.digest.startswith("sha256:")
-    assert OnnxEncoder(tmp_path, threads=2).digest == encoder.digest
 
 
 async def _all_waiting(embedder: LocalEmbedder, texts: int) -> None:
