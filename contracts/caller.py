@@ -8,7 +8,7 @@ from .ids import AgentId, CapabilityName, StepId, TaskId, Tenant
 class Caller(BaseModel):
     """Filled in by the runtime from credentials and calls, never by the handler or the client itself."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     tenant: Tenant = Field(min_length=1)
     by: str = ""

@@ -61,13 +61,13 @@ class ApprovalStatus(StrEnum):
 
 
 class View(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class Budget(BaseModel):
     """What a task may spend."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
@@ -75,7 +75,7 @@ class Budget(BaseModel):
 class Submission(BaseModel):
     """What a caller asks for: exactly one of `goal`, `call` (with `input`) and `plan`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     goal: str | None = Field(default=None, max_length=20_000)
     call: str | None = Field(default=None, max_length=200)
@@ -140,6 +140,8 @@ class StepView(View):
     agent: str | None = None
     attempts: int = 0
     price_cents: float = 0
+    model_cents: float = 0
+    """What of the price went to models."""
     latency_ms: float | None = None
     reason: str = ""
     """Why this agent got it, or why it was skipped."""

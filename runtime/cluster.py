@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Awaitable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from . import actors
 from .assembly import agent_id, agent_keys, root_key
 from .config import AgentEntry, Configuration
 from .gateway import proxy
+from .lean_ray import lean_node
 from .placement import place
 from .ray_link import answer
 
@@ -34,16 +35,22 @@ class Cluster:
     """A federation's actors in a Ray cluster."""
 
     configuration: Configuration
-    coordinators: list[Any]
-    hosts: dict[str, Any]
     owned: bool
     """Whether the Ray cluster was started for this federation, so that it ends with it."""
+    coordinators: list[Any] = field(default_factory=list[Any])
+    hosts: dict[str, Any] = field(default_factory=dict[str, Any])
     _absent: list[Any] = field(default_factory=list[Any])
     """Actors that never answered. They would not answer to a stop either."""
 
     @property
     def namespace(self) -> str:
         return namespace_of(self.configuration)
+
+    def start(self, *, detached: bool = False) -> None:
+        """Makes the actors, which then restore themselves side by side. The coordinators run on this node."""
+        key = root_key(self.configuration.data)
+        self.coordinators = _coordinators(self.configuration, detached)
+        self.hosts = _hosts(self.configuration, key, detached)
 
     async def ready(self) -> None:
         """Returns when every actor has restored itself. Raises what keeps one from it; TimedOut when nobody says."""
@@ -101,7 +108,8 @@ def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     else:
         arguments["address"] = address
     try:
-        ray.init(**arguments)
+        with lean_node() if address is None else nullcontext():
+            ray.init(**arguments)
     except ConnectionError as error:
         raise Unavailable(f"no Ray cluster answers at {address}: {error}") from error
     return address is None
@@ -115,23 +123,24 @@ def _stay_on_loopback() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False
 
 
-def start(configuration: Configuration, *, owned: bool, detached: bool = False) -> Cluster:
-    """Makes the actors, which then restore themselves side by side. The coordinators run on this node."""
-    namespace, key = namespace_of(configuration), root_key(configuration.data)
-    here = {f"node:{_here()}": PINCH}
-    coordinators = [
+def _coordinators(configuration: Configuration, detached: bool) -> list[Any]:
+    namespace, here = namespace_of(configuration), {f"node:{_here()}": PINCH}
+    return [
         actors.CoordinatorActor.options(
             **actors.options(actors.coordinator_name(shard), namespace, detached=detached, resources=here)
         ).remote(configuration, shard)
         for shard in range(configuration.coordinator.shards)
     ]
-    hosts = {
+
+
+def _hosts(configuration: Configuration, key: bytes, detached: bool) -> dict[str, Any]:
+    namespace = namespace_of(configuration)
+    return {
         host: actors.HostActor.options(
             **actors.options(actors.host_name(host), namespace, detached=detached, resources=resources)
         ).remote(configuration, host, namespace, agent_keys(configuration, host, key))
         for host, resources in _resources(configuration).items()
     }
-    return Cluster(configuration, coordinators, hosts, owned)
 
 
 def find(configuration: Configuration) -> Cluster:
@@ -140,12 +149,12 @@ def find(configuration: Configuration) -> Cluster:
     try:
         return Cluster(
             configuration,
+            False,
             [
                 ray.get_actor(actors.coordinator_name(shard), namespace)
                 for shard in range(configuration.coordinator.shards)
             ],
             {host: ray.get_actor(actors.host_name(host), namespace) for host in configuration.hosts},
-            owned=False,
         )
     except ValueError as error:
         raise Unavailable(f"{configuration.federation.name} does not run in this cluster") from error

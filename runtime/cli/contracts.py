@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
@@ -11,11 +11,13 @@ from rich.text import Text
 from ...contracts import Capability, Contract, InvalidConfiguration, JsonObject
 from .. import config
 from ..config import Configuration
-from ..contract_check import Finding, Offered, check
 from .command import Ended, Session, command
 from .exits import Exit
 from .output import table
 from .text import json_text, money, plain
+
+if TYPE_CHECKING:
+    from ..contract_check import Finding, Offered
 
 app = typer.Typer(help="What capabilities promise.", no_args_is_help=True)
 
@@ -30,6 +32,8 @@ def check_(session: Session, what: What = None) -> None:
 
     Every compensation exists and can be bound; approval rules fit something. Ends with 1 when something is to mend.
     """
+    from ..contract_check import check
+
     configuration = _meant(session, what)
     config.importable(configuration.folder)
     agents, findings = check(configuration)
@@ -86,7 +90,7 @@ def _is_agent_of(value: Any, module: str) -> bool:
     return isinstance(value, type) and value.__module__ == module and isinstance(getattr(value, "domain", None), str)
 
 
-def _data(agents: list[Offered], findings: list[Finding]) -> JsonObject:
+def _data(agents: "list[Offered]", findings: "list[Finding]") -> JsonObject:
     return {
         "ok": not any(finding.severity == "error" for finding in findings),
         "agents": {each.agent: [every.contract.to_data() for every in each.capabilities.values()] for each in agents},
@@ -94,7 +98,7 @@ def _data(agents: list[Offered], findings: list[Finding]) -> JsonObject:
     }
 
 
-def _drawn(agents: list[Offered], findings: list[Finding]) -> RenderableType:
+def _drawn(agents: "list[Offered]", findings: "list[Finding]") -> RenderableType:
     rows = [_checked_row(offered.agent, each) for offered in agents for each in offered.capabilities.values()]
     names = ("agent", "capability", "effect", "risk", "price", "undone by")
     parts: list[RenderableType] = [table(*names, rows=rows, empty="There is no capability.")]
@@ -107,7 +111,7 @@ def _drawn(agents: list[Offered], findings: list[Finding]) -> RenderableType:
     return Group(*parts)
 
 
-def _finding(finding: Finding) -> Text:
+def _finding(finding: "Finding") -> Text:
     style = "red" if finding.severity == "error" else "yellow"
     return Text.assemble((f"{finding.severity}: ", style), (plain(finding.about), "bold"), f": {plain(finding.detail)}")
 

@@ -10,7 +10,6 @@ from .. import runfile
 from ..client import Client
 from ..config import Configuration, load
 from ..config import find as find_file
-from ..http_client import HttpClient
 from ..runfile import RunFile
 
 PATIENCE_SECONDS = 3.0
@@ -44,6 +43,8 @@ class Address:
 @asynccontextmanager
 async def reach(options: Options) -> AsyncIterator[Client]:
     """A client for the federation that the options mean. Raises Unavailable, saying how to start one."""
+    from ..http_client import HttpClient
+
     address = find(options)
     client = HttpClient(address.url, address.token, patience_seconds=PATIENCE_SECONDS)
     try:

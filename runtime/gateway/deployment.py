@@ -12,25 +12,32 @@ the replica by Ray, so it is a function of a module, or a `functools.partial` of
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import httpx
+import ray
 from fastapi import FastAPI
 from ray import serve
-from ray.serve._private import replica as serve_replica
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from ray.serve.config import HTTPOptions, ProxyLocation
 from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ApplicationStatus
 
-from ...contracts import Conflict, Tenant, TimedOut
+from ...contracts import Conflict, Tenant, TimedOut, Unavailable
 from ..client import Client
+from ..loopback import stay_on_loopback
 from ..world import crash_points
 from .app import create_app
 from .settings import Settings, is_loopback
 
 APPLICATION = "hanse"
 READY_SECONDS = 60.0
+LOOK_SECONDS = 1.0
+"""Between two looks at whether the gateway that is to come up has failed to."""
 KEEP_ALIVE_SECONDS = 75
 HEALTH_SECONDS = 5.0
 """Between two looks at whether a replica still answers."""
@@ -60,22 +67,11 @@ class _Replica:
         self._settings = settings
         self._connect = connect
         if is_loopback(settings.host):
-            _stay_on_loopback()
+            stay_on_loopback()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         client = self._connect()
         return create_app(client.acting, self._settings, lifespan=_closing(client))
-
-
-def _stay_on_loopback() -> None:
-    """Serve opens a port of each replica to every interface, for calls between deployments, in which it takes pickles.
-
-    Ray's token guards it, and nobody calls a gateway that way; so where the gateway is for this machine only, that port
-    is too. Ray has no setting for it. This runs in the replica's own process, before the port is opened.
-    """
-    module: Any = serve_replica
-    opened: Callable[[Any, str], int] = module.add_port_to_grpc_server
-    module.add_port_to_grpc_server = lambda server, at: opened(server, at.replace("[::]", "127.0.0.1"))
 
 
 def _closing(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -111,19 +107,25 @@ def deployment(settings: Settings, connect: Connect, replicas: int = 1) -> serve
 
 
 async def serve_gateway(
-    settings: Settings, connect: Connect, *, port: int, replicas: int = 1, name: str = APPLICATION
+    settings: Settings,
+    connect: Connect,
+    *,
+    port: int,
+    replicas: int = 1,
+    name: str = APPLICATION,
+    begun: Callable[[], None] = lambda: None,
 ) -> str:
     """Starts the gateway in the Ray cluster of this process and returns its URL when it answers.
 
     `name` is that of the Serve application; one that is there under this name already is replaced. Port 0 takes a free
-    one. Raises Conflict when the port is taken or another gateway is in this cluster, TimedOut when the gateway does
-    not come up.
+    one. `begun` is called when the first of its processes has been asked for. Raises Conflict when the port is taken or
+    another gateway is in this cluster, TimedOut when the gateway does not come up, Unavailable when it cannot.
     """
     chosen = await asyncio.to_thread(_free_port, settings.host, port)
     application = deployment(settings, connect, replicas)
-    await asyncio.to_thread(_run, name, application, settings.host, chosen)
+    await _run(name, application, settings.host, chosen, begun)
     url = f"http://{_reachable(settings.host)}:{chosen}"
-    await _answers(url)
+    await _answers(url, name)
     return url
 
 
@@ -135,22 +137,51 @@ async def stop_gateway(*, name: str = APPLICATION, end_serve: bool = True) -> No
     await asyncio.to_thread(_stop, name, end_serve)
 
 
-def _run(name: str, application: serve.Application, host: str, port: int) -> None:
-    """A Serve that a killed process has left behind is ended first: its port could not be changed."""
+async def _run(name: str, application: serve.Application, host: str, port: int, begun: Callable[[], None]) -> None:
+    """Makes Serve and the application in it side by side: neither the proxy nor the replica needs the other to start.
+
+    A Serve that a killed process has left behind is ended first: its port could not be changed.
+    """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     options = HTTPOptions(host=host, port=port, keep_alive_timeout_s=KEEP_ALIVE_SECONDS, request_timeout_s=None)
+    await asyncio.to_thread(_make_way, name)
+    start = partial(serve.start, proxy_location=ProxyLocation.HeadOnly, http_options=options)
+    starting = asyncio.create_task(asyncio.to_thread(start))
+    while not starting.done() and not await asyncio.to_thread(_has_begun):  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0.01)
+    begun()
+    await asyncio.gather(starting, asyncio.to_thread(_deploy, name, application))
+
+
+def _make_way(name: str) -> None:
     if not serve.status().applications.keys() - {name}:
         serve.shutdown()
-    serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options)
+
+
+def _has_begun() -> bool:
+    """Whether Serve's controller can be told something, which it then does when it is up."""
     try:
-        serve.run(application, name=name, route_prefix="/")
+        ray.get_actor(SERVE_CONTROLLER_NAME, SERVE_NAMESPACE)
+    except ValueError:
+        return False
+    return True
+
+
+def _deploy(name: str, application: serve.Application) -> None:
+    """Returns when Serve has taken it on."""
+    target = serve.RunTarget(application, name=name, route_prefix="/")
+    try:
+        serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
     except RayServeException as error:
         raise Conflict(f"the gateway cannot be put into this cluster: {error}", application=name) from error
 
 
 def _stop(name: str, end_serve: bool) -> None:
     if name in serve.status().applications:
-        serve.delete(name)
+        serve.delete(name, _blocking=False)  # waiting, it would look once a second
+        give_up = time.monotonic() + READY_SECONDS
+        while name in serve.status().applications and time.monotonic() < give_up:
+            time.sleep(0.05)
     if end_serve and not serve.status().applications:
         serve.shutdown()
 
@@ -174,14 +205,28 @@ def _reachable(host: str) -> str:
     return f"[{'::1' if host == '::' else host}]" if ":" in host else host
 
 
-async def _answers(url: str) -> None:
+async def _answers(url: str, name: str) -> None:
     """Returns when requests get through the proxy to a replica, whatever the replica says of the coordinator."""
+    failing = asyncio.create_task(_fails(name))
     try:
         async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(trust_env=False) as http:
-            while not await _is_ours(http, f"{url}/openapi.json"):  # noqa: ASYNC110 - it tells nobody
+            while not await _is_ours(http, f"{url}/openapi.json"):
+                if failing.done():
+                    failing.result()
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise TimedOut(f"the gateway at {url} did not come up within {READY_SECONDS:g} s") from None
+    finally:
+        failing.cancel()
+
+
+async def _fails(name: str) -> None:
+    """Raises Unavailable when Serve has given up on the application."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        found = (await asyncio.to_thread(serve.status)).applications.get(name)
+        if found and found.status == ApplicationStatus.DEPLOY_FAILED:
+            raise Unavailable(f"the gateway cannot start: {found.message}", application=name)
 
 
 async def _is_ours(http: httpx.AsyncClient, url: str) -> bool:

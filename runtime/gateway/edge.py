@@ -4,18 +4,23 @@ In: who asks, is there room, is the body acceptable. Out: the trace it belongs t
 a count. What a route raises and nobody expected becomes a problem that says nothing of the inside; the log says all.
 """
 
+import asyncio
 import logging
 import secrets
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ...contracts import HanseError
+from ...contracts import HanseError, TooLarge
+from . import problems
 from .desk import Desk
-from .problems import Internal, respond
+from .openai import errors as openai_errors
+from .problems import Internal
 from .security import capped, check_body, identify, traceparent
+from .waiting import CallerGone
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +29,10 @@ TRACE: ContextVar[str | None] = ContextVar("hanse_traceparent", default=None)
 
 PUBLIC = frozenset({"/", "/healthz", "/openapi.json"})
 """Paths that say nothing of any tenant."""
+
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 8 * 1024 * 1024
+"""What is still taken of a body that is too large, after the answer."""
 
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
@@ -44,6 +53,8 @@ class Edge:
             await self._let_in(passage, receive)
         except HanseError as error:
             await passage.fail(error, receive)
+        except CallerGone:
+            pass  # nobody would read the answer
         except Exception:
             await passage.fail(_incident(), receive)
         finally:
@@ -92,11 +103,35 @@ class _Passage:
         """Answers with the error, unless an answer is under way: then the caller sees it end too early."""
         if self._status:
             raise error
-        await respond(error)(self.scope, receive, self.send)
+        answer = openai_errors if openai_errors.speaks(self.scope["path"]) else problems
+        lingering = isinstance(error, TooLarge)
+        await answer.respond(error)(self.scope, receive, self._send_and_linger(receive) if lingering else self.send)
+
+    def _send_and_linger(self, receive: Receive) -> Send:
+        """Sends at once, and takes what still comes before it hangs up: hung up on in the middle of a sentence, a
+        caller's system throws away the answer that has come."""
+
+        async def send(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                return await self.send(message)
+            await self.send({**message, "more_body": True})
+            await _drop(receive)
+            await self.send({"type": "http.response.body"})
+
+        return send
 
     def count(self) -> None:
         route = getattr(self.scope.get("route"), "path", "unmatched")
         self._desk.meter.count(self.scope["method"], route, self._status, time.perf_counter() - self._since)
+
+
+async def _drop(receive: Receive) -> None:
+    """Takes what a caller sends and keeps nothing of it, for a while."""
+    left = LINGER_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while left > 0 and (message := await receive())["type"] == "http.request" and message.get("more_body"):
+                left -= len(message.get("body", b""))
 
 
 def _incident() -> Internal:

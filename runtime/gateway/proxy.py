@@ -35,6 +35,7 @@ SILENCE_SECONDS = 600
 FIRST_PORT, LAST_PORT, PORTS = 20_000, 32_000, 100
 """Above those of Ray's workers and below those that the kernel gives to outgoing connections; and how many of them a
 federation has for its replicas."""
+ALONE = "hanse.runtime.serve_controller:no_second_proxy"
 MAX_FOLDER = 10
 """Bytes of the folder's path: HAProxy wants a socket's path in 97, and a node's name takes 56 of them."""
 
@@ -53,6 +54,7 @@ def environment(data: Path) -> dict[str, str]:
     ports = _ports(data)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": ALONE,
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(_program(folder, haproxy)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),

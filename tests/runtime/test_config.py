@@ -1,9 +1,13 @@
 """The configuration file: what it accepts, and that each refusal names the file, the line and what to write."""
 
+import ast
+import inspect
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from hanse.agents.connectors import HttpConnector, SmtpConnector
 from hanse.contracts import InvalidConfiguration
@@ -294,12 +298,24 @@ def test_a_connector_can_be_given_every_option_it_has(section, connector):
     assert known == {name: option.default for name, option in connector.model_fields.items() if name != "headers"}
 
 
-def _sections(model: type[BaseModel] = Configuration):
-    found = {cls for cls in vars(config).values() if isinstance(cls, type) and issubclass(cls, config.Section)}
-    return sorted(found - {config.Section}, key=lambda cls: cls.__name__)
+_ALL = {cls for cls in vars(config).values() if isinstance(cls, type) and issubclass(cls, config.Section)}
+
+
+def _sections():
+    return sorted(_ALL - {config.Section}, key=lambda cls: cls.__name__)
+
+
+def _explained(section: type[config.Section]) -> Iterator[tuple[str, str]]:
+    """Each option that stands in the class itself, with the text under it."""
+    (cls,) = ast.parse(inspect.getsource(section)).body
+    assert isinstance(cls, ast.ClassDef)
+    for one, other in pairwise(cls.body):
+        if isinstance(one, ast.AnnAssign) and isinstance(other, ast.Expr) and isinstance(other.value, ast.Constant):
+            yield ast.unparse(one.target), str(other.value.value)
 
 
 @pytest.mark.parametrize("section", _sections(), ids=lambda cls: cls.__name__)
 def test_every_option_is_explained_with_an_example(section):
-    silent = [name for name, option in section.model_fields.items() if "Example: " not in (option.description or "")]
+    explained = {name: text for cls in section.__mro__ if cls in _ALL for name, text in _explained(cls)}
+    silent = [name for name in section.model_fields if "Example: " not in explained.get(name, "")]
     assert not silent, f"write a docstring with an example under {section.__name__}.{silent}"

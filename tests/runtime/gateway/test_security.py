@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from hanse.contracts import InvalidConfiguration, Tenant
 from hanse.runtime.config import Configuration
 from hanse.runtime.federation import Federation
 from hanse.runtime.gateway import Credential, Settings
+from hanse.runtime.gateway.edge import LINGER_BYTES
 
 from .conftest import SETTINGS, TOKEN, Server, app_of, app_over, asking, assert_problem, deposit
 
@@ -115,16 +117,24 @@ def test_settings_hold_no_token():
     assert TOKEN.encode() not in settings.credentials[0].digest
 
 
-async def test_a_body_that_says_it_is_too_large_is_not_read(app):
-    """Nothing of the body is sent, and the answer is there."""
+async def test_a_body_that_says_it_is_too_large_is_answered_before_it_is_read(app):
+    """The whole answer is there before anything of the body is asked for; what then comes is taken, to an end."""
+    head = [(b"host", b"x"), (b"authorization", f"Bearer {TOKEN}".encode()), (b"content-type", b"application/json")]
+    sent: list[Any] = []
+    asked = 0
 
     async def receive():
-        raise AssertionError("the body was asked for")
+        nonlocal asked
+        asked += 1
+        assert sent[-1]["type"] == "http.response.body"
+        assert json.loads(sent[-1]["body"])["code"] == "too_large"
+        return {"type": "http.request", "body": b" " * 65536, "more_body": True}
 
-    head = [(b"host", b"x"), (b"authorization", f"Bearer {TOKEN}".encode()), (b"content-type", b"application/json")]
-    sent = await _raw(app, [*head, (b"content-length", b"1048577")], receive)
+    await _raw(app, [*head, (b"content-length", b"1048577")], receive, sent)
     assert sent[0]["status"] == 413
     assert (b"connection", b"close") in sent[0]["headers"]
+    assert sent[-1] == {"type": "http.response.body"}
+    assert asked == LINGER_BYTES // 65536
 
 
 async def test_a_body_of_exactly_the_limit_is_taken(http: httpx.AsyncClient):
@@ -282,9 +292,7 @@ async def test_answers_are_neither_sniffed_nor_kept(http: httpx.AsyncClient):
     assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
 
 
-async def _raw(app, headers, receive):
-    sent = []
-
+async def _raw(app, headers, receive, sent: list[Any]):
     async def send(message):
         sent.append(message)
 
@@ -303,7 +311,6 @@ async def _raw(app, headers, receive):
         "server": ("127.0.0.1", 8000),
     }
     await app(scope, receive, send)
-    return sent
 
 
 def test_the_settings_in_use_here_are_the_real_limits():
