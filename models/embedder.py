@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -121,9 +121,10 @@ class LocalEmbedder:
     async def close(self) -> None:
         """Ends the batch under way; those who wait get Unavailable. Idempotent."""
         self._is_closed = True
-        for runner in self._runners:
+        runners = list(self._runners)
+        for runner in runners:
             runner.cancel()
-        await asyncio.gather(*self._runners, return_exceptions=True)
+        await asyncio.gather(*runners, return_exceptions=True)
         for call in self._calls:
             call.fail(Unavailable("the embedder was closed"))
         for pool in (self._cutting, self._computing):
@@ -157,26 +158,28 @@ class LocalEmbedder:
         if self._is_closed:
             raise Unavailable("the embedder was closed")
         line.append(call)
-        if len(self._runners) < self._workers:
-            runner = asyncio.get_running_loop().create_task(self._run())
-            self._runners.add(runner)
-            runner.add_done_callback(self._runners.discard)
+        for _ in range(self._workers - len(self._runners)):
+            self._runners.add(asyncio.get_running_loop().create_task(self._run()))
 
     async def _run(self) -> None:
-        """Batch after batch until nobody waits."""
-        loop = asyncio.get_running_loop()
-        while batch := self._next():
-            try:
-                vectors = await loop.run_in_executor(
-                    self._computing, self._encoder.vectors, [tokens for _, _, tokens in batch]
-                )
-                for (call, row, _), vector in zip(batch, vectors, strict=True):
-                    call.put(row, vector)
-            except Exception as error:  # whatever the engine raises harms only those whose texts were in the batch
-                for call, _, _ in batch:
-                    call.fail(ModelUnavailable(f"the embedder failed: {type(error).__name__}: {error}"))
+        """Batch after batch until nobody waits. It leaves at the moment it sees that: who comes later starts another."""
+        try:
+            while batch := self._next():
+                await self._compute(batch)
+        finally:
+            self._runners.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
-    def _next(self) -> list[tuple[_Call, int, "Ids"]]:
+    async def _compute(self, batch: "_Batch") -> None:
+        tokens = [tokens for _, _, tokens in batch]
+        try:
+            vectors = await asyncio.get_running_loop().run_in_executor(self._computing, self._encoder.vectors, tokens)
+            for (call, row, _), vector in zip(batch, vectors, strict=True):
+                call.put(row, vector)
+        except Exception as error:  # whatever the engine raises harms only those whose texts were in the batch
+            for call, _, _ in batch:
+                call.fail(ModelUnavailable(f"the embedder failed: {type(error).__name__}: {error}"))
+
+    def _next(self) -> "_Batch":
         lines = (self._interactive, self._others)
         for line in lines if next(self._turns) % PATIENCE else reversed(lines):
             if batch := _batch(line):
@@ -184,9 +187,13 @@ class LocalEmbedder:
         return []
 
 
-def _batch(line: deque[_Call]) -> list[tuple[_Call, int, Any]]:
+_Batch = list[tuple[_Call, int, Any]]
+"""A call, the row of one of its texts, and the tokens."""
+
+
+def _batch(line: deque[_Call]) -> _Batch:
     """Texts of the calls in front, longest first, up to BATCH_TOKENS. Calls that nobody waits for are dropped."""
-    batch: list[tuple[_Call, int, Any]] = []
+    batch: _Batch = []
     longest = 0
     for _ in range(len(line)):
         call = line.popleft()

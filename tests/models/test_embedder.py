@@ -98,6 +98,25 @@ async def test_texts_that_arrive_during_a_batch_form_the_next_one(gated: Gated):
     assert gated.batches == [1, 9]
 
 
+async def test_one_large_call_keeps_all_workers_busy(gated: Gated):
+    async with LocalEmbedder(gated, workers=2) as embedder:
+        call = asyncio.create_task(embedder.embed(["many words " * 100] * 8))
+        await gated.is_computing()
+        await gated.is_computing()
+        gated.gate.release(1000)
+        await call
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_who_comes_as_the_last_batch_ends_is_served(encoder: OnnxEncoder, workers: int):
+    async def one_after_the_other(name: int) -> None:
+        for i in range(15):
+            await embedder.embed([f"{name} {i}"] * (i % 2 + 1))
+
+    async with LocalEmbedder(encoder, workers=workers) as embedder, asyncio.timeout(60):
+        await asyncio.gather(*(one_after_the_other(name) for name in range(4)))
+
+
 async def test_interactive_texts_go_first(gated: Gated):
     async with LocalEmbedder(gated, workers=1) as embedder:
         order: list[str] = []
