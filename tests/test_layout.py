@@ -95,6 +95,7 @@ HIDDEN: dict[tuple[str, str], str] = {
     ): "loads vLLM and torch, which only the process of a replica needs",
     ("hanse.runtime.tiers", "hanse.models.serve_deployer"): "Ray Serve reads its settings when it is imported: they "
     "must be in the environment by then",
+    ("hanse.runtime.loopback", "ray.serve._private"): "the same; it runs in the process of a replica",
 }
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 

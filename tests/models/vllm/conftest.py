@@ -40,6 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.ray)
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
             item.add_marker(pytest.mark.timeout(START_SECONDS + 60))
+            item.add_marker(pytest.mark.xdist_group("vllm"))
 
 
 def ask(text: str, **more: object) -> Ask:
