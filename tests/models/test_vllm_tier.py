@@ -88,6 +88,7 @@ def test_the_digest_is_of_weights_and_options() -> None:
 
 
 @pytest.mark.vllm
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # vLLM's own, when it is imported
 def test_vllm_and_ray_know_all_of_it(tmp_path: Path) -> None:
     """The real classes take what is said here, for processors and for accelerators."""
     pytest.importorskip("vllm")
