@@ -49,8 +49,6 @@ class Policy:
     task_cents: float | None = None
     tenant_day_cents: float | None = None
     """Days are those of UTC."""
-    person_cents: float = 50.0
-    """What it costs when no tier's answer is accepted: the router weighs it against dearer tiers."""
     second_cents: float = 0.01
     """What a second of waiting costs, in the router's eyes: it decides between tiers that have no price."""
 

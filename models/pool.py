@@ -106,7 +106,7 @@ class Pool:
         }
         self._jury = Jury(validators or {}, self._policy)
         self._prompts = prompts or PromptBook.load(shadows=self._policy.shadows)
-        self._router = Router(self._policy.person_cents)
+        self._router = Router()
         self._records = Records(store, recorder, clock)
         self._budget = Budget(store, recorder, clock, self._policy)
         self._caches = Caches(clock, self._policy, embedder)

@@ -72,14 +72,18 @@ def sane(raw: Raw, prompt_tokens: int, max_tokens: int) -> Raw:
 
     A count that cannot be is replaced by the largest that can: nobody gets tokens for nothing.
     """
-    text = raw.text if isinstance(raw.text, str) else ""
     return Raw(
-        text.encode(errors="replace").decode(),
+        mended(raw.text) if isinstance(raw.text, str) else "",
         tuple(raw.tool_calls or ()),
         str(raw.finish_reason or "stop")[:32],
         _count(raw.prompt_tokens, prompt_tokens),
         _count(raw.completion_tokens, max_tokens),
     )
+
+
+def mended(text: str) -> str:
+    """Text that is Unicode: halves of a pair that belong together are joined, others become U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _count(tokens: Any, most: int) -> int:

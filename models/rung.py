@@ -33,7 +33,7 @@ from .cascade import Work
 from .compress import shorten
 from .policy import Policy
 from .price import price
-from .proposal import propose, sane
+from .proposal import mended, propose, sane
 from .queue import TierQueue
 from .tier import Tier
 
@@ -251,7 +251,7 @@ class Rung:
                 chars += len(piece.text)
                 self._check_end(chars)
                 turn.raw = piece.raw and sane(piece.raw, turn.prompt_tokens, turn.max_tokens)
-                yield RawPiece(piece.text.encode(errors="replace").decode(), turn.raw)
+                yield RawPiece(mended(piece.text), turn.raw)
         finally:
             await _close(stream)
 

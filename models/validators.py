@@ -57,6 +57,8 @@ def unicode(text: str, sources: Sequence[str] = ()) -> str:
     hidden = sorted({f"U+{ord(char):04X}" for at, char in enumerate(text) if _is_hidden(text, at, char)})
     if hidden:
         return f"the answer has signs that cannot be seen: {', '.join(hidden[:_SHOWN])}. Write plain text"
+    if "\ufffd" in text:
+        return "the answer has characters that are broken (U+FFFD). Write them again"
     mixed = [word for word in re.findall(r"\w+", text) if not word.isascii() and _mixes_alphabets(word)]
     return f"the answer mixes alphabets in one word: {', '.join(_listed(mixed))}" if mixed else ""
 

@@ -30,14 +30,13 @@ from ..contracts import (
 )
 from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
-from ..contracts.memory import Memory
 from ..contracts.messages import Drop, Piece, Request, Response
-from ..contracts.pool import Administration
 from .link import Link, Receiver
-from .tenant_memory import LinkedMemory, TenantMemory
-from .tenant_models import LinkedModels, TenantModels, in_words
+from .tenant_memory import LinkedMemory, ReachedMemory, TenantMemory
+from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
 
 _END = object()
+NO_POOL, SILENT_POOL = "not configured", "not answering"
 POOL_SECONDS = 1.0
 """How long the status of a federation waits for that of its models."""
 Dialer = Callable[[Receiver], Awaitable[Link]]
@@ -241,21 +240,18 @@ class LinkClient:
         shards: Sequence[Shard],
         tenant: Tenant,
         by: str,
-        pool: Administration | None = None,
-        *ways: Shard,
-        memory: Memory | None = None,
+        pool: ReachedPool | None = None,
+        memory: ReachedMemory | None = None,
     ) -> None:
-        """`ways` are those to other parts, closed with this client."""
         self._shards = shards
         self._memory = memory
         self._tenant = tenant
         self._by = by
         self._pool = pool
-        self._ways = ways
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
-        return LinkClient(self._shards, tenant, by, self._pool, memory=self._memory)
+        return LinkClient(self._shards, tenant, by, self._pool, self._memory)
 
     @property
     def models(self) -> LinkedModels:
@@ -266,7 +262,9 @@ class LinkClient:
     @property
     def memory(self) -> LinkedMemory:
         if self._memory is None:
-            raise Unavailable("no shared memory is configured. Add `memory:` to hanse.yaml")
+            raise Unavailable(
+                "no shared memory is configured. Add `memory:` to hanse.yaml, such as memory: {shards: 1}"
+            )
         return LinkedMemory(self._memory, Caller(tenant=self._tenant, by=self._by))
 
     async def submit(self, submission: Submission) -> TaskView:
@@ -338,12 +336,12 @@ class LinkClient:
     async def _models_in_words(self) -> str:
         """A pool that is away must not keep anybody from seeing the rest."""
         if self._pool is None:
-            return "not configured"
+            return NO_POOL
         try:
             async with asyncio.timeout(POOL_SECONDS):
                 return in_words(await self._pool.tiers())
         except (HanseError, TimeoutError):
-            return "not answering"
+            return SILENT_POOL
 
     async def verify(self) -> AuditReport:
         reports = [AuditReport(**report) for report in await self._ask_all("verify", {})]
@@ -356,8 +354,11 @@ class LinkClient:
         )
 
     async def close(self) -> None:
-        for way in (*self._shards, *self._ways):
-            way.close()
+        for shard in self._shards:
+            shard.close()
+        for each in (self._pool, self._memory):
+            if each is not None:
+                await each.close()
 
     def _owner(self, task: str) -> int:
         try:

@@ -364,7 +364,7 @@ class Models(Section):
     tiers: tuple[TierEntry, ...] = ()
     """Each in Ray Serve, on a vLLM engine of its own. Example: `tiers: [{name: planner, source: /models/llama}]`"""
     downloads: bool = False
-    """Whether a hub id may be fetched where the hub's local cache has it not. HF_HUB_OFFLINE=1 forbids it in any case.
+    """Whether a hub id may be fetched where it is not in the hub's local cache. HF_HUB_OFFLINE=1 forbids it always.
     Example: `downloads: true`"""
     start_at_once: int = Field(default=1, ge=1)
     """Tiers that start side by side; starting one keeps two processors busy. Example: `start_at_once: 2`"""
@@ -373,6 +373,8 @@ class Models(Section):
     def _named_once(self) -> Self:
         _distinct("models.tiers", [tier.name for tier in self.tiers])
         return self
+
+
 class Memory(Section):
     """The shared memory. Without this section there is none."""
 
@@ -486,6 +488,11 @@ class Configuration(Section):
             return cls.model_validate(data)
         except ValidationError as error:
             raise _refused(error, document) from None
+
+    @property
+    def memory_shards(self) -> int:
+        """None when there is no memory."""
+        return self.memory.shards if self.memory else 0
 
     @property
     def data(self) -> Path:

@@ -68,7 +68,7 @@ async def test_bad_json_is_repaired_with_the_precise_error(world: World):
 
 async def test_what_cannot_be_repaired_climbs_and_the_next_tier_sees_the_ask_as_it_came(world: World):
     small, large = ScriptedBackend("no", "still no"), ScriptedBackend('{"n": 5}')
-    async with running(world.pool({SMALL: small, LARGE: large}, Policy(person_cents=0))) as pool:
+    async with running(world.pool({SMALL: small, LARGE: large})) as pool:
         answer = await pool.ask(extract(tier="small"), caller())
     assert (answer.tier, answer.data) == ("large", {"n": 5})
     assert [(each.tier, each.outcome) for each in answer.attempts] == [
