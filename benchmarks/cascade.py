@@ -279,7 +279,7 @@ async def tally(world: World, prices: Sequence[float], threshold: float, begin: 
     store, clock, found = SqliteStore.open(":memory:", "models", inline=True), SystemClock(), Tally()
     journal = Journal(store, clock, _fail)
     tiers = [
-        Tier(name, Kind.GENERATE, name, rank, cents_per_1k_prompt=price, cents_per_1k_completion=price)
+        Tier(name, Kind.GENERATE, name, rank=rank, cents_per_1k_prompt=price, cents_per_1k_completion=price)
         for rank, (name, price) in enumerate(zip(world.engines, prices, strict=True))
     ]
     backends: dict[str, Backend] = dict(world.engines)
@@ -322,13 +322,14 @@ def _fail(error: BaseException) -> None:
 
 def read(folder: Path) -> list[Request]:
     """WorkBench's requests that a tool call solves: others depend on what is in its databases."""
-    found: list[Request] = []
-    for name in FILES:
-        with (folder / f"{name}_queries_and_answers.csv").open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if tool := _TOOL.search(row["answer"]):
-                    found.append(Request(row["query"], tool[1], row["chosen_template"]))
-    return found
+    rows = (row for name in FILES for row in _rows(folder / f"{name}_queries_and_answers.csv"))
+    solved = ((row, _TOOL.search(row["answer"])) for row in rows)
+    return [Request(row["query"], tool[1], row["chosen_template"]) for row, tool in solved if tool]
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as opened:
+        return list(csv.DictReader(opened))
 
 
 async def embedded(requests: Sequence[Request], folder: Path) -> Vectors:
