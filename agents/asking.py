@@ -49,7 +49,7 @@ class StepPool:
     ) -> None:
         """`alive` raises when the handler is over."""
         self._models, self._call, self._purse, self._effects = models, call, purse, effects
-        self._about = {"agent": agent, "by": agent}
+        self._about: dict[str, Any] = {"agent": agent, "by": agent}
         self._labels = labels
         self._alive = alive
         self._asked: dict[str, int] = {}

@@ -42,6 +42,11 @@ class World:
         return World(SystemClock(), SystemEntropy(), faults)
 
 
+def namespace_of(configuration: Configuration) -> str:
+    """The Ray namespace of a federation's actors."""
+    return f"hanse-{configuration.federation.name}"
+
+
 def root_key(data: Path) -> bytes:
     """The federation's signing key: 32 random bytes that only this user may read, made at the first start."""
     path = data / "secret.key"

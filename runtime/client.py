@@ -32,12 +32,12 @@ from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
 from ..contracts.memory import Memory
 from ..contracts.messages import Drop, Piece, Request, Response
-from ..contracts.pool import Administration
 from .link import Link, Receiver
 from .tenant_memory import LinkedMemory, TenantMemory
-from .tenant_models import LinkedModels, TenantModels, in_words
+from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
 
 _END = object()
+NO_POOL, SILENT_POOL = "not configured", "not answering"
 POOL_SECONDS = 1.0
 """How long the status of a federation waits for that of its models."""
 Dialer = Callable[[Receiver], Awaitable[Link]]
@@ -241,17 +241,14 @@ class LinkClient:
         shards: Sequence[Shard],
         tenant: Tenant,
         by: str,
-        pool: Administration | None = None,
-        *ways: Shard,
+        pool: ReachedPool | None = None,
         memory: Memory | None = None,
     ) -> None:
-        """`ways` are those to other parts, closed with this client."""
         self._shards = shards
         self._memory = memory
         self._tenant = tenant
         self._by = by
         self._pool = pool
-        self._ways = ways
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
@@ -338,12 +335,12 @@ class LinkClient:
     async def _models_in_words(self) -> str:
         """A pool that is away must not keep anybody from seeing the rest."""
         if self._pool is None:
-            return "not configured"
+            return NO_POOL
         try:
             async with asyncio.timeout(POOL_SECONDS):
                 return in_words(await self._pool.tiers())
         except (HanseError, TimeoutError):
-            return "not answering"
+            return SILENT_POOL
 
     async def verify(self) -> AuditReport:
         reports = [AuditReport(**report) for report in await self._ask_all("verify", {})]
@@ -356,8 +353,10 @@ class LinkClient:
         )
 
     async def close(self) -> None:
-        for way in (*self._shards, *self._ways):
-            way.close()
+        for shard in self._shards:
+            shard.close()
+        if self._pool:
+            await self._pool.close()
 
     def _owner(self, task: str) -> int:
         try:

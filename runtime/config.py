@@ -37,6 +37,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ..contracts import Effect, HanseError, InvalidConfiguration, Risk
+from ..models.tier import Kind, Tier
 from . import yaml_lines
 
 FILE = "hanse.yaml"
@@ -297,6 +298,83 @@ class Coordinator(Section):
     Example: `shards: 2`"""
 
 
+class Scale(Section):
+    """How many replicas a tier has."""
+
+    min: int = Field(default=1, ge=1, le=1024)
+    """Always there. Example: `min: 1`"""
+    max: int | None = Field(default=None, ge=1, le=1024)
+    """More are started, up to so many, when those that run are four fifths full. As many as `min` when left out.
+    Example: `max: 4`"""
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.max is not None and self.max < self.min:
+            raise PydanticCustomError("scale", "max is below min", {"at": ("max",)})
+        return self
+
+
+class TierEntry(Section):
+    """One rung of the model pool: a model, the engine that runs it, and what it may use."""
+
+    name: str = Field(pattern=_NAME)
+    """What calls and figures name it by. Example: `name: planner`"""
+    kind: Kind = Kind.GENERATE
+    """What its model does: `generate`, `embed` or `classify`. Example: `kind: generate`"""
+    source: str = Field(min_length=1)
+    """Where its weights are: a folder, a hub id, `package:NAME`, or `tiny` for random ones made on the spot.
+    Example: `source: /models/llama`"""
+    digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+    """What the weights must be; others are not started. `hanse models` shows it.
+    Example: `digest: "sha256:0f1e…"`"""
+    rank: int = 0
+    """Its height: an answer that is refused is tried again further up. Example: `rank: 2`"""
+    context_window: int = Field(default=2048, ge=16)
+    """Tokens of prompt and answer together. Example: `context_window: 8192`"""
+    concurrency: int = Field(default=32, ge=1, le=4096)
+    """Calls in one engine at once. Example: `concurrency: 64`"""
+    queue: int = Field(default=256, ge=0)
+    """Calls that may wait for it; the next is refused with 429. Example: `queue: 256`"""
+    cents_per_1k_prompt: float = Field(default=0, ge=0, allow_inf_nan=False)
+    """Price of 1,000 tokens that are read. Example: `cents_per_1k_prompt: 0.05`"""
+    cents_per_1k_completion: float = Field(default=0, ge=0, allow_inf_nan=False)
+    """Price of 1,000 tokens that are written. Example: `cents_per_1k_completion: 0.2`"""
+    timeout_seconds: float = Field(default=60, gt=0, allow_inf_nan=False)
+    """For one answer. Example: `timeout_seconds: 60`"""
+    replicas: Scale = Scale()
+    """Example: `replicas: {min: 1, max: 4}`"""
+    accelerator: str | None = Field(default=None, min_length=1)
+    """Ray's name of an accelerator. Runs on processors when left out. Example: `accelerator: H200`"""
+    cpus: float = Field(default=1, gt=0, allow_inf_nan=False)
+    """Processors that a replica reserves, and threads that it computes with. Example: `cpus: 4`"""
+    memory_gb: float = Field(default=2, gt=0, allow_inf_nan=False)
+    """GiB of main memory that a replica reserves; it waits until a node has them free. Example: `memory_gb: 4`"""
+    engine: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Options of vLLM, as vLLM names them. Example: `engine: {tensor_parallel_size: 2, quantization: fp8}`"""
+
+    def tier(self) -> Tier:
+        """The same as the model pool knows it."""
+        own = self.model_dump(exclude={"replicas"})
+        return Tier(**own, min_replicas=self.replicas.min, max_replicas=self.replicas.max or self.replicas.min)
+
+
+class Models(Section):
+    """The model pool. Without this section there is none, and work in structured form needs none."""
+
+    tiers: tuple[TierEntry, ...] = ()
+    """Each in Ray Serve, on a vLLM engine of its own. Example: `tiers: [{name: planner, source: /models/llama}]`"""
+    downloads: bool = False
+    """Whether a hub id may be fetched where it is not in the hub's local cache. HF_HUB_OFFLINE=1 forbids it always.
+    Example: `downloads: true`"""
+    start_at_once: int = Field(default=1, ge=1)
+    """Tiers that start side by side; starting one keeps two processors busy. Example: `start_at_once: 2`"""
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        _distinct("models.tiers", [tier.name for tier in self.tiers])
+        return self
+
+
 class Memory(Section):
     """The shared memory. Without this section there is none."""
 
@@ -360,6 +438,8 @@ class Configuration(Section):
     """Example: `coordinator: {shards: 2}`"""
     limits: Limits = Limits()
     """Example: `limits: {queued_tasks: 10000}`"""
+    models: Models | None = None
+    """Example: `models: {tiers: [{name: planner, source: /models/llama}]}`"""
     memory: Memory | None = None
     """Example: `memory: {shards: 1}`"""
     folder: Path = Field(default_factory=Path.cwd, exclude=True, repr=False)

@@ -237,8 +237,7 @@ async def _in_process(
         if not failed.done():
             failed.set_exception(error)
 
-    way = _way_to(pool) if pool else None
-    models = ModelsClient(way) if way else None
+    models = ModelsClient(_way_to(pool)) if pool else None
     dialers = []
     for shard in range(configuration.coordinator.shards):
         coordinator = make_coordinator(configuration, shard, key, world, fail)
@@ -249,9 +248,7 @@ async def _in_process(
         host = make_host(configuration, name, agent_keys(configuration, name, key), world, fail, models=models)
         stack.push_async_callback(host.stop)
         await host.start(dialers)
-    client = LinkClient(
-        [Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local", models, *filter(None, [way])
-    )
+    client = LinkClient([Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local", models)
     stack.push_async_callback(client.close)
     await present(client)
     return client

@@ -158,6 +158,7 @@ class HttpClient:
     def models(self) -> HttpModels:
         return HttpModels(self._question, self._pieces)
 
+    @property
     def memory(self) -> HttpMemory:
         return HttpMemory(self._data)
 

@@ -1,6 +1,7 @@
 """Brings a configured federation up and down again, in the order that gets to the first task soonest."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -29,7 +30,7 @@ async def launch(
     stack.push_async_callback(running.stop)
     begun = asyncio.Event()
     url, _ = await asyncio.gather(_gateway(running, stack, begun) if http else _none(begun), _actors(running, begun))
-    client = actors.connect(running.namespace, configuration.coordinator.shards, configuration.tenants[0].name, "local")
+    client = _connect(configuration, "local")()
     stack.push_async_callback(client.close)
     await present(client)
     return client, url
@@ -47,12 +48,11 @@ async def _gateway(running: cluster.Cluster, stack: AsyncExitStack, begun: async
     from .gateway.deployment import serve_gateway, stop_gateway
 
     configuration = running.configuration
-    shards, tenant = configuration.coordinator.shards, configuration.tenants[0].name
     stack.push_async_callback(stop_gateway, name=running.namespace, end_serve=not running.owned)
     try:
         return await serve_gateway(
             Settings.of(configuration),
-            partial(actors.connect, running.namespace, shards, tenant, "gateway"),
+            _connect(configuration, "gateway"),
             port=configuration.gateway.port,
             replicas=configuration.gateway.replicas,
             name=running.namespace,
@@ -60,6 +60,13 @@ async def _gateway(running: cluster.Cluster, stack: AsyncExitStack, begun: async
         )
     finally:
         begun.set()
+
+
+def _connect(configuration: Configuration, by: str) -> Callable[[], LinkClient]:
+    """Makes a client in whatever process it is called. Of plain values, and no secret: Ray writes them down."""
+    shards, tenant = configuration.coordinator.shards, configuration.tenants[0].name
+    namespace = cluster.namespace_of(configuration)
+    return partial(actors.connect, namespace, shards, tenant, by, configuration.models is not None)
 
 
 async def _none(begun: asyncio.Event) -> None:

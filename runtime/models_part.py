@@ -3,41 +3,48 @@
 Nothing waits for it: a federation starts, and does structured work, while its tiers warm.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ..contracts import JsonObject
+from ..contracts import JsonObject, Store
 from ..contracts.caller import Caller
 from ..contracts.pool import Administration, Ask, Piece
 from ..contracts.schema import invalid
+from ..models.keeper import Keeper
+from ..models.pool import Pool
 from .answering import Asked, Counter
+from .late_embedder import LateEmbedder
 from .link import Receiver
 from .models_client import plain_vectors
-
-NAME = "models"
-"""Of the part: its actor, its socket, its store."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class ModelsPart:
-    """A pool behind a counter. Not started."""
+    """The pool, what it stands on, and a counter in front. Not started."""
 
-    def __init__(self, pool: Administration, start: Callable[[], Awaitable[None]], *stop: Callable[[], Any]) -> None:
-        """`start` restores the pool and returns before its tiers are warm; `stop` is done in the order given."""
-        self._start, self._stop = start, stop
+    def __init__(self, pool: Pool, keeper: Keeper, embedder: LateEmbedder | None, store: Store) -> None:
+        """`embedder` is the one that is loaded into this process, if one is."""
+        self._pool, self._keeper, self._embedder, self._store = pool, keeper, embedder, store
         self.counter = counter_of(pool)
 
     async def start(self) -> Receiver:
-        await self._start()
+        """Returns when the pool knows again what it knew, and before any tier is warm."""
+        await self._pool.start()
+        await self._keeper.start()
+        if self._embedder:
+            self._embedder.begin()
         return self.counter
 
     async def stop(self) -> None:
         await self.counter.stop()
-        for stop in self._stop:
-            await stop()
+        await self._pool.stop()
+        await self._keeper.stop()
+        if self._embedder:
+            await self._embedder.close()
+        await self._store.close()
 
 
 def counter_of(pool: Administration) -> Counter:

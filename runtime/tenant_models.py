@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class ReachedPool(Administration, Protocol):
+    """A pool at the other end of something that can be closed."""
+
+    async def close(self) -> None: ...
+
+
 class TenantModels(Pool, Protocol):
     """What a tenant may ask of the pool, and see of its own use of it. Raises what `Administration` raises."""
 

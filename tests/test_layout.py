@@ -89,6 +89,9 @@ HIDDEN: dict[tuple[str, str], str] = {
     ): "`hanse up` talks to nobody, and is what people wait for",
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
+    ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
+    "need not have, when it is imported",
+    ("hanse.runtime.models_assembly", "hanse.models.encoder"): "as the embedder",
 }
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 

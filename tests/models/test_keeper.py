@@ -7,8 +7,8 @@ import pytest
 from hanse.contracts import Digest, InvalidConfiguration, ModelUnavailable, NotFound
 from hanse.contracts.pool import TierState
 from hanse.models.deployer import Deployed
+from hanse.models.gate import SchemaGate
 from hanse.models.keeper import Keeper
-from hanse.models.schemas import SchemaGate
 from hanse.models.source import Weights
 from hanse.models.stages import Stage
 from hanse.models.tier import Kind, Tier

@@ -12,7 +12,7 @@ from hanse.contracts import InvalidInput, ModelUnavailable, Overloaded, TimedOut
 from hanse.contracts.pool import Ask, TierState
 from hanse.models import chat
 from hanse.models.backend import Condition, Raw
-from hanse.models.schemas import SchemaGate, SchemaLimits
+from hanse.models.gate import SchemaGate, SchemaLimits
 from hanse.models.serve_backend import ServeBackend, ServePooling
 from hanse.models.tier import Kind, Tier
 

@@ -424,3 +424,41 @@ async def _until(true: Any) -> None:
     async with asyncio.timeout(5):
         while not true():  # noqa: ASYNC110 - the pool tells nobody
             await asyncio.sleep(0.01)
+
+
+# Beside OpenAI's paths
+
+
+async def test_metrics_have_the_tiers(app: FastAPI, federation: Federation, pool: ScriptedModels) -> None:
+    pool.views[0] = pool.views[0].model_copy(update={"calls": 3, "tokens": 70, "cents": 0.5, "queued": 2})
+    async with asking(app, TOKEN) as http:
+        text = (await http.get("/metrics")).text
+    for line in (
+        'hanse_tier_ready{tier="planner"} 1',
+        'hanse_tier_queue_depth{tier="planner"} 2',
+        'hanse_tier_calls_total{tier="planner"} 3',
+        'hanse_tier_tokens_total{tier="planner"} 70',
+        'hanse_tier_cents_total{tier="planner"} 0.5',
+    ):
+        assert line in text.splitlines()
+
+
+async def test_metrics_and_status_do_without_a_pool(app: FastAPI, pool: ScriptedModels) -> None:
+    async def away() -> Any:
+        raise ModelUnavailable("stopped")
+
+    pool.tiers = away
+    async with asking(app, TOKEN) as http:
+        assert "hanse_tier" not in (await http.get("/metrics")).text
+        assert (await http.get("/v1/status")).json()["models"] == "not answering"
+        assert (await http.get("/v1/tiers")).json()["code"] == "model_unavailable"
+
+
+async def test_what_the_pool_keeps_is_shown_to_its_tenant(app: FastAPI, pool: ScriptedModels) -> None:
+    async with asking(app, OTHER_TOKEN) as http:
+        assert (await http.get("/v1/tiers")).json()["tiers"][0]["name"] == "planner"
+        assert (await http.get("/v1/tiers:caches")).json()["caches"][0]["tenant"] == "other"
+        assert (await http.get("/v1/tiers:prompts")).json()["prompts"][0]["name"] == "extract"
+        assert (await http.get("/v1/tiers:text?digest=sha256:0")).status_code == 404
+        assert (await http.post("/v1/tiers:purge", json={})).json() == {"purged": 3}
+    assert pool.purged == [("other", "eve")]

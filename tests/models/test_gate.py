@@ -3,7 +3,7 @@
 import pytest
 
 from hanse.contracts import InvalidInput, Overloaded, TooLarge
-from hanse.models.schemas import SchemaGate, SchemaLimits
+from hanse.models.gate import SchemaGate, SchemaLimits
 
 from .doubles import Watch
 
