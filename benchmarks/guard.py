@@ -43,6 +43,7 @@ class Table:
 
     def __init__(self, places: dict[str, int], features: np.ndarray) -> None:
         self._places = places
+        self._of_texts: dict[str, np.ndarray] = {}
         self.features = features
 
     @classmethod
@@ -52,7 +53,9 @@ class Table:
         return cls({piece: place for place, piece in enumerate(pieces)}, rows(np.concatenate(vectors), pieces))
 
     def of_text(self, text: str) -> np.ndarray:
-        return self.features[[self._places[piece] for piece in windows(text)]]
+        if text not in self._of_texts:
+            self._of_texts[text] = self.features[[self._places[piece] for piece in windows(text)]]
+        return self._of_texts[text]
 
     def score(self, line: Line, text: str) -> float:
         """Of the window that speaks most like an instruction."""
@@ -64,7 +67,7 @@ class Table:
         attacked = {piece for each in samples if each.label for piece in _own(each)} - benign
         pieces = [*sorted(attacked), *sorted(benign)]
         features = self.features[[self._places[piece] for piece in pieces]]
-        return fit(features, np.arange(len(pieces)) < len(attacked), penalty=penalty)
+        return fit(features, (np.arange(len(pieces)) < len(attacked)).astype(float), penalty=penalty)
 
 
 def _own(sample: Sample) -> list[str]:

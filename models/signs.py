@@ -21,8 +21,8 @@ order output pay post print provide publish purchase put read remove repeat repl
 reschedule reserve reset respond return reveal revoke run save say schedule search send set share
 show sign store submit summarize tell transfer translate transmit update upload use view visit wire
 withdraw write
-""".split()
-_VERB = rf"(?:{'|'.join(_VERBS)})"
+"""
+_VERB = rf"(?:{'|'.join(_VERBS.split())})"
 
 SIGNS: dict[str, re.Pattern[str]] = {
     "begins_with_a_verb": re.compile(rf"^\W*(?:(?:please|now|then|first|also|and|just|kindly|do)\W+)*{_VERB}\b", re.I),
