@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from hanse import Federation
 from hanse.contracts.pool import TierState, TierView
+from hanse.runtime.runfile import RunFile
 
 from .conftest import START_SECONDS, children, command
 
@@ -65,7 +66,7 @@ CONFIGURATION = """
 version: 1
 federation: {name: clerks, data: ./var}
 agents: [{class: "clerks:Clerk"}]
-gateway: {port: 0, open_on_loopback: true}
+gateway: {port: 0}
 models:
   tiers: [{name: planner, source: tiny, context_window: 1024, rank: 1}]
 """
@@ -85,10 +86,11 @@ class Running:
 
     pid: int
     url: str
+    token: str
     far: Federation
 
     def openai(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="open", max_retries=0, timeout=60)
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=self.token, max_retries=0, timeout=60)
 
     async def tier(self) -> TierView:
         return next(view for view in await self.far.models.tiers() if view.name == "planner")
@@ -132,8 +134,11 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
         assert process.stdout is not None
         said = json.loads(await asyncio.wait_for(process.stdout.readline(), START_SECONDS))
         assert "ready" in said, said
-        async with Federation.connect(said["ready"]["url"]) as far:
-            yield Running(process.pid, said["ready"]["url"], far)
+        run = RunFile.model_validate(said["ready"])
+        assert run.url
+        assert run.token
+        async with Federation.connect(run.url, run.token) as far:
+            yield Running(process.pid, run.url, run.token, far)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 60) == 0
     finally:
@@ -159,7 +164,8 @@ async def test_an_agent_gets_an_instance_of_its_type(running: Running) -> None:
     assert (await running.ready()).digest.startswith("sha256:")
     wish = await running.far.call("clerk.read", {"text": "I want my money back"}, timeout_seconds=60)
     assert Wish.model_validate(wish)
-    (call, *_) = await running.far.client.models.calls()
+    assert await running.far.models.choose("Is it late?", ["yes", "no"], validators=[]) in ("yes", "no")
+    call = next(call for call in await running.far.client.models.calls() if call.capability)
     assert (call.capability, call.agent, call.outcome, call.tier) == ("clerk.read", "clerk", "accepted", "planner")
     assert call.usage.completion_tokens > 0
 
