@@ -1,6 +1,9 @@
 # One word to work, and the same word in CI. `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests are shared by so many processes. More than two do not help where two cores run clusters of processes.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # Set-up is done when this file exists: its name is the content of what set-up depends on, and where.
 READY := .make/ready-$(shell { cat pyproject.toml requirements.lock; pwd; } | cksum | tr ' ' '-')
 
@@ -16,11 +19,11 @@ run: setup ## the store's 74 customer tasks, live; keeps serving until `make sto
 stop: ## end what `make run` left serving
 	@test ! -x $(BIN)/hanse || $(BIN)/hanse down
 
-test: setup ## every test
-	$(BIN)/python -m pytest $(ARGS)
+test: setup ## every test; ARGS=... for pytest, WORKERS=0 for one after the other
+	$(PYTEST) $(ARGS)
 
 test-fast: setup ## the tests that need no cluster, no model and no patience
-	$(BIN)/python -m pytest -m "not ray and not slow and not vllm" $(ARGS)
+	$(PYTEST) -m "not ray and not slow and not vllm" $(ARGS)
 
 check: setup ## style, types, and the import rule
 	$(BIN)/ruff check .

@@ -58,7 +58,7 @@ class _Way:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
         self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
-        self._under_way = 0
+        self._under_way: set[asyncio.Task[None]] = set()
 
     def call(self, *call: Any) -> "asyncio.Future[Any]":
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -68,16 +68,19 @@ class _Way:
         return done
 
     def _send(self) -> None:
-        if self._waiting and self._under_way < IN_FLIGHT:
+        if self._waiting and len(self._under_way) < IN_FLIGHT:
             batch, self._waiting = self._waiting, []
-            self._under_way += 1
-            asyncio.ensure_future(self._carry(batch))
+            carrying = asyncio.ensure_future(self._carry(batch))
+            self._under_way.add(carrying)
+            carrying.add_done_callback(self._arrived)
 
     async def _carry(self, batch: list[tuple[tuple[Any, ...], "asyncio.Future[Any]"]]) -> None:
         answers = msgpack.unpackb(await self._actor.run.remote(msgpack.packb([call for call, _ in batch])))
         for (_, done), answer in zip(batch, answers, strict=True):
             done.set_result(answer)
-        self._under_way -= 1
+
+    def _arrived(self, carried: "asyncio.Task[None]") -> None:
+        self._under_way.discard(carried)
         self._send()
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
+import numpy
+
 from ..contracts import Clock, Entropy, IdempotencyKey, Kind, StepId, Store, TaskId, Tenant, Write
 from ..contracts.caller import Caller
 from ..contracts.memory import Layer, Record, State
@@ -369,8 +371,6 @@ def packed(vector: Any) -> bytes:
 def unpacked(vector: bytes | None) -> "NDArray[float32] | None":
     if vector is None:
         return None
-    import numpy
-
     return numpy.frombuffer(vector, dtype="<f2").astype(numpy.float32)
 
 

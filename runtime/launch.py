@@ -68,7 +68,8 @@ def _connect(configuration: Configuration, by: str) -> Callable[[], LinkClient]:
     """Makes a client in whatever process it is called. Of plain values, and no secret: Ray writes them down."""
     shards, tenant = configuration.coordinator.shards, configuration.tenants[0].name
     namespace = cluster.namespace_of(configuration)
-    return partial(actors.connect, namespace, shards, tenant, by, configuration.models is not None)
+    models, memory_shards = configuration.models is not None, configuration.memory_shards
+    return partial(actors.connect, namespace, shards, tenant, by, models, memory_shards)
 
 
 async def _none(running: cluster.Cluster, stack: AsyncExitStack, begun: asyncio.Event) -> None:

@@ -1,9 +1,14 @@
-"""What every test gets: `hanse` is this checkout, here and in every process that a test starts."""
+"""What every test gets: `hanse` is this checkout, here and in every process that a test starts; a machine that may be
+busy with other things; and a place in the order in which two workers share the tests (`pytest -n 2 --dist loadgroup`).
+"""
 
 import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,3 +31,25 @@ def _import_from_here() -> None:
 
 if not _is_this_checkout():
     _import_from_here()
+
+# How fast an example is made or runs says how busy the machine is, and nothing of what is tested.
+settings.register_profile("hanse", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hanse")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a cluster come first, file by file: nobody is left alone with a long one at the end, and each
+    worker starts one cluster. What needs a model is one group, so that one worker has the engines."""
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _group(item) is None)
+
+
+def _group(item: pytest.Item) -> str | None:
+    """The tests that one worker runs in a row. A test's own mark goes before what its needs say."""
+    if given := item.get_closest_marker("xdist_group"):
+        return given.args[0]
+    if item.get_closest_marker("vllm"):
+        return "vllm"
+    return item.path.name if item.get_closest_marker("ray") else None

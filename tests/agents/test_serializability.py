@@ -156,7 +156,7 @@ works = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(works, min_size=2, max_size=5))
 def test_handlers_at_the_same_time_come_out_as_if_one_after_another(calls: list[Work]):
     outcome = asyncio.run(run(calls))

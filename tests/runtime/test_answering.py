@@ -101,7 +101,7 @@ async def test_an_unknown_method_is_not_found(part: Part) -> None:
 async def test_who_stops_listening_stops_the_work(part: Part) -> None:
     stream = way(part).stream("hang", TENANT, "ann", {})
     assert await anext(stream) == 1
-    await stream.aclose()
+    await stream.aclose()  # pyright: ignore[reportAttributeAccessIssue]
     await asyncio.wait_for(part.ended.wait(), 5)
 
 
