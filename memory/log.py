@@ -34,11 +34,6 @@ class Recorder(Protocol):
     """The journal, for whoever writes rows together with its entries. The events of one turn are one commit."""
 
     @property
-    def unclean(self) -> Mapping[Tenant, int]:
-        """Tenants of whom something was deleted that may still be in files, and the entry that deleted it last."""
-        return self._unclean
-
-    @property
     def sequence(self) -> int: ...
 
     def append(self, kind: Kind, task: TaskId | None, step: StepId | None, data: Mapping[str, Any]) -> Any: ...
