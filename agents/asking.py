@@ -49,8 +49,7 @@ class StepPool:
     ) -> None:
         """`alive` raises when the handler is over."""
         self._models, self._call, self._purse, self._effects = models, call, purse, effects
-        self._about: dict[str, Any] = {"agent": agent, "by": agent}
-        self._labels = labels
+        self._agent, self._labels = agent, labels
         self._alive = alive
         self._asked: dict[str, int] = {}
 
@@ -98,8 +97,9 @@ class StepPool:
             capability=call.capability,
             budget_cents=call.budget_cents,
             deadline_ms=call.deadline_ms,
+            agent=self._agent,
+            by=self._agent,
             labels=self._labels(),
-            **self._about,
         )
 
     async def _once(self, kind: str, question: JsonObject, ask: Callable[[], Any]) -> JsonObject:

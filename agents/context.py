@@ -35,7 +35,7 @@ from ..contracts.pool import Models
 from .asking import Purse, StepPool
 from .connector import Connector, Operation
 from .effects import Effects, looked_up
-from .memory import Memories
+from .memory import Memories, StepMemory
 from .models import Questions
 from .state import State, Transaction, ended
 
@@ -157,14 +157,12 @@ class Context:
             if not self._call.tenant:
                 self._breach("an agent starts for no tenant, and memory belongs to one. Recall in a capability")
             if self._surroundings.memory is None:
-                raise Unavailable("no shared memory is configured. Add to hanse.yaml: memory: {shards: 1}")
-            self._memory = Memories(
-                self._surroundings.memory,
-                self._as_caller,
-                key=self._call.key,
-                check=self._check_memory,
-                labelled=self._recalled.update,
-            )
+                raise Unavailable(
+                    "no shared memory is configured. Add `memory:` to hanse.yaml, such as memory: {shards: 1}"
+                )
+            memory = self._surroundings.memory
+            bound = StepMemory(memory, self._as_caller, self._check_memory, self._recalled.update)
+            self._memory = Memories(bound, self._call.key)
         return self._memory
 
     def _check_memory(self, writes: bool) -> None:

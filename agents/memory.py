@@ -12,7 +12,7 @@ What was recalled labels what is said and asked after it in this run: who has re
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,25 +24,100 @@ from ..contracts.schema import invalid
 Value = TypeVar("Value", bound=BaseModel)
 
 
-class Memories:
-    """What can be asked of the memory. Every method raises Unavailable when it cannot be reached."""
+class Bound(Protocol):
+    """The memory on behalf of one caller: `contracts.memory.Memory`, which knows who asks."""
 
-    __slots__ = ("_caller", "_check", "_key", "_labelled", "_memory", "_said")
+    async def remember(self, drafts: Sequence[Draft], *, key: IdempotencyKey | None = None) -> list[Remembered]: ...
+
+    async def recall(self, query: Query) -> Recollection: ...
+
+    async def revise(self, id: str, change: Change, *, version: int, key: IdempotencyKey | None = None) -> Record: ...
+
+    async def get(self, id: str) -> Record: ...
+
+    async def history(self, id: str) -> list[Record]: ...
+
+    async def timeline(
+        self, *, episode: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[Record]: ...
+
+    async def forget(self, ids: Sequence[str], *, reason: str = "") -> Certificate: ...
+
+    async def pin(self, id: str, *, pinned: bool = True) -> Record: ...
+
+    async def tell(self, verb: str, parameters: Mapping[str, Any]) -> Any: ...
+
+
+class StepMemory:
+    """Keeps `Bound` for one run of a handler. The caller is made anew for each question: its labels grow."""
 
     def __init__(
         self,
         memory: Memory,
         caller: Callable[[], Caller],
-        *,
-        key: IdempotencyKey | None = None,
-        check: Callable[[bool], None] = lambda writes: None,
-        labelled: Callable[[Iterable[str]], None] = lambda labels: None,
+        check: Callable[[bool], None],
+        labelled: Callable[[Iterable[str]], None],
     ) -> None:
-        """`key` is the step's; `check` raises when this may not be done, and is told whether it writes; `labelled` takes
-        the labels of what was recalled.
+        """`check` raises when this may not be done, and is told whether it writes; `labelled` takes the labels of what
+        was recalled.
         """
-        self._memory, self._caller, self._key = memory, caller, key
+        self._memory, self._caller = memory, caller
         self._check, self._labelled = check, labelled
+
+    async def remember(self, drafts: Sequence[Draft], *, key: IdempotencyKey | None = None) -> list[Remembered]:
+        self._check(True)
+        return await self._memory.remember(drafts, self._caller(), key=key)
+
+    async def recall(self, query: Query) -> Recollection:
+        self._check(False)
+        found = await self._memory.recall(query, self._caller())
+        self._labelled(found.labels)
+        return found
+
+    async def revise(self, id: str, change: Change, *, version: int, key: IdempotencyKey | None = None) -> Record:
+        self._check(True)
+        return await self._memory.revise(id, change, self._caller(), version=version, key=key)
+
+    async def get(self, id: str) -> Record:
+        self._check(False)
+        record = await self._memory.get(id, self._caller())
+        return self._seen([record])[0]
+
+    async def history(self, id: str) -> list[Record]:
+        self._check(False)
+        return self._seen(await self._memory.history(id, self._caller()))
+
+    async def timeline(
+        self, *, episode: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[Record]:
+        self._check(False)
+        return self._seen(await self._memory.timeline(self._caller(), episode=episode, limit=limit, before=before))
+
+    async def forget(self, ids: Sequence[str], *, reason: str = "") -> Certificate:
+        self._check(True)
+        return await self._memory.forget(ids, self._caller(), reason=reason)
+
+    async def pin(self, id: str, *, pinned: bool = True) -> Record:
+        self._check(True)
+        return await self._memory.pin(id, self._caller(), pinned=pinned)
+
+    async def tell(self, verb: str, parameters: Mapping[str, Any]) -> Any:
+        self._check(True)
+        return await self._memory.tell(verb, parameters, self._caller())
+
+    def _seen(self, records: list[Record]) -> list[Record]:
+        self._labelled(label for each in records for label in each.labels)
+        return records
+
+
+class Memories:
+    """What can be asked of the memory. Every method raises Unavailable when it cannot be reached."""
+
+    __slots__ = ("_key", "_memory", "_said")
+
+    def __init__(self, memory: Bound, key: IdempotencyKey | None = None) -> None:
+        """`key` is that of the step in which it is asked."""
+        self._memory, self._key = memory, key
         self._said = 0
 
     @overload
@@ -55,73 +130,56 @@ class Memories:
         """What became of a text or a draft, or of several, all or none. `fields` are those of `contracts.memory.Draft`,
         for texts. Raises InvalidInput, NotAllowed, BudgetExhausted.
         """
-        self._check(True)
         one = isinstance(what, str | Draft)
         drafts = [_draft(each, fields) for each in ((what,) if one else what)]
-        results = await self._memory.remember(drafts, self._caller(), key=self._next())
+        results = await self._memory.remember(drafts, key=self._next())
         return results[0] if one else results
 
     async def recall(self, text: str | Query = "", **filters: Any) -> Recollection:
         """What fits best, of what this agent may read; the newest when nothing is asked for in words.
 
-        `filters` are the fields of `contracts.memory.Query`: `limit`, `layers`, `subjects`, `payload`, `token_budget`, …
+        `filters` are the fields of `contracts.memory.Query`: `limit`, `layers`, `subjects`, `payload`, `token_budget`…
         """
-        self._check(False)
         query = text if isinstance(text, Query) else _made(Query, {"text": text, **filters})
-        found = await self._memory.recall(query, self._caller())
-        self._labelled(found.labels)
-        return found
+        return await self._memory.recall(query)
 
     async def revise(self, record: Record | str, *, version: int | None = None, **change: Any) -> Record:
         """The next version. `change` are fields of `contracts.memory.Change`. Raises Conflict when somebody else was
         faster; `version` is that of the record when it is given whole.
         """
-        self._check(True)
         if version is None:
             if isinstance(record, str):
                 raise InvalidInput("say which version you saw: revise(id, version=…), or give the record itself")
             version = record.version
         made = _made(Change, change)
-        return await self._memory.revise(_id(record), made, self._caller(), version=version, key=self._next())
+        return await self._memory.revise(_id(record), made, version=version, key=self._next())
 
     async def forget(self, records: Record | str | Sequence[Record | str], *, reason: str = "") -> Certificate:
         """Deletes records for good, and redacts what was derived from them."""
-        self._check(True)
         ids = [_id(each) for each in ((records,) if isinstance(records, Record | str) else records)]
-        return await self._memory.forget(ids, self._caller(), reason=reason)
+        return await self._memory.forget(ids, reason=reason)
 
     async def pin(self, record: Record | str, *, pinned: bool = True) -> Record:
         """Keeps hygiene away from a record. Raises NotAllowed: only people pin."""
-        self._check(True)
-        return await self._memory.pin(_id(record), self._caller(), pinned=pinned)
+        return await self._memory.pin(_id(record), pinned=pinned)
 
     async def get(self, id: str) -> Record:
         """Raises NotFound."""
-        self._check(False)
-        record = await self._memory.get(id, self._caller())
-        self._labelled(record.labels)
-        return record
+        return await self._memory.get(id)
 
     async def history(self, record: Record | str) -> list[Record]:
         """Its versions, oldest first."""
-        self._check(False)
-        versions = await self._memory.history(_id(record), self._caller())
-        self._labelled(label for each in versions for label in each.labels)
-        return versions
+        return await self._memory.history(_id(record))
 
     async def timeline(
         self, episode: str | None = None, *, limit: int = 100, before: int | None = None
     ) -> list[Record]:
         """What happened, in order, newest last."""
-        self._check(False)
-        found = await self._memory.timeline(self._caller(), episode=episode, limit=limit, before=before)
-        self._labelled(label for each in found for label in each.labels)
-        return found
+        return await self._memory.timeline(episode=episode, limit=limit, before=before)
 
     async def tell(self, verb: str, **parameters: Any) -> Any:
         """The less frequent verbs, such as `grant`."""
-        self._check(True)
-        return await self._memory.tell(verb, parameters, self._caller())
+        return await self._memory.tell(verb, parameters)
 
     def _next(self) -> IdempotencyKey | None:
         """The key of what is said next. Its place is what makes it the same in another run."""

@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 
-STOP_WORDS = frozenset(
-    "a about above after again against all am an and any are as at be because been before being below between both but "
-    "by can could did do does doing down during each few for from further had has have having he her here hers herself "
-    "him himself his how i if in into is it its itself just me more most my myself no nor not now of off on once only "
-    "or other our ours ourselves out over own same she should so some such than that the their theirs them themselves "
-    "then there these they this those through to too under until up very was we were what when where which while who "
-    "whom why will with would you your yours yourself yourselves "
-    "s t d m ll re ve don doesn didn isn wasn aren weren won wouldn couldn shouldn hasn haven hadn".split()  # noqa: SIM905
-)
+_FUNCTION_WORDS = """
+a about above after again against all am an and any are as at be because been before being below between both but by
+can could did do does doing down during each few for from further had has have having he her here hers herself him
+himself his how i if in into is it its itself just me more most my myself no nor not now of off on once only or
+other our ours ourselves out over own same she should so some such than that the their theirs them themselves then
+there these they this those through to too under until up very was we were what when where which while who whom why
+will with would you your yours yourself yourselves s t d m ll re ve don doesn didn isn wasn aren weren won wouldn
+couldn shouldn hasn haven hadn
+"""
+STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
 """English function words, after the list of the Snowball project, and what is left of a contraction when it is cut at
 its apostrophe. In another language they are just rare words.
 """

@@ -7,16 +7,13 @@ shares, weighed by what they do to an answer: a contradiction misleads, a duplic
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
-from ..contracts import InvalidConfiguration
 from ..contracts.memory import Layer, Record, State
+from .books import is_summary
 from .budgets import DAY_MS, size_of
-from .consolidation import KIND
 from .facts import contradictions
+from .report import Example, Finding, Report
 from .wording import fingerprint, wording
 
 EXAMPLES = 5
@@ -32,50 +29,6 @@ WEIGHTS: Mapping[str, float] = {
     "duplicates": 15,
     "unsourced": 10,
 }
-
-
-class Example(BaseModel):
-    """One record with a finding, and why."""
-
-    model_config = ConfigDict(frozen=True)
-
-    ids: list[str]
-    why: str
-
-
-class Finding(BaseModel):
-    """One kind of trouble."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    count: int
-    of: int
-    """Records that could have it."""
-    examples: list[Example]
-
-    @property
-    def share(self) -> float:
-        """In [0, 1]."""
-        return self.count / self.of if self.of else 0.0
-
-
-class Report(BaseModel):
-    """What the audit of one tenant found."""
-
-    model_config = ConfigDict(frozen=True)
-
-    at_ms: int
-    records: int
-    """Live ones."""
-    quarantined: int
-    superseded: int
-    pinned: int
-    bytes: int
-    layers: dict[str, int]
-    findings: list[Finding]
-    score: float
-    """0 to 100."""
 
 
 class _Found(NamedTuple):
@@ -157,7 +110,7 @@ def _room(record: Record) -> tuple[object, ...]:
 
 def _says_no_more(record: Record, other: Record) -> bool:
     said, known = wording(record.text), wording(other.text)
-    if record.payload.get("kind") == KIND or other.payload.get("kind") == KIND or not said.stems:
+    if is_summary(record) or is_summary(other) or not said.stems:
         return False
     return said.stems <= known.stems and not said.turns(known) and said.shared_order(known) >= 0.5
 
@@ -203,21 +156,3 @@ def _finding(name: str, found: Iterable[_Found], of: Sequence[Record]) -> Findin
     listed = list(found)
     examples = [Example(ids=list(each.ids), why=each.why) for each in listed[:EXAMPLES]]
     return Finding(name=name, count=len(listed), of=len(of), examples=examples)
-
-
-def plot(report: Report, file: Path) -> None:
-    """Draws the findings into a file, as its ending says: `.png`, `.svg`, `.pdf`. Raises InvalidConfiguration without
-    matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InvalidConfiguration("a plot in a file needs matplotlib. Install it: pip install matplotlib") from error
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
-    axes = figure.subplots()
-    shares = [100 * finding.share for finding in report.findings]
-    bars = axes.barh([finding.name for finding in report.findings], shares)
-    axes.bar_label(bars, [f"{finding.count} of {finding.of}" for finding in report.findings], padding=3)
-    axes.set(xlim=(0, max(10.0, *shares) * 1.3), xlabel="% of the records that could have it")
-    axes.set_title(f"{report.records} live records, score {report.score:g} of 100")
-    axes.invert_yaxis()
-    figure.savefig(file)

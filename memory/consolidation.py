@@ -25,20 +25,18 @@ from ..contracts.caller import Caller
 from ..contracts.memory import Draft, Layer, Provenance, Record, State
 from ..contracts.pool import Answer, Ask, Message, Models
 from ..contracts.schema import digest
-from .erasure import LINES, lines_of
+from .books import KIND, LINES, is_summary, lines_of
 from .wording import is_content, sentences, stem, wording
 
 Matrix = NDArray[floating[Any]]
 
 DAY_MS = 86_400_000
-KIND = "summary"
-"""`kind` in the payload of a summary."""
 
 MAX_LINE = 2000
 """Characters of one line: a dozen of them are still a record."""
 
-Embed = Callable[[Sequence[str]], Awaitable[Matrix]]
-"""Texts to vectors of length one."""
+Embed = Callable[[Sequence[str]], Awaitable[Matrix | None]]
+"""Texts to vectors of length one. None while nobody can make them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ async def summarise(
 
 def _level(record: Record) -> int:
     """0 for what happened, 1 for a summary of it, 2 for a summary of those."""
-    level: Any = record.payload.get("level") if record.payload.get("kind") == KIND else 0
+    level: Any = record.payload.get("level") if is_summary(record) else 0
     return level if isinstance(level, int) else 0
 
 
@@ -147,7 +145,8 @@ async def _chosen(group: Group, policy: Policy, embed: Embed | None) -> list[_Li
     if len(lines) <= wanted:
         return lines
     texts = [line.text for line in lines]
-    similar = _similarities(await embed(texts) if embed else _tf_idf(texts))
+    vectors = await embed(texts) if embed else None
+    similar = _similarities(_tf_idf(texts) if vectors is None else vectors)
     return [lines[place] for place in sorted(_diverse(_central(similar), similar, wanted, policy.diversity))]
 
 

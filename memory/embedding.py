@@ -56,6 +56,8 @@ class Embedding:
             return Vectors([], None)
         if self._embedder is None:
             return Vectors([None] * len(texts), None, "no embedder is configured")
+        if not self.model:
+            return Vectors([None] * len(texts), None, "the embedder is not loaded yet, so words alone were compared")
         try:
             found = await self._embedder.embed(texts, interactive=interactive)
         except StorageError:

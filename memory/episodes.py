@@ -8,7 +8,7 @@ import numpy as np
 from .column import Column
 
 if TYPE_CHECKING:
-    from numpy import float32, int32
+    from numpy import int32
     from numpy.typing import NDArray
 
 REACH = 2
@@ -54,18 +54,6 @@ class Episodes:
                 reached = np.where(reached < 0, np.int32(-1), step[reached])
                 columns.append(reached)
         return np.stack(columns, axis=1)
-
-    def spread(self, scores: "NDArray[float32]", weights: tuple[float, ...]) -> "NDArray[float32]":
-        """To each score those of its neighbours, `weights` by distance."""
-        if not self._order:
-            return scores
-        padded, spread = np.append(scores, np.float32(0)), scores.copy()
-        for step in (self._before.rows, self._after.rows):
-            onwards, reached = np.append(step, np.int32(-1)), step
-            for distance, weight in enumerate(weights):
-                spread += np.float32(weight) * padded[reached]
-                reached = onwards[reached] if distance + 1 < len(weights) else reached
-        return spread
 
     def renumber(self, moved: "NDArray[int32]", kept: "NDArray[int32]") -> None:
         """`moved` has the new number of each row, `kept` the old rows that stay, in their order."""

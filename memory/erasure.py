@@ -8,16 +8,14 @@ came from, and loses only the lines of what goes.
               └── a model's conclusion ── another one           both conclusions go
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from ..contracts import Digest, JsonObject, Tenant, digest
 from ..contracts.memory import Certificate, Record, Scope
+from .books import LINES, lines_of
 from .ports import Erasure, Graph
-from .redaction import Pattern, Values, rewritten
-
-LINES = "lines"
-"""In a summary's payload: for each line of its text, the ids that it came through, the original's first."""
+from .redaction import Values, rewritten
 
 
 def plan(ids: Sequence[str], graph: Graph) -> Erasure:
@@ -79,13 +77,6 @@ def _without(record: Record, going: set[str]) -> Record | None:
     )
 
 
-def lines_of(record: Record) -> list[list[str]] | None:
-    """Where each line of a summary came from; None when the record does not say it of every line."""
-    books: Any = record.payload.get(LINES)
-    complete = isinstance(books, list) and len(books) == len(record.text.split("\n")) and all(books)
-    return books if complete and all(isinstance(through, list) for through in books) else None
-
-
 # Of whom and of what
 
 
@@ -116,24 +107,34 @@ def bundle(subject: str, versions: Sequence[Record], graph: Graph, at_ms: int) -
     }
 
 
-def redactions(records: Iterable[Record], pattern: Pattern, graph: Graph) -> dict[str, Record]:
-    """Records as they stand with a pattern masked, by id: those that show it, and what was derived from them.
+class Mask(Protocol):
+    """What is to be masked: a `Pattern`, a `Redactor`, `Values`."""
+
+    def mask(self, text: str) -> str: ...
+
+    def values(self, text: str) -> list[str]:
+        """What it would mask, as it stands."""
+        ...
+
+
+def redactions(versions: Iterable[Record], mask: Mask, graph: Graph) -> Erasure:
+    """Records as they stand with something masked: those that show it in any version, and what was derived from them.
 
     What is derived may write the same in another way, `+49 30 90` as `493090`; there the found values are masked in any
     spelling.
     """
-    changed, values = dict[str, Record](), dict[str, list[str]]()
-    for record in records:
-        if (clean := rewritten(record, pattern.mask)) is not record:
-            changed[record.id] = clean
-            values[record.id] = pattern.values(_all_text(record))
-    for id, found in values.items():
-        mask = Values(found)
+    found: dict[str, list[str]] = {}
+    for record in versions:
+        if rewritten(record, mask.mask) is not record:
+            found.setdefault(record.id, []).extend(mask.values(_all_text(record)))
+    changed = {id: rewritten(record, mask.mask) for id in found if (record := graph.record(id)) is not None}
+    for id, values in found.items():
+        spelled = Values(values)
         for derived in closure([id], graph):
             record = changed.get(derived) or graph.record(derived)
-            if record is not None and (clean := rewritten(record, mask.mask)) is not record:
+            if record is not None and (clean := rewritten(record, spelled.mask)) is not record:
                 changed[derived] = clean
-    return changed
+    return Erasure(rewrite=changed)
 
 
 def _told(versions: Sequence[Record]) -> JsonObject:
@@ -142,7 +143,19 @@ def _told(versions: Sequence[Record]) -> JsonObject:
 
 def _all_text(record: Record) -> str:
     fact = record.fact
-    return "\n".join((record.text, repr(record.payload), f"{fact.entity}\n{fact.value}" if fact else ""))
+    return "\n".join((record.text, *_texts(record.payload), f"{fact.entity}\n{fact.value}" if fact else ""))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield key
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
 
 
 # Certificates

@@ -132,11 +132,13 @@ def _before(one: Draft, other: Draft) -> bool:
 
 
 def _ends(draft: Draft, record: Record) -> bool:
-    """A fact ends an older one. One about an earlier time, or one that is believed much less, only contradicts it."""
+    """A fact ends an older one of the same scope. One about an earlier time, or one that is believed much less, only
+    contradicts it, and so does one that fewer can read."""
     begins_later = (
         draft.valid_from_ms is None or record.valid_from_ms is None or draft.valid_from_ms >= record.valid_from_ms
     )
-    return begins_later and draft.confidence >= 0.5 * record.confidence
+    same_readers = (draft.scope, draft.owner) == (record.scope, record.owner)
+    return begins_later and same_readers and draft.confidence >= 0.5 * record.confidence
 
 
 def _words(fact: Fact, against: Sequence[Record], ended: Sequence[str]) -> str:

@@ -3,13 +3,13 @@
     the question ──> words (BM25) ───────┐
                  ──> vector (FAISS) ─────┴─> candidates ──> weighed exactly ──> fused ──> the best
 
-The candidates come from the whole tenant by scores that are cheap; what is exact is computed of them alone. A projection
-of the log: nothing here is the truth, and everything can be made anew.
+The candidates come from the whole tenant by scores that are cheap; what is exact is computed of them alone. A
+projection of the log: nothing here is the truth, and everything can be made anew.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DAY_MS = 86_400_000
+SAMPLE = 2048
+"""Scores that are looked at to know where the best begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,9 @@ class Weights:
     """BM25 of the record alone."""
     neighbours: float = 1.0
     """BM25 of the record together with its neighbours; alone where it has none."""
-    vector: float = 0.5
+    vector: float = 0.4
     """Cosine of the record."""
-    context: float = 0.5
+    context: float = 0.4
     """Mean cosine of the record and its neighbours."""
     recency: float = 0.02
     importance: float = 0.04
@@ -57,12 +59,25 @@ class Weights:
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
     weights: Weights = field(default_factory=Weights)
-    candidates: int = 256
+    candidates: int = 128
     """Of the words and of the vectors each, at least; more when more is asked for."""
+    looked_around: int = 8
+    """Times as many rows, the best by their own words, whose neighbours become candidates with them."""
     vectors: VectorSettings = field(default_factory=VectorSettings)
     dead_share: float = 0.5
     """Share of removed rows at which the rows are numbered anew."""
     dead_least: int = 512
+
+
+class _Asked(NamedTuple):
+    """A question, as the index sees it."""
+
+    words: list[Word]
+    scores: "NDArray[float32]"
+    """BM25 of every row that may be found."""
+    vector: "NDArray[float32] | None"
+    may: "NDArray[bool_]"
+    """Of each row: live and allowed."""
 
 
 class TenantIndex:
@@ -116,20 +131,17 @@ class TenantIndex:
         self, query: Query, vector: "NDArray[float32] | None", allowed: Allowed | None, now_ms: int
     ) -> list[Scored]:
         """The best first; of the same score in the order of their ids."""
-        may = self._live.rows if allowed is None else self._may(allowed)
-        words = self._text.words(query.text, self._live.rows, len(self))
+        asked = self._asked(query.text, vector, allowed)
         wanted = query.limit * (4 if query.diversity or query.token_budget else 1)
-        rows = self._candidates(words, vector, may, max(self._settings.candidates, 2 * wanted))
-        if not len(rows):
-            return []
-        return self._ranked(rows, self._parts(rows, words, vector, may, now_ms), wanted)
+        rows = self._candidates(asked, max(self._settings.candidates, 2 * wanted))
+        return self._ranked(rows, self._parts(rows, asked, now_ms), wanted) if len(rows) else []
 
     def near(self, text: str, vector: "NDArray[float32] | None", limit: int) -> list[Scored]:
         """The most similar: by cosine, and by words where there is no vector."""
-        words = self._text.words(text, self._live.rows, len(self))
-        scores = self._text.scores(words, self._mean_length())
+        scores = self._asked(text, vector, None).scores
         rows = _best(scores, limit)
-        found = {"text": scores[rows] / max(float(scores.max(initial=0)), 1e-9)}
+        rows = rows[scores[rows] > 0]
+        found = {"text": _of_best(scores[rows])}
         if vector is not None:
             rows = np.union1d(rows, self._vectors.search(vector, limit)[0]).astype(np.int32)
             found = {"vector": self._vectors.cosines(vector, rows)}
@@ -197,6 +209,12 @@ class TenantIndex:
 
     # Searching
 
+    def _asked(self, text: str, vector: "NDArray[float32] | None", allowed: Allowed | None) -> _Asked:
+        may = self._live.rows if allowed is None else self._may(allowed)
+        words = self._text.words(text, self._live.rows, len(self))
+        scores = self._text.scores(words, self._mean_length())
+        return _Asked(words, scores if allowed is None else scores * may, vector if len(self._vectors) else None, may)
+
     def _may(self, allowed: Allowed) -> "NDArray[bool_]":
         """Of each row: live, and allowed."""
         known = allowed.numbers[allowed.numbers < len(self._row_of_number)]
@@ -205,46 +223,40 @@ class TenantIndex:
         may[rows[rows >= 0]] = True
         return may
 
-    def _candidates(
-        self, words: list[Word], vector: "NDArray[float32] | None", may: "NDArray[bool_]", depth: int
-    ) -> "NDArray[int32]":
+    def _candidates(self, asked: _Asked, depth: int) -> "NDArray[int32]":
         """All while they are few. When nothing is asked, the newest."""
-        left = int(np.count_nonzero(may))
-        if left <= depth:
-            return np.flatnonzero(may).astype(np.int32)
-        near, found = self._settings.weights.near, list[Any]()
-        if words:
-            scores = self._text.scores(words, self._mean_length()) * may
-            found.append(_best(self._episodes.spread(scores, near), depth))
-        if vector is not None:
-            rows, _ = self._vectors.search(vector, depth, None if left == len(self) else may)
-            found.append(self._episodes.around(rows[: depth // 4]).ravel())
-            found.append(rows)
+        if (left := int(np.count_nonzero(asked.may))) <= depth:
+            return np.flatnonzero(asked.may).astype(np.int32)
+        found = list[Any]()
+        if asked.words:
+            found.append(self._by_words(asked.scores, depth))
+        if asked.vector is not None:
+            nearest, _ = self._vectors.search(asked.vector, depth, None if left == len(self) else asked.may)
+            found += [nearest, self._episodes.around(nearest[: depth // 4]).ravel()]
         if not found:
             times = self._times.rows - self._times.rows.min()
-            found.append(_best(np.where(may, times + 1, 0), depth))
-        rows = np.unique(np.concatenate(found)).astype(np.int32)
-        return rows[(rows >= 0) & may[rows]]
+            found.append(_best(np.where(asked.may, times + 1, 0), depth))
+        rows = _distinct(np.concatenate(found), len(self._ids))
+        return rows[asked.may[rows]]
 
-    def _parts(
-        self,
-        rows: "NDArray[int32]",
-        words: list[Word],
-        vector: "NDArray[float32] | None",
-        may: "NDArray[bool_]",
-        now_ms: int,
-    ) -> "dict[str, NDArray[float32]]":
+    def _by_words(self, scores: "NDArray[float32]", depth: int) -> "NDArray[int32]":
+        """The best by their own scores together with their neighbours'."""
+        near = self._episodes.around(_best(scores, self._settings.looked_around * depth))
+        rows = _distinct(near, len(self._ids))
+        near = self._episodes.around(rows)
+        together = np.einsum("ij,j->i", np.where(near < 0, 0, scores[near]), self._settings.weights.of_neighbours())
+        return rows[_best(together, depth)]
+
+    def _parts(self, rows: "NDArray[int32]", asked: _Asked, now_ms: int) -> "dict[str, NDArray[float32]]":
         """What each ingredient says of each row; those that say nothing of any are left out."""
         weights = self._settings.weights
         near = Neighbours(self._episodes.around(rows), weights.of_neighbours())
         parts: dict[str, NDArray[float32]] = {}
-        if words:
-            mean = self._mean_length()
-            alone = near._replace(rows=near.rows[:, :1], weights=near.weights[:1])
-            parts["text"] = _of_best(self._text.around(words, alone, may, mean))
-            parts["neighbours"] = _of_best(self._text.around(words, near, may, mean))
-        if vector is not None and len(self._vectors):
-            parts["vector"], parts["context"] = self._cosines(vector, near, may)
+        if asked.words:
+            parts["text"] = _of_best(asked.scores[rows])
+            parts["neighbours"] = _of_best(self._text.around(asked.words, near, asked.may, self._mean_length()))
+        if asked.vector is not None:
+            parts["vector"], parts["context"] = self._cosines(asked.vector, near, asked.may)
         age = np.maximum(now_ms - self._times.rows[rows], 0) / DAY_MS
         parts["recency"] = np.exp2(-age / weights.half_life_days).astype(np.float32)
         parts["importance"] = self._importances.rows[rows]
@@ -253,10 +265,12 @@ class TenantIndex:
     def _cosines(
         self, vector: "NDArray[float32]", near: Neighbours, may: "NDArray[bool_]"
     ) -> tuple["NDArray[float32]", "NDArray[float32]"]:
-        every, places = np.unique(near.rows, return_inverse=True)
-        cosines = self._vectors.cosines(vector, every)[places.reshape(near.rows.shape)]
+        every = _distinct(near.rows, len(self._ids))
+        of_row = np.zeros(len(self._ids), np.float32)
+        of_row[every] = self._vectors.cosines(vector, every)
+        cosines = of_row[near.rows]
         weights = near.seen(may)
-        return cosines[:, 0], (cosines * weights).sum(axis=1) / weights.sum(axis=1)
+        return cosines[:, 0], np.einsum("ij,ij->i", cosines, weights) / weights.sum(axis=1)
 
     def _ranked(self, rows: "NDArray[int32]", parts: "dict[str, NDArray[float32]]", limit: int) -> list[Scored]:
         weights, total, sum_of_weights = self._settings.weights, np.zeros(len(rows), np.float32), 0.0
@@ -294,13 +308,26 @@ def _best(scores: "NDArray[Any]", count: int) -> "NDArray[int32]":
     """Places of the highest, in their order. None of those that say nothing, when there are more than asked for."""
     if len(scores) <= count:
         return np.arange(len(scores), dtype=np.int32)
-    if len(scores) > 16 * count:
-        # A sixteenth of them says where to cut, with room; the selection then looks at few.
-        sample = scores[:: len(scores) // (16 * count) + 1]
-        cut = np.partition(sample, -min(count, len(sample)))[-min(count, len(sample))]
-        above = np.flatnonzero(scores >= cut) if cut > 0 else np.flatnonzero(scores > 0)
-    else:
-        above = np.arange(len(scores))
-    if len(above) <= count:
-        return above.astype(np.int32)
-    return np.sort(above[np.argpartition(scores[above], -count)[-count:]]).astype(np.int32)
+    places = np.flatnonzero(scores > 0)
+    if len(places) > 4 * count:
+        # A sample says where to cut, so that the selection looks at few.
+        cut = _cut(scores[places], count)
+        if len(above := np.flatnonzero(scores >= cut)) >= count:
+            places = above
+    if len(places) > count:
+        places = np.sort(places[np.argpartition(scores[places], -count)[-count:]])
+    return places.astype(np.int32)
+
+
+def _cut(scores: "NDArray[Any]", count: int) -> float:
+    """A score that is reached by `count` of them or, likely, a few more."""
+    sample = np.sort(scores[:: len(scores) // SAMPLE + 1])
+    above = int(1.5 * count * len(sample) / len(scores)) + 8
+    return float(sample[-min(above, len(sample))])
+
+
+def _distinct(rows: "NDArray[Any]", count: int) -> "NDArray[int32]":
+    """Sorted, each once, without -1. All are below `count`."""
+    marks = np.zeros(count + 1, np.bool_)
+    marks[rows] = True
+    return np.flatnonzero(marks[:-1]).astype(np.int32)

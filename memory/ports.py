@@ -4,7 +4,7 @@ A record has a number while its tenant is open: a small integer that the shelf g
 filters with numbers, and the index looks them up, because fifty thousand texts cannot be handed over in a millisecond.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -156,10 +156,10 @@ PlanErasure = Callable[[Sequence[str], Graph], Erasure]
 class Scrubber(Protocol):
     """A store that can get rid of what was deleted from it, as far as files go."""
 
-    async def scrub(self) -> None:
+    def scrub(self) -> Awaitable[None]:
         """What was deleted is in no file of the store any more: pages are overwritten, the log is cut off."""
         ...
 
-    async def compact(self) -> None:
+    def compact(self) -> Awaitable[None]:
         """The same, by writing the file anew, which also gives its room back. Takes as long as the file is large."""
         ...

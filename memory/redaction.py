@@ -98,6 +98,10 @@ class Redactor:
         """The text with `[KIND]` in place of each finding."""
         return masked(text, self.find(text))
 
+    def values(self, text: str) -> list[str]:
+        """What there is, as it stands."""
+        return [text[finding.start : finding.end] for finding in self.find(text)]
+
     def clean(self, record: Kept) -> Kept:
         """A draft or a record with everything masked that it says: text, payload, fact. The same one if nothing was."""
         return rewritten(record, self.mask)
@@ -153,6 +157,9 @@ class Values:
 
     def mask(self, text: str) -> str:
         return text if self._pattern is None else self._pattern.sub(f"[{PATTERN}]", text)
+
+    def values(self, text: str) -> list[str]:
+        return [] if self._pattern is None else [match[0] for match in self._pattern.finditer(text)]
 
 
 def rewritten(record: Kept, mask: Callable[[str], str]) -> Kept:

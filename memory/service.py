@@ -27,7 +27,7 @@ from .snapshot import Snapshots
 from .tables import Database, check_filters
 from .upkeep import Upkeep
 from .verbs import VERBS, Verb
-from .writing import Budget, Writing, everything_derived
+from .writing import Budget, Clean, Writing, everything_derived, unchanged
 
 Result = TypeVar("Result")
 
@@ -58,6 +58,8 @@ class Parts:
     make_index: MakeIndex
     recollect: Recollect
     gate: Gate | None = None
+    clean: Clean = unchanged
+    """What every text passes before anything is made of it."""
     plan_erasure: PlanErasure = everything_derived
     key_of: FactKey = fact_key
     verbs: Mapping[str, Verb] = field(default_factory=dict[str, Verb])
@@ -101,6 +103,7 @@ class MemoryService:
             plan_erasure=parts.plan_erasure,
             lifetimes=self.settings.lifetimes,
             budget=self.settings.budget,
+            clean=parts.clean,
         )
         self.snapshots = snapshots
         self.upkeep = Upkeep(self, scrubber)

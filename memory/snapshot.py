@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy
 import orjson
 
 from ..contracts import Corrupt, Faults, NoFaults, StorageError, Tenant
@@ -230,7 +231,6 @@ def _sync_folder(folder: Path) -> None:
 
 def _table(records: Sequence[Kept]) -> "Table":
     """One row for each record: its fields as columns, what is nested as JSON, its vector as a list of halves."""
-    import numpy
     import pyarrow
 
     rows = [_row(each) for each in records]
@@ -267,7 +267,6 @@ def _parquet(table: "Table") -> bytes:
 
 def _records(data: bytes, tenant: Tenant) -> list[Kept]:
     """Raises Corrupt for what is no snapshot of this tenant, though its hash is right."""
-    import numpy
     import pyarrow
     from pyarrow import parquet
 

@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy
+
 from ..contracts import InvalidInput, StorageError
 from ..contracts.memory import Layer, Query, Record, Scope, State
 from ..contracts.schema import canonical
@@ -162,8 +164,6 @@ class Tables:
         yield "r.valid_from_ms <= ? AND r.valid_to_ms > ? AND r.expires_ms > ?", [valid, valid, now_ms]
 
     def _numbers(self, where: str, parameters: list[Any]) -> "NDArray[int64]":
-        import numpy
-
         self._flush()
         sql = f"SELECT number FROM {self._name} r WHERE {where}"
         return numpy.sort(cast("NDArray[int64]", self._run(sql, parameters).fetchnumpy()["number"]))

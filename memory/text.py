@@ -121,11 +121,11 @@ class TextIndex:
         What is not `allowed` counts for nobody: who may not read a record shall not feel it either.
         """
         weights = near.seen(allowed)
-        room = _room((self.lengths.rows[near.rows] * weights).sum(axis=1) / weights.sum(axis=1), mean)
+        room = _room(_sums(self.lengths.rows[near.rows], weights) / weights.sum(axis=1), mean)
         scores, counted = np.zeros(len(near.rows), np.float32), np.zeros(len(self.lengths), np.float32)
         for rows, counts, worth in words:
             counted[rows] = counts
-            together = (counted[near.rows] * weights).sum(axis=1)
+            together = _sums(counted[near.rows], weights)
             scores += worth * (K1 + 1) * together / (together + room)
             counted[rows] = 0
         return scores
@@ -147,6 +147,11 @@ class TextIndex:
         if not (alive := live[rows]).all():
             rows, counts = rows[alive], counts[alive]
         return Word(rows, counts, times * math.log(1 + (total - len(rows) + 0.5) / (len(rows) + 0.5)))
+
+
+def _sums(values: "NDArray[float32]", weights: "NDArray[float32]") -> "NDArray[float32]":
+    """Of each row."""
+    return np.einsum("ij,ij->i", values, weights)
 
 
 def _room(lengths: "NDArray[float32]", mean: float) -> "NDArray[float32]":

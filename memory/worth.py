@@ -20,7 +20,7 @@ _COURTESY = word_set(
     "no not absolutely agree ah aha alright amazing anytime apologies apologise apologize appreciate appreciated "
     "aw awesome aye beautiful best bet bravo brilliant bye cheers cheer clear come congrats "
     "congratulations cool correct couldnt course deal delighted dear definitely everyone everything exactly "
-    "excellent excited exciting fab fabulous fair fantastic feel fine fingers folks forward free fun glad gladly "
+    "excellent excited exciting fab fabulous fantastic feel fine fingers folks forward free fun glad gladly "
     "go good goodbye goodnight gosh gotcha grateful great greetings guess ha haha happy hear hello help helped helpful "
     "helping hey hi hiya hmm hold hope hoping huge incredible indeed interesting kind kindly know later lol look "
     "looking luck luckily mate maybe mhm much nah need neat nice nope noted now "

@@ -4,7 +4,7 @@ Whoever looks and then writes holds the shelf's gate meanwhile, so that nothing 
 the same make one record, of two who compare and set one loses. Nobody holds it while waiting for the disk.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,9 +43,17 @@ from .shelf import Shelf
 
 NEAR = 8
 """Records that the gate looks at for each draft."""
+Clean = Callable[[Draft], Draft]
+"""A draft as it may be written: without what must not be kept."""
+
 MAX_DRAFTS = 1000
 """At once."""
 _GONE = "it was forgotten since"
+
+
+def unchanged(draft: Draft) -> Draft:
+    """A draft as it is."""
+    return draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +102,14 @@ class Writing:
         plan_erasure: PlanErasure,
         lifetimes: Lifetimes,
         budget: Budget,
+        clean: Clean = unchanged,
     ) -> None:
         self._log, self._embedding = log, embedding
         self._clock, self._faults = clock, faults
         self._ids = Numbering(clock, entropy)
         self._gate, self._plan_erasure = gate, plan_erasure
         self._lifetimes, self._budget = lifetimes, budget
+        self._clean = clean
 
     # Remember
 
@@ -108,7 +118,7 @@ class Writing:
     ) -> list[Remembered]:
         if len(drafts) > MAX_DRAFTS:
             raise InvalidInput(f"{len(drafts)} drafts at once, and {MAX_DRAFTS} are taken at most. Send them in parts")
-        ready = [prepared(draft, caller, self._lifetimes) for draft in drafts]
+        ready = [prepared(self._clean(draft), caller, self._lifetimes) for draft in drafts]
         said = _said(drafts) if key else b""
         vectors = await self._embedding.of([draft.text for draft in ready])
         async with shelf.gate:
@@ -249,6 +259,7 @@ class Writing:
         self, shelf: Shelf, id: str, change: Change, caller: Caller, version: int, key: IdempotencyKey | None
     ) -> Record:
         said = pack([id, version, change.model_dump(mode="json", exclude_none=True)]) if key else b""
+        change = _cleaned(change, self._clean)
         vectors = await self._embedding.of([change.text] if change.text is not None else [])
         async with shelf.gate:
             if key and (receipt := self._log.receipt(shelf.tenant, key, said)):
@@ -333,17 +344,42 @@ class Writing:
         async with shelf.gate:
             records = self._forgettable(shelf, ids, caller, trusted=trusted)
             erasure = self._plan_erasure([record.id for record in records], Derivations(shelf, self._log))
-            keep = await self._rewritten(shelf, erasure)
-            gone = [record for id in (*erasure.delete, *erasure.derived) if (record := shelf.record(id))]
-            before = {each.record.id: old for each in keep if (old := shelf.record(each.record.id))}
-            places = _places(gone)
-            self._log.forget(caller, erasure.delete, cause, derived=erasure.derived, keep=keep)
-            places |= shelf.remove(gone)
-            shelf.put(keep, before=before)
-            self._faults.reach(points.before("forget"))
+            places = await self._erase(shelf, erasure, caller, cause)
         await self._log.durable()
         self._faults.reach(points.after("forget"))
         return erasure, places
+
+    async def redact(
+        self, shelf: Shelf, plan: Callable[["Derivations"], Erasure], caller: Caller
+    ) -> tuple[Erasure, dict[str, int]]:
+        """What was erased and rewritten, by a plan that looks at everything the tenant has."""
+        async with shelf.gate:
+            await self._log.durable()
+            erasure = plan(Derivations(shelf, self._log))
+            places = await self._erase(shelf, erasure, caller, "erased")
+        await self._log.durable()
+        self._faults.reach(points.after("forget"))
+        return erasure, places
+
+    async def _erase(self, shelf: Shelf, erasure: Erasure, caller: Caller, cause: str) -> dict[str, int]:
+        keep = await self._rewritten(shelf, erasure)
+        gone = [record for id in (*erasure.delete, *erasure.derived) if (record := shelf.record(id))]
+        before = {each.record.id: old for each in keep if (old := shelf.record(each.record.id))}
+        places = _places(gone)
+        self._log.forget(caller, erasure.delete, cause, derived=erasure.derived, keep=keep)
+        places |= shelf.remove(gone)
+        shelf.put(keep, before=before)
+        self._faults.reach(points.before("forget"))
+        return places
+
+    async def evict(self, shelf: Shelf, ids: Sequence[str], caller: Caller) -> int:
+        """Deletes records to make room. What was derived from them stays: a summary outlives its sources."""
+        async with shelf.gate:
+            gone = [record for id in ids if (record := shelf.record(id)) and not record.pinned]
+            self._log.forget(caller, [record.id for record in gone], "evicted")
+            shelf.remove(gone)
+        await self._log.durable()
+        return len(gone)
 
     def _forgettable(self, shelf: Shelf, ids: Sequence[str], caller: Caller, *, trusted: bool) -> list[Record]:
         """Those that are there. What was forgotten before is passed over; what never was is NotFound."""
@@ -428,6 +464,14 @@ def _allowed_change(old: Record, change: Change, caller: Caller) -> Change:
     asked = set(old.labels if change.labels is None else change.labels)
     kept = asked if is_person(caller) else asked | {*old.labels}
     return change.model_copy(update={"labels": tuple(sorted(kept | {*caller.labels}))})
+
+
+def _cleaned(change: Change, clean: Clean) -> Change:
+    """What a change says, as a draft would be cleaned that says it."""
+    said = change.model_dump(include={"payload", "fact"}, exclude_none=True)
+    draft = clean(Draft(text=change.text or "-", **said))
+    given = {name: getattr(draft, name) for name in ("text", "payload", "fact") if getattr(change, name) is not None}
+    return change.model_copy(update=given)
 
 
 def _said(drafts: Iterable[Draft]) -> bytes:

@@ -30,10 +30,9 @@ from ..contracts import (
 )
 from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
-from ..contracts.memory import Memory
 from ..contracts.messages import Drop, Piece, Request, Response
 from .link import Link, Receiver
-from .tenant_memory import LinkedMemory, TenantMemory
+from .tenant_memory import LinkedMemory, ReachedMemory, TenantMemory
 from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
 
 _END = object()
@@ -242,7 +241,7 @@ class LinkClient:
         tenant: Tenant,
         by: str,
         pool: ReachedPool | None = None,
-        memory: Memory | None = None,
+        memory: ReachedMemory | None = None,
     ) -> None:
         self._shards = shards
         self._memory = memory
@@ -252,7 +251,7 @@ class LinkClient:
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
-        return LinkClient(self._shards, tenant, by, self._pool, memory=self._memory)
+        return LinkClient(self._shards, tenant, by, self._pool, self._memory)
 
     @property
     def models(self) -> LinkedModels:
@@ -263,7 +262,9 @@ class LinkClient:
     @property
     def memory(self) -> LinkedMemory:
         if self._memory is None:
-            raise Unavailable("no shared memory is configured. Add `memory:` to hanse.yaml")
+            raise Unavailable(
+                "no shared memory is configured. Add `memory:` to hanse.yaml, such as memory: {shards: 1}"
+            )
         return LinkedMemory(self._memory, Caller(tenant=self._tenant, by=self._by))
 
     async def submit(self, submission: Submission) -> TaskView:
@@ -355,8 +356,9 @@ class LinkClient:
     async def close(self) -> None:
         for shard in self._shards:
             shard.close()
-        if self._pool:
-            await self._pool.close()
+        for each in (self._pool, self._memory):
+            if each is not None:
+                await each.close()
 
     def _owner(self, task: str) -> int:
         try:

@@ -18,7 +18,7 @@ from .assembly import agent_id, agent_keys, namespace_of, root_key
 from .config import AgentEntry, Configuration
 from .gateway import proxy
 from .lean_ray import lean_node
-from .models_assembly import make_models
+from .parts import parts_of
 from .placement import place
 from .ray_link import answer
 
@@ -41,7 +41,7 @@ class Cluster:
     coordinators: list[Any] = field(default_factory=list[Any])
     hosts: dict[str, Any] = field(default_factory=dict[str, Any])
     parts: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What nothing waits for: the model pool. They restore themselves while the federation works already."""
+    """What nothing waits for: the model pool, the memory. They restore themselves while the federation works."""
     _absent: list[Any] = field(default_factory=list[Any])
     """Actors that never answered. They would not answer to a stop either."""
 
@@ -152,13 +152,8 @@ def _parts(configuration: Configuration, detached: bool) -> dict[str, Any]:
         name: actors.PartActor.options(
             **actors.options(name, namespace, detached=detached, resources={f"node:{_here()}": PINCH})
         ).remote(configuration, name, make)
-        for name, make in _wanted(configuration).items()
+        for name, make in parts_of(configuration)
     }
-
-
-def _wanted(configuration: Configuration) -> dict[str, actors.MakePart]:
-    """The parts that are configured."""
-    return {actors.MODELS: make_models} if configuration.models is not None else {}
 
 
 def find(configuration: Configuration) -> Cluster:
@@ -173,7 +168,7 @@ def find(configuration: Configuration) -> Cluster:
                 for shard in range(configuration.coordinator.shards)
             ],
             {host: ray.get_actor(actors.host_name(host), namespace) for host in configuration.hosts},
-            {name: ray.get_actor(name, namespace) for name in _wanted(configuration)},
+            {name: ray.get_actor(name, namespace) for name, _ in parts_of(configuration)},
         )
     except ValueError as error:
         raise Unavailable(f"{configuration.federation.name} does not run in this cluster") from error

@@ -565,6 +565,11 @@ class Configuration(Section):
             raise _refused(error, document) from None
 
     @property
+    def memory_shards(self) -> int:
+        """None when there is no memory."""
+        return self.memory.shards if self.memory else 0
+
+    @property
     def data(self) -> Path:
         """The data folder, absolute."""
         return (self.folder / self.federation.data.expanduser()).absolute()

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from ..agents.memory import Memories
 from ..agents.models import Questions
 from ..contracts import (
     Canceled,
@@ -24,15 +25,17 @@ from ..contracts import (
     Tenant,
     TimedOut,
 )
-from ..contracts.pool import Administration
-from .assembly import World, agent_keys, make_coordinator, make_host, root_key
+from ..contracts.pool import Administration, Embedder
+from .assembly import Failure, World, agent_keys, make_coordinator, make_host, root_key
 from .client import Client, LinkClient, Shard
 from .config import Configuration
 from .http_client import HttpClient
 from .launch import launch, present
 from .link import Link, Receiver, pipe
+from .memory_client import MemoryClient
 from .models_client import ModelsClient
 from .models_part import counter_of
+from .parts import memory_shard
 from .service import read_submission
 from .views import error_from
 
@@ -136,16 +139,18 @@ class Federation:
         data: str | Path = ":memory:",
         world: World | None = None,
         pool: Administration | None = None,
+        embedder: Embedder | None = None,
         **sections: Any,
     ) -> Self:
         """The same engine, coordinator, store and wire in this process alone, without Ray: for tests.
 
-        `pool` stands in for the model pool; it is not started and not stopped.
+        `pool` stands in for the model pool; it is not started and not stopped. `embedder` is the memory's; one in this
+        process when left out.
         """
         configuration = Configuration.for_agents(agents, data=data, **sections)
 
         async def begin(self: Federation, stack: AsyncExitStack) -> None:
-            self.client = await _in_process(configuration, stack, world or World.real(), pool)
+            self.client = await _in_process(configuration, stack, world or World.real(), pool, embedder)
 
         return cls(begin)
 
@@ -169,6 +174,13 @@ class Federation:
 
     async def __aexit__(self, *exc: Any) -> None:
         await self._stack.aclose()
+
+    @property
+    def memory(self) -> Memories:
+        """The shared memory, as in a handler, on behalf of whoever this client is. Raises Unavailable when there is
+        none.
+        """
+        return Memories(self.client.memory)
 
     @property
     def models(self) -> Questions:
@@ -227,7 +239,11 @@ def error_of(view: TaskView) -> HanseError:
 
 
 async def _in_process(
-    configuration: Configuration, stack: AsyncExitStack, world: World, pool: Administration | None
+    configuration: Configuration,
+    stack: AsyncExitStack,
+    world: World,
+    pool: Administration | None,
+    embedder: Embedder | None,
 ) -> LinkClient:
     in_memory = str(configuration.federation.data) == ":memory:"
     key = world.entropy.bytes(32) if in_memory else root_key(configuration.data)
@@ -238,6 +254,7 @@ async def _in_process(
             failed.set_exception(error)
 
     models = ModelsClient(_way_to(pool)) if pool else None
+    memory = await _memory(configuration, stack, world, fail, embedder) if configuration.memory else None
     dialers = []
     for shard in range(configuration.coordinator.shards):
         coordinator = make_coordinator(configuration, shard, key, world, fail)
@@ -245,12 +262,28 @@ async def _in_process(
         await coordinator.start()
         dialers.append(_piped(coordinator))
     for name in configuration.hosts:
-        host = make_host(configuration, name, agent_keys(configuration, name, key), world, fail, models=models)
+        host = make_host(
+            configuration, name, agent_keys(configuration, name, key), world, fail, models=models, memory=memory
+        )
         stack.push_async_callback(host.stop)
         await host.start(dialers)
-    client = LinkClient([Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local", models)
+    client = LinkClient([Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local", models, memory)
     stack.push_async_callback(client.close)
     await present(client)
+    return client
+
+
+async def _memory(
+    configuration: Configuration, stack: AsyncExitStack, world: World, fail: Failure, embedder: Embedder | None
+) -> MemoryClient:
+    """The shards of the memory, over the wire, as in processes of their own."""
+    ways: list[Shard] = []
+    for shard in range(configuration.memory_shards):
+        part = memory_shard(configuration, world, fail, shard, embedder)
+        counter = await part.start()
+        stack.push_async_callback(part.stop)
+        ways.append(Shard(_piped(counter), 5.0, whom="the memory"))
+    client = MemoryClient(ways)
     return client
 
 

@@ -68,6 +68,11 @@ class MemoryClient:
         return await way.ask(method, caller.tenant, caller.by, about(caller, **parameters))
 
 
+def memory_name(shard: int) -> str:
+    """Of a shard of the memory: its actor, its socket, its store."""
+    return f"memory-{shard}"
+
+
 def shard_of_tenant(tenant: str, shards: int) -> int:
     """Where a tenant's memory lies."""
     return zlib.crc32(tenant.encode()) % shards

@@ -4,7 +4,7 @@ Nothing waits for it: a federation starts, and does work that needs no memory, w
 embedder warms up while it answers by words.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,26 +20,24 @@ from ..memory.access import Lifetimes
 from ..memory.service import MemoryService, Parts, Settings
 from ..memory.snapshot import Snapshots
 from ..memory.writing import Budget
+from ..models.embedder import LocalEmbedder
+from ..models.encoder import OnnxEncoder
 from .answering import Asked, Counter
 from .assembly import Failure, World, open_store, root_key
 from .config import Configuration
 from .config import Memory as Section
 from .journal import Journal
+from .late_embedder import LateEmbedder
 from .link import Receiver
+from .memory_client import memory_name
 from .memory_parts import parts
 from .store import SqliteStore
-from .warming import WarmingEmbedder
 
 Value = TypeVar("Value", bound=BaseModel)
 
 _DAY = 86_400.0
 _LAID_OUT = (Tenant(""), "layout", "shards")
 """The note that says how many shards the tenants were dealt out to."""
-
-
-def name_of(shard: int) -> str:
-    """Of the part: its actor, its socket, its store."""
-    return f"memory-{shard}"
 
 
 class MemoryPart:
@@ -59,13 +57,13 @@ class MemoryPart:
         self._configuration, self._world, self._fail = configuration, world, fail
         self._shard = shard
         self._embedder, self._made = embedder, made
-        self._warming: WarmingEmbedder | None = None
+        self._late: LateEmbedder | None = None
         self.service: MemoryService
         self.counter: Counter
 
     async def start(self) -> Receiver:
         section = self._configuration.memory or Section()
-        self._store = open_store(self._configuration, name_of(self._shard), "memory", secure_delete=True)
+        self._store = open_store(self._configuration, memory_name(self._shard), "memory", secure_delete=True)
         self._journal = Journal(self._store, self._world.clock, self._fail)
         self.service = self._service(section, self._store)
         await self._check_layout(section.shards)
@@ -78,8 +76,8 @@ class MemoryPart:
         await self.service.stop()
         await self._journal.stop()
         await self._store.close()
-        if self._warming is not None:
-            await self._warming.close()
+        if self._late is not None:
+            await self._late.close()
 
     def _service(self, section: Section, store: SqliteStore) -> MemoryService:
         return MemoryService(
@@ -88,7 +86,7 @@ class MemoryPart:
             self._world.clock,
             self._world.entropy,
             self._embedder or self._warm(),
-            self._made or parts(),
+            self._made or parts(self._world.clock),
             settings=settings_of(section),
             scrubber=store,
             snapshots=self._snapshots(section),
@@ -96,8 +94,10 @@ class MemoryPart:
         )
 
     def _warm(self) -> Embedder:
-        self._warming = WarmingEmbedder.local(self._configuration.data / "models")
-        return self._warming
+        """MiniLM in this process. What is made of its weights is shared with the model pool."""
+        self._late = LateEmbedder(partial(_load, self._configuration.data / "models"))
+        self._late.begin()
+        return self._late
 
     def _snapshots(self, section: Section) -> Snapshots | None:
         if section.snapshots is None:
@@ -119,14 +119,8 @@ class MemoryPart:
         await log.durable()
 
 
-def make_part(configuration: Configuration, world: World, fail: Callable[[BaseException], None], shard: int) -> Any:
-    """A shard of the memory, for an actor: `partial(make_part, shard=0)`."""
-    return MemoryPart(configuration, world, fail, shard=shard)
-
-
-def makers(section: Section) -> Sequence[tuple[str, Any]]:
-    """Of every shard its name and what makes it."""
-    return [(name_of(shard), partial(make_part, shard=shard)) for shard in range(section.shards)]
+def _load(folder: Path) -> Embedder:
+    return LocalEmbedder(OnnxEncoder(folder))
 
 
 def settings_of(section: Section) -> Settings:

@@ -1,13 +1,11 @@
-"""What a shard of the memory is made of: its index, its packing, its gate, and how it forgets."""
+"""What a shard of the memory is made of: its index, its packing, and its hygiene."""
 
-from ..memory.erasure import plan
-from ..memory.facts import key
-from ..memory.gate import Gate
+from ..contracts import Clock
+from ..memory import hygiene
+from ..memory.index import TenantIndex
+from ..memory.recall import recollect
 from ..memory.service import Parts
 
 
-def parts() -> Parts:
-    from ..memory.index import TenantIndex
-    from ..memory.recall import recollect
-
-    return Parts(make_index=TenantIndex, recollect=recollect, gate=Gate(), plan_erasure=plan, key_of=key)
+def parts(clock: Clock) -> Parts:
+    return Parts(make_index=TenantIndex, recollect=recollect, **hygiene.parts(clock))

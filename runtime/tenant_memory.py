@@ -12,6 +12,12 @@ from ..contracts.caller import Caller
 from ..contracts.memory import Certificate, Change, Draft, Memory, Query, Recollection, Record, Remembered
 
 
+class ReachedMemory(Memory, Protocol):
+    """A memory at the other end of something that can be closed."""
+
+    async def close(self) -> None: ...
+
+
 class TenantMemory(Protocol):
     """`Memory` of the contracts for one caller. Raises what that raises."""
 

@@ -1,4 +1,4 @@
-"""A memory for tests: the real service, log and store, an embedder that knows words alone, and an index that is exact."""
+"""A memory for tests: the real service, log and store, an embedder that knows words, and an index that is exact."""
 
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence

@@ -3,7 +3,8 @@
 import pytest
 
 from hanse.contracts.memory import Layer, Provenance, State
-from hanse.memory.audit import WEIGHTS, audit, plot
+from hanse.memory.audit import WEIGHTS, audit
+from hanse.memory.report import plot
 
 from .making import DAY, NOW, fact, record
 
