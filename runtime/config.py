@@ -37,6 +37,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ..contracts import Effect, HanseError, InvalidConfiguration, Risk
+from ..models.policy import Policy
 from ..models.tier import Kind, Tier
 from . import yaml_lines
 
@@ -358,6 +359,39 @@ class TierEntry(Section):
         return Tier(**own, min_replicas=self.replicas.min, max_replicas=self.replicas.max or self.replicas.min)
 
 
+class ModelPolicy(Section):
+    """What the model pool may spend, where work may begin, and what it keeps. Money in cents; nothing is no limit."""
+
+    call_cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """For one call, all its attempts together. Example: `call_cents: 2`"""
+    task_cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """For all calls of one task. Example: `task_cents: 20`"""
+    tenant_day_cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """For one tenant from midnight to midnight, in UTC. Example: `tenant_day_cents: 1000`"""
+    floors: dict[str, str] = Field(default_factory=dict[str, str])
+    """The lowest tier that may work for capabilities of a pattern; the first that fits counts.
+    Example: `floors: {"payments.*": large}`"""
+    repairs: int = Field(default=1, ge=0, le=10)
+    """How often one tier may correct an answer, with the error before its eyes. Example: `repairs: 1`"""
+    attempts: int = Field(default=6, ge=1, le=100)
+    """Of all tiers together, for one call. Example: `attempts: 6`"""
+    cache_seconds: float = Field(default=86_400, ge=0, allow_inf_nan=False)
+    """How long the answer to a pure question is given again. Example: `cache_seconds: 3600`"""
+    semantic_threshold: float | None = Field(default=0.97, gt=0, le=1)
+    """How alike two pure questions must be to have one answer: the cosine of their vectors. Nothing switches it off.
+    Example: `semantic_threshold: 0.98`"""
+    keep_days: int = Field(default=30, ge=1)
+    """How long the words of prompts and answers are kept; their digests stay. Example: `keep_days: 30`"""
+    shadows: dict[str, str] = Field(default_factory=dict[str, str])
+    """Prompt files of which another version runs beside. Example: `shadows: {extract: "2"}`"""
+    shadow_share: float = Field(default=0.1, ge=0, le=1)
+    """Of the calls of such a prompt. Example: `shadow_share: 0.1`"""
+
+    def policy(self) -> Policy:
+        """The same as the model pool knows it."""
+        return Policy(**self.model_dump())
+
+
 class Models(Section):
     """The model pool. Without this section there is none, and work in structured form needs none."""
 
@@ -368,10 +402,23 @@ class Models(Section):
     Example: `downloads: true`"""
     start_at_once: int = Field(default=1, ge=1)
     """Tiers that start side by side; starting one keeps two processors busy. Example: `start_at_once: 2`"""
+    policy: ModelPolicy = ModelPolicy()
+    """Example: `policy: {tenant_day_cents: 1000}`"""
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:
         _distinct("models.tiers", [tier.name for tier in self.tiers])
+        return self
+
+    @model_validator(mode="after")
+    def _floors_are_tiers(self) -> Self:
+        known = {tier.name for tier in self.tiers if tier.kind is Kind.GENERATE}
+        if unknown := sorted(set(self.policy.floors.values()) - known):
+            raise PydanticCustomError(
+                "floor",
+                "there is no generating tier {name}.{near}",
+                {"name": unknown[0], "near": _near(unknown[0], known), "at": ("policy", "floors")},
+            )
         return self
 
 
