@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
+import ray
 from ray import serve
 from ray._private.state import available_resources_per_node
 from ray.autoscaler.sdk import request_resources
@@ -101,7 +102,8 @@ def application_name(prefix: str, tier: str) -> str:
 
 
 def _running() -> bool:
-    return _get_global_client(raise_if_no_controller_running=False) is not None
+    """Asking for Serve in a process without Ray would start a cluster."""
+    return ray.is_initialized() and _get_global_client(raise_if_no_controller_running=False) is not None
 
 
 def _free() -> list[dict[str, float]]:

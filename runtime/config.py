@@ -428,7 +428,6 @@ class Models(Section):
     Example: `downloads: true`"""
     start_at_once: int = Field(default=1, ge=1)
     """Tiers that start side by side; starting one keeps two processors busy. Example: `start_at_once: 2`"""
-
     policy: ModelPolicy = ModelPolicy()
     """Example: `policy: {tenant_day_cents: 1000, floors: {"payments.*": planner}}`"""
 
