@@ -14,6 +14,7 @@ from typing import Any
 from ..contracts import (
     AgentId,
     Budget,
+    CapabilityName,
     Clock,
     ContractBreach,
     Effect,
@@ -27,9 +28,15 @@ from ..contracts import (
     Tenant,
     Unavailable,
 )
+from ..contracts.caller import Caller
+from ..contracts.memory import Memory
 from ..contracts.messages import Call, Progress
+from ..contracts.pool import Models
+from .asking import Purse, StepPool
 from .connector import Connector, Operation
 from .effects import Effects, looked_up
+from .memory import Memories, StepMemory
+from .models import Questions
 from .state import State, Transaction, ended
 
 log = logging.getLogger("hanse.agents")
@@ -45,18 +52,46 @@ class Surroundings:
     connectors: Mapping[str, Connector]
     report: Callable[[Progress], None]
     offer: Callable[[], Offer]
+    labels: Callable[[CapabilityName], tuple[str, ...]]
+    """What a contract says of the data that its capability works on."""
+    models: Models | None = None
+    memory: Memory | None = None
 
 
 class Context:
     """One run of one handler. It ends with the handler; kept longer, it refuses everything."""
 
-    __slots__ = ("_call", "_effect", "_effects", "_now_ms", "_random", "_state", "_surroundings", "_transaction")
+    __slots__ = (
+        "_call",
+        "_effect",
+        "_effects",
+        "_memory",
+        "_models",
+        "_now_ms",
+        "_purse",
+        "_random",
+        "_recalled",
+        "_state",
+        "_surroundings",
+        "_transaction",
+    )
 
     def __init__(
-        self, call: Call, effect: Effect, surroundings: Surroundings, transaction: Transaction, effects: Effects | None
+        self,
+        call: Call,
+        effect: Effect,
+        surroundings: Surroundings,
+        transaction: Transaction,
+        effects: Effects | None,
+        purse: Callable[[], Purse] = Purse,
     ) -> None:
+        """`purse` gives the step's, which outlives this run."""
         self._call, self._effect, self._surroundings = call, effect, surroundings
-        self._transaction, self._effects = transaction, effects
+        self._transaction, self._effects, self._purse = transaction, effects, purse
+        self._models: Questions | None = None
+        self._memory: Memories | None = None
+        self._recalled: set[str] = set()
+        """Labels of what this run has recalled."""
         self._now_ms: int | None = None
         self._state: State | None = None
         self._random: Random | None = None
@@ -82,14 +117,76 @@ class Context:
         return Connectors(self)
 
     @property
-    def models(self) -> Any:
-        """The model pool. Raises Unavailable when there is none."""
-        raise Unavailable("no model pool is configured. Add `models:` to hanse.yaml")
+    def models(self) -> Questions:
+        """The model pool, which what the step may spend pays for: the price in its contract.
+
+        Raises ContractBreach in a `pure` capability and in `on_start`, Unavailable when there is no pool.
+        """
+        if self._models is None:
+            self._models = Questions(self._pool())
+        return self._models
+
+    def _pool(self) -> StepPool:
+        if self._effect is Effect.PURE:
+            self._breach('this capability says it is pure, so it asks no model. Write: @capability(effect="read")')
+        if not self._call.tenant:
+            self._breach("an agent starts for no tenant, and nobody pays. Ask models in a capability")
+        around, call = self._surroundings, self._call
+        if around.models is None:
+            raise Unavailable("no model pool is configured. Add `models:` to hanse.yaml")
+        return StepPool(
+            around.models, call, around.agent, self._labels, self._purse(), self._effects, self._check_alive
+        )
+
+    def _check_alive(self) -> None:
+        if self._transaction.ended:
+            raise ended()
 
     @property
-    def memory(self) -> Any:
-        """The shared memory. Raises Unavailable when there is none."""
-        raise Unavailable("no shared memory is configured. Add `memory:` to hanse.yaml")
+    def memory(self) -> Memories:
+        """The shared memory, as this agent in this step.
+
+        Raises ContractBreach in a `pure` capability, in `on_start`, and when one that only reads writes into it;
+        Unavailable when there is none.
+        """
+        if self._memory is None:
+            if self._effect is Effect.PURE:
+                self._breach(
+                    'this capability says it is pure, so it recalls nothing. Write: @capability(effect="read")'
+                )
+            if not self._call.tenant:
+                self._breach("an agent starts for no tenant, and memory belongs to one. Recall in a capability")
+            if self._surroundings.memory is None:
+                raise Unavailable(
+                    "no shared memory is configured. Add `memory:` to hanse.yaml, such as memory: {shards: 1}"
+                )
+            memory = self._surroundings.memory
+            bound = StepMemory(memory, self._as_caller, self._check_memory, self._recalled.update)
+            self._memory = Memories(bound, self._call.key)
+        return self._memory
+
+    def _check_memory(self, writes: bool) -> None:
+        self._check_alive()
+        if writes and not self._effect.writes:
+            self._breach('this capability only reads, so it remembers nothing. Write: @capability(effect="reversible")')
+
+    def _as_caller(self) -> Caller:
+        call, agent = self._call, self._surroundings.agent
+        return Caller(
+            tenant=call.tenant,
+            by=agent,
+            agent=agent,
+            task=call.task,
+            step=call.step,
+            capability=call.capability,
+            labels=self._labels(),
+            budget_cents=call.budget_cents,
+            deadline_ms=call.deadline_ms,
+        )
+
+    def _labels(self) -> tuple[str, ...]:
+        """What is known of the data that this run works on: what its contract says, and what came with memories."""
+        return tuple(sorted({*self._surroundings.labels(self._call.capability), *self._recalled}))
 
     # Who asked
 
@@ -167,8 +264,7 @@ class Context:
     def _perform(
         self, connector: Connector, operation: Operation, name: str, request: dict[str, Any]
     ) -> Awaitable[Any]:
-        if self._transaction.ended:
-            raise ended()
+        self._check_alive()
         if self._effects:
             return self._effects.perform(connector, operation, name, request)
         if operation.effect.writes:

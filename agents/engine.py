@@ -53,8 +53,10 @@ from ..contracts import (
     digest,
 )
 from ..contracts.ids import step_key
+from ..contracts.memory import Memory
 from ..contracts.messages import Call, Progress, Proposal, Result
 from ..contracts.plain import unpack
+from ..contracts.pool import Models
 from ..contracts.ports import Faults, NoFaults
 from ..contracts.token import Key, verify
 from . import faults as points
@@ -91,10 +93,13 @@ class Engine:
         connectors: Mapping[str, Connector] | None = None,
         faults: Faults | None = None,
         on_progress: Callable[[Progress], None] = _ignore,
+        models: Models | None = None,
+        memory: Memory | None = None,
         max_concurrency: int = 64,
         max_queue: int = 4096,
     ) -> None:
-        """`key` is the agent's own (`contracts.token.agent_key`). Store and connectors stay the caller's to close."""
+        """`key` is the agent's own (`contracts.token.agent_key`). Store, connectors, models and memory stay the
+        caller's to close."""
         self.agent = agent
         self.agent_id = AgentId(agent.name)
         self._store, self._key, self._clock = store, key, clock
@@ -102,7 +107,9 @@ class Engine:
         connectors = {name: each.called(name) for name, each in (connectors or {}).items()}
         self._reporter = Reporter(self.agent_id, (*secrets_in(agent.options), *_secrets(connectors)))
         self._standing = Standing(agent)
-        self._surroundings = Surroundings(self.agent_id, clock, entropy, connectors, on_progress, self.offer)
+        self._surroundings = Surroundings(
+            self.agent_id, clock, entropy, connectors, on_progress, self.offer, self._labels, models, memory
+        )
         self.ledger = Ledger(store, clock, connectors, self._faults)
         """What was done outside. For whoever must decide about an effect whose outcome nobody knows."""
         self._runner = Runner(
@@ -168,8 +175,8 @@ class Engine:
         self._standing.enter()
         try:
             self._faults.reach(points.CALL_RECEIVED)
-            output, replayed = await self._answer(call)
-            return Result(call.award, output, None, (self._clock.monotonic() - begun) * 1000, replayed)
+            output, replayed, cents = await self._answer(call)
+            return Result(call.award, output, None, (self._clock.monotonic() - begun) * 1000, replayed, cents)
         except StorageError as error:
             raise await self._fence(error) from None
         except HanseError as error:
@@ -206,6 +213,10 @@ class Engine:
         """The standing offer, as of now."""
         return self._standing.offer(self._ailment())
 
+    def _labels(self, capability: CapabilityName) -> tuple[str, ...]:
+        known = self.agent.capabilities.get(capability)
+        return known.contract.labels if known else ()
+
     def describe(self) -> JsonObject:
         """What a host says of this agent in its `Hello`."""
         return {
@@ -213,12 +224,13 @@ class Engine:
             "domain": self.agent.domain,
             "description": inspect.cleandoc(type(self.agent).__doc__ or ""),
             "contracts": [each.contract.to_data() for each in self.agent.capabilities.values()],
+            "epoch": self._store.epoch,
         }
 
     # The way of a call
 
-    async def _answer(self, call: Call) -> tuple[Any, bool]:
-        """The output, and whether it was there already."""
+    async def _answer(self, call: Call) -> tuple[Any, bool, float]:
+        """The output, whether it was there already, and what models cost for it this time, in cents."""
         self._check_open()
         capability = self.agent.capabilities.get(call.capability)
         if capability is None:
@@ -228,13 +240,14 @@ class Engine:
         while run := self._running.get(call.key):
             run.check_same(call, wanted)
             if outcome := await run.joined(call.award):
-                return outcome
+                return (*outcome, run.model_cents)
         if capability.contract.effect.writes and (receipt := self._receipt(call, wanted)):
-            return unpack(receipt), True
+            return unpack(receipt), True, 0.0
         self._runner.check_deadline(call)
         if stale:
             raise stale
-        return await self._run(call, capability, wanted), False
+        output, cents = await self._run(call, capability, wanted)
+        return output, False, cents
 
     def _verify(self, call: Call, wanted: Digest) -> TokenInvalid | None:
         """Raises TokenInvalid. A token that is only too old still opens an existing receipt: then it is returned."""
@@ -256,18 +269,20 @@ class Engine:
             return output
         return None
 
-    async def _run(self, call: Call, capability: Capability, wanted: Digest) -> Any:
+    async def _run(self, call: Call, capability: Capability, wanted: Digest) -> tuple[Any, float]:
         run = self._running[call.key] = Run(call, wanted, Transaction(self._runner.rows))
         try:
             output, commit = await self._runner.run(run, capability)
         except BaseException as error:
+            if isinstance(error, HanseError) and run.model_cents:
+                error.about(model_cents=run.model_cents)
             self._end(run, (None, error) if isinstance(error, HanseError) else None)
             raise
         if commit is not None:
             await self._durable(run, output, commit)
         self._end(run, (output, None))
         self._standing.took(call.capability, (self._clock.monotonic() - run.began) * 1000)
-        return output
+        return output, run.model_cents
 
     async def _durable(self, run: Run, output: Any, commit: Commit) -> None:
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..contracts import AwardId, Digest, HanseError, KeyReused
 from ..contracts.messages import Call
+from .asking import Purse
 from .effects import Effects
 from .state import Transaction
 
@@ -23,6 +24,7 @@ class Run:
         "effects",
         "given_up_at",
         "over",
+        "purse",
         "task",
         "transaction",
     )
@@ -37,12 +39,22 @@ class Run:
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.awards: set[AwardId] = {call.award}
         self.effects: Effects | None = None
+        self.purse: Purse | None = None
         self.over = False
         """The handler's part is over: it can no longer be given up."""
         self.cause: HanseError | None = None
         """Why it was given up."""
         self.given_up_at = 0.0
         self.done: asyncio.Future[tuple[Any, HanseError | None] | None] | None = None
+
+    def open_purse(self) -> Purse:
+        """The step's own, the same in each run of its handler. Most steps need none."""
+        self.purse = self.purse or Purse()
+        return self.purse
+
+    @property
+    def model_cents(self) -> float:
+        return self.purse.cents if self.purse else 0.0
 
     def check_same(self, call: Call, digest: Digest) -> None:
         """Raises KeyReused when the call is another one under the same key."""

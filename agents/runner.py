@@ -167,7 +167,8 @@ class Runner:
         handler = self._handlers[run.call.capability]
         if not capability.takes_context:
             return await handler(request)
-        context = Context(run.call, capability.contract.effect, self._surroundings, run.transaction, run.effects)
+        effect = capability.contract.effect
+        context = Context(run.call, effect, self._surroundings, run.transaction, run.effects, run.open_purse)
         return await handler(request, context)
 
     def _checked(self, capability: Capability, value: Any, transaction: Transaction) -> tuple[Any, bytes]:

@@ -43,6 +43,7 @@ from .errors import (
     OutcomeUnknown,
     Overloaded,
     Permanent,
+    PersonNeeded,
     PolicyError,
     Refusal,
     StorageError,
@@ -77,7 +78,7 @@ from .ids import (
 from .plan import Plan, Step
 
 # Ports
-from .ports import Clock, Entropy, Faults, NoFaults, Store, Write
+from .ports import Clock, Entropy, Faults, NoFaults, Recorder, Store, Write
 
 # Schemas
 from .schema import Json, JsonObject, Shape, canonical, digest
@@ -142,6 +143,7 @@ __all__ = [
     "OutcomeUnknown",
     "Overloaded",
     "Permanent",
+    "PersonNeeded",
     "PolicyError",
     "Refusal",
     "StorageError",
@@ -175,6 +177,7 @@ __all__ = [
     "Entropy",
     "Faults",
     "NoFaults",
+    "Recorder",
     "Store",
     "Write",
     # Schemas

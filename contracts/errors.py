@@ -28,6 +28,7 @@
     ├── BudgetExhausted      stop spending: abort the plan and compensate
     ├── ContractBreach       the agent did not keep its promise: award to another agent
     ├── ModelUnavailable     no tier of the pool can answer
+    ├── PersonNeeded         no tier's answer was good enough: a person has to answer
     ├── OutcomeUnknown       it may or may not have happened: ask the outside system, then a person
     └── StorageError         the writer must stop and recover from disk
         ├── Fenced           a higher epoch owns the store
@@ -391,6 +392,16 @@ class ModelUnavailable(HanseError):
     code = "model_unavailable"
     verdict = Verdict.RETRY
     status = 503
+
+
+class PersonNeeded(HanseError):
+    """No tier of the model pool gave an answer that was accepted. A person has to answer.
+
+    `call` names it in the pool's journal, `reasons` what was wrong with each attempt.
+    """
+
+    code = "person_needed"
+    status = 422
 
 
 class OutcomeUnknown(HanseError):

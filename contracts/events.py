@@ -44,7 +44,8 @@ class Kind(StrEnum):
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
     STEP_COMPLETED = "step.completed"
-    """agent, attempt, output, latency_ms, replayed (the receipt existed already)"""
+    """agent, attempt, output, latency_ms, replayed (the receipt existed already), model_cents (what of the price went
+    to models)"""
     STEP_FAILED = "step.failed"
     """agent, attempt, error, retry_at_ms (null when there is no further attempt)"""
 
@@ -52,6 +53,36 @@ class Kind(StrEnum):
     """approval, capability, input, digest, rule, expires_ms"""
     APPROVAL_DECIDED = "approval.decided"
     """approval, decision (approved, denied, expired), digest, rule, by, note"""
+
+    MEMORY_REMEMBERED = "memory.remembered"
+    """tenant, by, records (of each its id, version, and the salted digest of what it says)"""
+    MEMORY_REVISED = "memory.revised"
+    """tenant, by, records (as above): other versions of them, each by its id"""
+    MEMORY_PINNED = "memory.pinned"
+    """tenant, by, records (as above), pinned"""
+    MEMORY_FORGOTTEN = "memory.forgotten"
+    """tenant, by, records (ids), derived (ids that went with them), cause (asked, expired, erased, replaced, evicted)"""
+    MEMORY_GRANTED = "memory.granted"
+    """tenant, by, owner, reader, granted (false when it was taken back)"""
+
+    MODEL_RESERVED = "model.reserved"
+    """call, tenant, tier, microcents, until_ms: so much may be spent until then; written before the engine is asked"""
+    MODEL_ROUTED = "model.routed"
+    """call, tenant, subject (what was learned of: a capability), tier (where it begins), floor, reason, expected
+    (cents by tier)"""
+    MODEL_CALLED = "model.called"
+    """call, tenant, by, agent, capability, subject, purpose, template (name and version of the prompt file), prompt
+    (digest), answer (digest), outcome (accepted, or the code of the error), tier, model (digest), cached, scores,
+    prompt_tokens, completion_tokens, microcents, latency_ms, shortened (turns left out), attempts"""
+    MODEL_SETTLED = "model.settled"
+    """call, tenant, tier, microcents: so much of what was reserved for this call at this tier was spent"""
+    MODEL_LAPSED = "model.lapsed"
+    """call, tenant, tier, microcents: nobody settled what was reserved, so it counts as spent"""
+    MODEL_SHADOWED = "model.shadowed"
+    """call, tenant, template (the one that answered), shadow (the one that ran beside), tier, outcome, answer, agrees,
+    scores, microcents"""
+    MODEL_PURGED = "model.purged"
+    """tenant (null for all), by, entries: caches were emptied"""
 
     @property
     def ends_task(self) -> bool:

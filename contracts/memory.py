@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from .caller import Caller
-from .ids import AgentId, Digest, StepId, TaskId, Tenant
+from .ids import AgentId, Digest, IdempotencyKey, StepId, TaskId, Tenant
 from .schema import JsonObject
 
 MAX_TEXT = 32_000
@@ -222,12 +222,26 @@ class Memory(Protocol):
     do, InvalidInput for what cannot be meant. What another tenant has does not exist: NotFound.
     """
 
-    async def remember(self, drafts: Sequence[Draft], caller: Caller) -> list[Remembered]: ...
+    async def remember(
+        self, drafts: Sequence[Draft], caller: Caller, *, key: IdempotencyKey | None = None
+    ) -> list[Remembered]:
+        """What became of each, in order, all or none.
+
+        The same key answers the same without storing twice; with other drafts it raises KeyReused, except within the
+        step that the key belongs to: there a handler ran again and says something else, which takes the place of what
+        it said before.
+        """
+        ...
 
     async def recall(self, query: Query, caller: Caller) -> Recollection: ...
 
-    async def revise(self, id: str, change: Change, caller: Caller, *, version: int) -> Record:
-        """Compare and set: raises Conflict when the record is not at `version` any more."""
+    async def revise(
+        self, id: str, change: Change, caller: Caller, *, version: int, key: IdempotencyKey | None = None
+    ) -> Record:
+        """Compare and set: raises Conflict when the record is not at `version` any more.
+
+        The same key answers with the record as it is, instead of Conflict with itself.
+        """
         ...
 
     async def get(self, id: str, caller: Caller) -> Record: ...
@@ -239,7 +253,7 @@ class Memory(Protocol):
     async def timeline(
         self, caller: Caller, *, episode: str | None = None, limit: int = 100, before: int | None = None
     ) -> list[Record]:
-        """Episodic records in order, newest last."""
+        """Episodic records in order, newest last. `before` is a position within the episode, else Unix milliseconds."""
         ...
 
     async def forget(self, ids: Sequence[str], caller: Caller, *, reason: str = "") -> Certificate:

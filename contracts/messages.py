@@ -19,7 +19,7 @@ class Hello:
     incarnation: str
     """New for every start of the host's process, so a restart is told from a reconnection."""
     agents: Sequence[Mapping[str, Any]]
-    """Per agent: `agent`, `domain`, `description`, `contracts`, `node`, `pid`."""
+    """Per agent: `agent`, `domain`, `description`, `contracts`, `node`, `pid`, and the `epoch` of its store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ class Result:
     latency_ms: float = 0
     replayed: bool = False
     """The receipt existed: nothing ran this time."""
+    model_cents: float = 0
+    """What was spent on models this time, out of the step's budget."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .caller import Caller
-from .ids import Digest
+from .ids import Digest, Tenant
 from .schema import JsonObject
 
 if TYPE_CHECKING:
@@ -64,10 +64,22 @@ class Purpose(StrEnum):
     """a conversation of a client outside"""
 
 
+class Postcondition(Value):
+    """What must hold of the answer's data besides its schema."""
+
+    at: str
+    """JSON pointer (RFC 6901) into the answer."""
+    rule: Literal["equals", "at_least", "at_most", "sum_of", "in_sources", "unique"]
+    value: Any = None
+    """What to compare with: a value, or `{"$at": pointer}` for another place of the answer. For `sum_of` a list of
+    pointers; `in_sources` (its text stands word for word in a source) and `unique` (no member twice) need none."""
+
+
 class Ask(Value):
     """One question to the pool."""
 
-    messages: tuple[Message, ...] = Field(min_length=1)
+    messages: tuple[Message, ...] = ()
+    """At least one, or none where `prompt` and `inputs` say from what the pool makes them."""
     purpose: Purpose = Purpose.COMPLETE
     answer: JsonObject | None = None
     """JSON Schema of the answer, which then is JSON. None for text."""
@@ -81,6 +93,7 @@ class Ask(Value):
     """By name; None takes those that the policy names for the purpose, empty none."""
     sources: tuple[str, ...] = ()
     """What the answer must be supported by."""
+    postconditions: tuple[Postcondition, ...] = ()
     max_tokens: int = Field(default=512, ge=1)
     temperature: float = Field(default=0, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(default=1, gt=0, le=1, allow_inf_nan=False)
@@ -89,7 +102,22 @@ class Ask(Value):
     pure: bool = False
     """The same words always deserve the same answer, so one that was given before may be given again."""
     prompt: str | None = None
-    """`name@version` of the prompt file that the messages were made from."""
+    """`name@version` of the prompt file that the messages were made from, or with `inputs` are to be made from.
+    `name` alone is its current version."""
+    inputs: dict[str, str] | None = None
+    """What the prompt file is filled with."""
+    pinned: tuple[int, ...] = ()
+    """Places of messages that stay when a conversation is shortened. System messages and the last turn always do."""
+    shorten: bool = False
+    """A conversation that does not fit a tier's context window may lose turns of its middle."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Ask":
+        if bool(self.messages) == (self.inputs is not None):
+            raise ValueError("an ask has messages, or a prompt with inputs, and not both")
+        if self.inputs is not None and not self.prompt:
+            raise ValueError("inputs belong to a prompt: name it")
+        return self
 
 
 class Usage(Value):
@@ -120,6 +148,8 @@ class Attempt(Value):
     reason: str = ""
     scores: dict[str, float] = Field(default_factory=dict[str, float])
     usage: Usage = Usage()
+    answer: str = ""
+    """Digest of what it wrote; `Administration.text` gives it, also when it was refused."""
 
 
 class Answer(Value):
@@ -231,3 +261,107 @@ class Models(Protocol):
         ...
 
     async def tiers(self) -> list[TierView]: ...
+
+
+class CallView(BaseModel):
+    """One call as the pool's journal tells it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    at_ms: int
+    tenant: Tenant
+    by: str = ""
+    task: str | None = None
+    step: str | None = None
+    agent: str | None = None
+    capability: str | None = None
+    purpose: str = ""
+    template: str | None = None
+    """The prompt file and its version."""
+    prompt: str = ""
+    """Digest of what was asked; `Administration.text` gives it."""
+    answer: str = ""
+    """Digest of what was answered; empty when nothing was."""
+    outcome: str = ""
+    """`accepted`, or the code of the error that ended it."""
+    tier: str = ""
+    model: str = ""
+    cached: Cached = Cached.NO
+    scores: dict[str, float] = Field(default_factory=dict[str, float])
+    usage: Usage = Usage()
+    attempts: tuple[Attempt, ...] = ()
+
+
+class UsageView(BaseModel):
+    """What was used of one tier on one day."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    tenant: Tenant
+    day: str
+    """In UTC, as `2026-11-21`."""
+    task: str = ""
+    """Empty where the caller had none, or where figures of many tasks are summed."""
+    tier: str = ""
+    """Empty for answers that were there already."""
+    calls: int = 0
+    attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cents: float = 0
+
+
+class CacheView(BaseModel):
+    """How the caches of one tenant stand."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    tenant: Tenant
+    exact: int = 0
+    """Answers kept for the same words."""
+    semantic: int = 0
+    """Answers kept for words of the same meaning."""
+    bytes: int = 0
+    exact_hits: int = 0
+    semantic_hits: int = 0
+    misses: int = 0
+
+
+class PromptView(BaseModel):
+    """One version of a prompt file."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    version: str
+    digest: Digest
+    inputs: dict[str, str] = Field(default_factory=dict[str, str])
+    """Name to what it is."""
+    current: bool = False
+    shadow: bool = False
+    """It runs beside the current one; what it says is journaled and never returned."""
+
+
+class Administration(Models, Protocol):
+    """What the pool's keepers may do beyond asking."""
+
+    async def calls(self, tenant: Tenant, limit: int = 50, before: str | None = None) -> list[CallView]:
+        """Newest first; `before` is the id of the last one seen."""
+        ...
+
+    async def text(self, tenant: Tenant, digest: str) -> str:
+        """A prompt (as JSON) or an answer by its digest. Raises NotFound, also for what was forgotten by now."""
+        ...
+
+    async def usage(self, tenant: Tenant, days: int = 1, *, by_task: bool = False) -> list[UsageView]:
+        """Of the last `days` days, today included."""
+        ...
+
+    async def caches(self, tenant: Tenant | None = None) -> list[CacheView]: ...
+
+    async def purge(self, tenant: Tenant | None, by: str) -> int:
+        """Empties the caches of a tenant, or all of them. How many answers were forgotten."""
+        ...
+
+    async def prompts(self) -> list[PromptView]: ...

@@ -5,10 +5,11 @@ failure can be replayed from its seed.
 """
 
 from asyncio import Future
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from .ids import Epoch
+from .events import Event, Kind
+from .ids import Epoch, StepId, TaskId
 
 
 class Clock(Protocol):
@@ -64,6 +65,22 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Waits for commits under way. Idempotent."""
+        ...
+
+
+class Recorder(Protocol):
+    """A journal, as the parts outside the shell see it. Appending is immediate; `durable` says when it is on disk."""
+
+    def append(self, kind: Kind, task: TaskId | None, step: StepId | None, data: Mapping[str, Any]) -> Event:
+        """The event in its place. Raises TypeError for what is no plain data, and then nothing was appended."""
+        ...
+
+    def write(self, write: Write) -> None:
+        """A row that belongs to the same commit as the events appended around it."""
+        ...
+
+    def durable(self) -> "Future[None]":
+        """Done when everything appended and written so far is on disk. Raises StorageError when it never will be."""
         ...
 
 

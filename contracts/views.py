@@ -140,6 +140,8 @@ class StepView(View):
     agent: str | None = None
     attempts: int = 0
     price_cents: float = 0
+    model_cents: float = 0
+    """What of the price went to models."""
     latency_ms: float | None = None
     reason: str = ""
     """Why this agent got it, or why it was skipped."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ..contracts import Digest
 from ..contracts.pool import Ask, TierState, ToolCall
+from ..contracts.schema import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class RawPiece:
 
     text: str = ""
     raw: Raw | None = None
+    tool_calls: tuple[JsonObject, ...] = ()
+    """Deltas in OpenAI's shape."""
 
 
 @dataclass(frozen=True, slots=True)

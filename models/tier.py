@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from ..contracts import Digest
+
+GIB = 1024**3
+
 
 class Kind(StrEnum):
     """What a tier's model does."""
@@ -20,7 +24,11 @@ class Tier:
     name: str
     kind: Kind
     source: str
-    """A folder, a hub id, or `package:NAME` for weights that a Python package carries."""
+    """A folder, a hub id, `package:NAME` for weights that a Python package carries, or `tiny` for a model of random
+    weights that is made on the spot.
+    """
+    digest: Digest | None = None
+    """What the weights must be. None takes what is there."""
     rank: int = 0
     """Height: escalation goes upwards."""
     context_window: int = 2048
@@ -37,5 +45,12 @@ class Tier:
     """Ray's name of an accelerator, such as `H200`. None runs on processors."""
     cpus: float = 1.0
     memory_gb: float = 2.0
+    """Of one replica: weights, cache, and the programs around them."""
     engine: dict[str, Any] = field(default_factory=dict[str, Any])
     """Options of vLLM's engine, as vLLM names them."""
+
+    @property
+    def devices(self) -> int:
+        """Accelerators of one replica."""
+        parallel = (self.engine.get(f"{way}_parallel_size", 1) for way in ("tensor", "pipeline"))
+        return next(parallel) * next(parallel) if self.accelerator else 0

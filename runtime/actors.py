@@ -34,6 +34,8 @@ from .assembly import World, make_coordinator, make_host, root_key
 from .client import LinkClient, Shard
 from .config import Configuration, importable
 from .link import Link, Receiver, dial, listen, socket_path
+from .memory_client import MemoryClient, memory_name
+from .models_client import ModelsClient
 from .ray_link import Asked, AskLink, Switchboard, answer
 from .world import crash_points, faults_from_environment
 
@@ -46,8 +48,12 @@ START_AGAIN_SECONDS = 1.0
 PENDING_CALLS = 10_000
 PATIENCE_SECONDS = 20.0
 """For a part that is coming back."""
+MEMORY_SECONDS = 10.0
+"""For the memory that is coming back."""
 QUESTIONS = 10_000
 """That clients on other nodes may have open at one coordinator."""
+MODELS = "models"
+"""The part that holds the model pool: its actor, its socket, its store."""
 _GROUPS = {"mail": 1, "control": QUESTIONS}
 """Control waits; mail never has to wait behind it."""
 
@@ -197,7 +203,18 @@ class _HostProcess:
         importable(self._configuration.folder)
         world = World.real(faults_from_environment())
         node = ray.get_runtime_context().get_node_id()
-        self._running = make_host(self._configuration, self._host, self._keys, world, self.process.fail, node)
+        models = models_client(self._namespace) if self._configuration.models is not None else None
+        memory = memory_client(self._namespace, self._configuration.memory_shards)
+        self._running = make_host(
+            self._configuration,
+            self._host,
+            self._keys,
+            world,
+            self.process.fail,
+            node,
+            models=models,
+            memory=memory,
+        )
         await self._running.start([self._dialer(shard) for shard in range(self._configuration.coordinator.shards)])
 
     def _dialer(self, shard: int) -> Callable[[Receiver], Coroutine[Any, Any, Link]]:
@@ -294,15 +311,39 @@ HostActor: Any = _remote(_HostProcess)
 PartActor: Any = _remote(_PartProcess)
 
 
-def connect(namespace: str, shards: int, tenant: str, by: str) -> LinkClient:
-    """A client of the federation in `namespace`, from any process that is connected to its Ray cluster."""
+def connect(
+    namespace: str, shards: int, tenant: str, by: str, models: bool = False, memory_shards: int = 0
+) -> LinkClient:
+    """A client of the federation in `namespace`, from any process that is connected to its Ray cluster.
+
+    `models` says whether it has a model pool, `memory_shards` how many the memory has.
+    """
     ways = [Shard(_client_dialer(namespace, coordinator_name(i)), PATIENCE_SECONDS) for i in range(shards)]
-    return LinkClient(ways, Tenant(tenant), by)
+    pool = models_client(namespace) if models else None
+    return LinkClient(ways, Tenant(tenant), by, pool, memory_client(namespace, memory_shards))
+
+
+def models_client(namespace: str) -> ModelsClient:
+    """The model pool of the federation in `namespace`, from any process that is connected to its Ray cluster."""
+    return ModelsClient(connect_part(namespace, MODELS))
+
+
+def memory_client(namespace: str, shards: int) -> MemoryClient | None:
+    """The shared memory of the federation in `namespace`, from any process that is connected to its Ray cluster.
+
+    Whoever asks is told sooner than by a coordinator that it is away, because work goes on without it.
+    """
+    ways = [connect_part(namespace, memory_name(shard), MEMORY_SECONDS) for shard in range(shards)]
+    return MemoryClient(ways) if ways else None
 
 
 def connect_part(namespace: str, name: str, patience_seconds: float = PATIENCE_SECONDS) -> Shard:
-    """The way to a part, from any process that is connected to its Ray cluster."""
-    return Shard(_client_dialer(namespace, name), patience_seconds, whom=f"the {name}")
+    """The way to a part, from any process that is connected to its Ray cluster.
+
+    On the part's own node it is a socket. From another node each question is one actor call, so that the pieces of a
+    stream arrive there all at once, with its end.
+    """
+    return Shard(_client_dialer(namespace, name), patience_seconds, whom=f"the {name} part")
 
 
 def _client_dialer(namespace: str, name: str) -> Callable[[Receiver], Coroutine[Any, Any, Link]]:

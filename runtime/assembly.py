@@ -13,6 +13,8 @@ from typing import Any
 from ..agents.connector import Connector
 from ..agents.engine import Engine
 from ..contracts import AgentId, Entropy, InvalidConfiguration
+from ..contracts.memory import Memory
+from ..contracts.pool import Models
 from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
 from .approvals import rule_for
@@ -40,6 +42,11 @@ class World:
         return World(SystemClock(), SystemEntropy(), faults)
 
 
+def namespace_of(configuration: Configuration) -> str:
+    """The Ray namespace of a federation's actors."""
+    return f"hanse-{configuration.federation.name}"
+
+
 def root_key(data: Path) -> bytes:
     """The federation's signing key: 32 random bytes that only this user may read, made at the first start."""
     path = data / "secret.key"
@@ -55,11 +62,11 @@ def root_key(data: Path) -> bytes:
     return path.read_bytes()
 
 
-def open_store(configuration: Configuration, name: str, schema: str) -> SqliteStore:
+def open_store(configuration: Configuration, name: str, schema: str, *, secure_delete: bool = False) -> SqliteStore:
     """The store of one writer. A configuration whose data is `:memory:` keeps everything in memory."""
     if str(configuration.federation.data) == ":memory:":
         return SqliteStore.open(":memory:", schema)
-    return SqliteStore.open(configuration.data / f"{name}.sqlite", schema)
+    return SqliteStore.open(configuration.data / f"{name}.sqlite", schema, secure_delete=secure_delete)
 
 
 def make_coordinator(
@@ -104,11 +111,13 @@ def make_host(
     world: World,
     on_failure: Failure,
     node: str = "",
+    models: Models | None = None,
+    memory: Memory | None = None,
 ) -> Host:
-    """A host with an engine for each of its agents. Not started."""
+    """A host with an engine for each of its agents. Not started. `models` and `memory` stay the caller's to close."""
     made = Host(host, world.entropy.bytes(8).hex(), node=node, on_failure=on_failure)
     for entry in configuration.hosts[host]:
-        _house(made, configuration, entry, keys, world)
+        _house(made, configuration, entry, keys, world, models, memory)
     return made
 
 
@@ -118,7 +127,13 @@ def agent_id(entry: AgentEntry) -> AgentId:
 
 
 def _house(
-    host: Host, configuration: Configuration, entry: AgentEntry, keys: Mapping[AgentId, Key], world: World
+    host: Host,
+    configuration: Configuration,
+    entry: AgentEntry,
+    keys: Mapping[AgentId, Key],
+    world: World,
+    models: Models | None,
+    memory: Memory | None,
 ) -> None:
     name = agent_id(entry)
     store = open_store(configuration, f"agents/{name}", "agent")
@@ -132,6 +147,8 @@ def _house(
         connectors=connectors,
         faults=world.faults,
         on_progress=host.send,
+        models=models,
+        memory=memory,
     )
     host.take_in(engine, *(each.close for each in connectors.values()), store.close)
 

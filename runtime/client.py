@@ -5,7 +5,6 @@ Two classes keep this protocol: `LinkClient` here speaks frames to the coordinat
 """
 
 import asyncio
-import time
 import uuid
 import zlib
 from collections import Counter
@@ -29,11 +28,17 @@ from ..contracts import (
     Tenant,
     Unavailable,
 )
+from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
 from ..contracts.messages import Drop, Piece, Request, Response
 from .link import Link, Receiver
+from .tenant_memory import LinkedMemory, ReachedMemory, TenantMemory
+from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
 
 _END = object()
+NO_POOL, SILENT_POOL = "not configured", "not answering"
+POOL_SECONDS = 1.0
+"""How long the status of a federation waits for that of its models."""
 Dialer = Callable[[Receiver], Awaitable[Link]]
 """Makes a link to one coordinator. Raises Unavailable."""
 
@@ -100,6 +105,16 @@ class Client(Protocol):
         """Checks the hash chain of every journal from its genesis."""
         ...
 
+    @property
+    def models(self) -> TenantModels:
+        """The model pool on behalf of this client. Raises Unavailable when none is configured."""
+        ...
+
+    @property
+    def memory(self) -> TenantMemory:
+        """The shared memory on behalf of this client. Raises Unavailable when none is configured."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -120,16 +135,24 @@ class Shard:
 
     async def ask(self, method: str, tenant: Tenant, by: str, parameters: Mapping[str, Any]) -> Any:
         """The answer. Asks again while the coordinator is coming back; every method is safe to repeat."""
-        give_up = time.monotonic() + self._patience
+        return await self._patiently(lambda: self._ask_once(method, tenant, by, parameters))
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
+        """What the attempt gives, which is made again after each loss of the link until patience is at its end."""
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + self._patience
         pause = 0.01
         while True:
             try:
-                return await self._ask_once(method, tenant, by, parameters)
+                return await attempt()
             except LinkLost as error:
-                if time.monotonic() + pause > give_up:
-                    raise Unavailable(f"{self._whom} cannot be reached: {error.detail}") from error
+                if clock() + pause > give_up:
+                    raise self._away(error) from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.5)
+
+    def _away(self, error: "LinkLost") -> Unavailable:
+        return Unavailable(f"{self._whom} cannot be reached: {error.detail}")
 
     async def _ask_once(self, method: str, tenant: Tenant, by: str, parameters: Mapping[str, Any]) -> Any:
         link = self._link or await self._connect()
@@ -140,6 +163,8 @@ class Shard:
             link.send(Request(number, method, tenant, parameters, by))
             return await answer
         finally:
+            if answer.cancelled():
+                link.send(Drop(number))
             self._waiting.pop(number, None)
 
     async def _connect(self) -> Link:
@@ -156,7 +181,7 @@ class Shard:
 
         Raises Unavailable when the link breaks in between. Between nodes only the last piece comes.
         """
-        link = self._link or await self._connect()
+        link = self._link or await self._patiently(self._connect)
         self._count += 1
         number, answer = self._count, asyncio.get_running_loop().create_future()
         pieces = self._pieces[number] = asyncio.Queue[Any]()
@@ -171,6 +196,8 @@ class Shard:
             last = await answer
             if count == 0:
                 yield last
+        except LinkLost as error:
+            raise self._away(error) from error
         finally:
             if not answer.done():
                 link.send(Drop(number))
@@ -208,14 +235,37 @@ class LinkLost(Unavailable):
 class LinkClient:
     """A tenant's client over links to the coordinators of this cluster."""
 
-    def __init__(self, shards: Sequence[Shard], tenant: Tenant, by: str) -> None:
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        tenant: Tenant,
+        by: str,
+        pool: ReachedPool | None = None,
+        memory: ReachedMemory | None = None,
+    ) -> None:
         self._shards = shards
+        self._memory = memory
         self._tenant = tenant
         self._by = by
+        self._pool = pool
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
-        return LinkClient(self._shards, tenant, by)
+        return LinkClient(self._shards, tenant, by, self._pool, self._memory)
+
+    @property
+    def models(self) -> LinkedModels:
+        if self._pool is None:
+            raise Unavailable("no model pool is configured. Add `models:` to hanse.yaml")
+        return LinkedModels(self._pool, Caller(tenant=self._tenant, by=self._by))
+
+    @property
+    def memory(self) -> LinkedMemory:
+        if self._memory is None:
+            raise Unavailable(
+                "no shared memory is configured. Add `memory:` to hanse.yaml, such as memory: {shards: 1}"
+            )
+        return LinkedMemory(self._memory, Caller(tenant=self._tenant, by=self._by))
 
     async def submit(self, submission: Submission) -> TaskView:
         key = submission.idempotency_key or uuid.uuid4().hex
@@ -280,7 +330,18 @@ class LinkClient:
         return ApprovalView(**await self._ask(self._owner(approval.partition(":")[0]), "decide", wanted))
 
     async def status(self) -> FederationView:
-        return _merged([FederationView(**view) for view in await self._ask_all("status", {})])
+        views, models = await asyncio.gather(self._ask_all("status", {}), self._models_in_words())
+        return _merged([FederationView(**view) for view in views]).model_copy(update={"models": models})
+
+    async def _models_in_words(self) -> str:
+        """A pool that is away must not keep anybody from seeing the rest."""
+        if self._pool is None:
+            return NO_POOL
+        try:
+            async with asyncio.timeout(POOL_SECONDS):
+                return in_words(await self._pool.tiers())
+        except (HanseError, TimeoutError):
+            return SILENT_POOL
 
     async def verify(self) -> AuditReport:
         reports = [AuditReport(**report) for report in await self._ask_all("verify", {})]
@@ -295,6 +356,9 @@ class LinkClient:
     async def close(self) -> None:
         for shard in self._shards:
             shard.close()
+        for each in (self._pool, self._memory):
+            if each is not None:
+                await each.close()
 
     def _owner(self, task: str) -> int:
         try:

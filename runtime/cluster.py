@@ -14,10 +14,11 @@ from ray._private import ray_constants
 
 from ..contracts import Conflict, TimedOut, Unavailable
 from . import actors
-from .assembly import agent_id, agent_keys, root_key
+from .assembly import agent_id, agent_keys, namespace_of, root_key
 from .config import AgentEntry, Configuration
 from .gateway import proxy
 from .lean_ray import lean_node
+from .parts import parts_of
 from .placement import place
 from .ray_link import answer
 
@@ -39,6 +40,8 @@ class Cluster:
     """Whether the Ray cluster was started for this federation, so that it ends with it."""
     coordinators: list[Any] = field(default_factory=list[Any])
     hosts: dict[str, Any] = field(default_factory=dict[str, Any])
+    parts: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What nothing waits for: the model pool, the memory. They restore themselves while the federation works."""
     _absent: list[Any] = field(default_factory=list[Any])
     """Actors that never answered. They would not answer to a stop either."""
 
@@ -51,16 +54,20 @@ class Cluster:
         key = root_key(self.configuration.data)
         self.coordinators = _coordinators(self.configuration, detached)
         self.hosts = _hosts(self.configuration, key, detached)
+        self.parts = _parts(self.configuration, detached)
 
     async def ready(self) -> None:
         """Returns when every actor has restored itself. Raises what keeps one from it; TimedOut when nobody says."""
         await asyncio.gather(*(self._ready(name, each) for name, each in self._named()))
 
     async def stop(self) -> None:
-        """Hosts first, so that what they finish is still taken down; then the coordinators; then Ray, if it is ours."""
+        """Hosts first, so that what they finish is still taken down; then the parts that they ask; then the
+        coordinators; then Ray, if it is ours.
+        """
         await _quietly(*(answer(each.stop) for each in self.hosts.values() if each not in self._absent))
+        await _quietly(*(answer(each.stop) for each in self.parts.values()))
         await _quietly(*(answer(each.stop) for each in self.coordinators if each not in self._absent))
-        for _, each in self._named():
+        for each in (*self.parts.values(), *(actor for _, actor in self._named())):
             ray.kill(each, no_restart=True)
         if self.owned:
             await asyncio.to_thread(ray.shutdown)
@@ -82,11 +89,6 @@ class Cluster:
             yield f"coordinator {shard}", coordinator
         for host, actor in self.hosts.items():
             yield f"host {host}", actor
-
-
-def namespace_of(configuration: Configuration) -> str:
-    """The Ray namespace of a federation's actors."""
-    return f"hanse-{configuration.federation.name}"
 
 
 def join_ray(configuration: Configuration, address: str | None = None) -> bool:
@@ -143,6 +145,17 @@ def _hosts(configuration: Configuration, key: bytes, detached: bool) -> dict[str
     }
 
 
+def _parts(configuration: Configuration, detached: bool) -> dict[str, Any]:
+    """On this node, where their stores lie."""
+    namespace = namespace_of(configuration)
+    return {
+        name: actors.PartActor.options(
+            **actors.options(name, namespace, detached=detached, resources={f"node:{_here()}": PINCH})
+        ).remote(configuration, name, make)
+        for name, make in parts_of(configuration)
+    }
+
+
 def find(configuration: Configuration) -> Cluster:
     """The running actors of a federation. Raises Unavailable when they are not there."""
     namespace = namespace_of(configuration)
@@ -155,6 +168,7 @@ def find(configuration: Configuration) -> Cluster:
                 for shard in range(configuration.coordinator.shards)
             ],
             {host: ray.get_actor(actors.host_name(host), namespace) for host in configuration.hosts},
+            {name: ray.get_actor(name, namespace) for name, _ in parts_of(configuration)},
         )
     except ValueError as error:
         raise Unavailable(f"{configuration.federation.name} does not run in this cluster") from error

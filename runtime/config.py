@@ -37,6 +37,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ..contracts import Effect, HanseError, InvalidConfiguration, Risk
+from ..models.tier import Kind, Tier
 from . import yaml_lines
 
 FILE = "hanse.yaml"
@@ -297,6 +298,115 @@ class Coordinator(Section):
     Example: `shards: 2`"""
 
 
+class Scale(Section):
+    """How many replicas a tier has."""
+
+    min: int = Field(default=1, ge=1, le=1024)
+    """Always there. Example: `min: 1`"""
+    max: int | None = Field(default=None, ge=1, le=1024)
+    """More are started, up to so many, when those that run are four fifths full. As many as `min` when left out.
+    Example: `max: 4`"""
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.max is not None and self.max < self.min:
+            raise PydanticCustomError("scale", "max is below min", {"at": ("max",)})
+        return self
+
+
+class TierEntry(Section):
+    """One rung of the model pool: a model, the engine that runs it, and what it may use."""
+
+    name: str = Field(pattern=_NAME)
+    """What calls and figures name it by. Example: `name: planner`"""
+    kind: Kind = Kind.GENERATE
+    """What its model does: `generate`, `embed` or `classify`. Example: `kind: generate`"""
+    source: str = Field(min_length=1)
+    """Where its weights are: a folder, a hub id, `package:NAME`, or `tiny` for random ones made on the spot.
+    Example: `source: /models/llama`"""
+    digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+    """What the weights must be; others are not started. `hanse models` shows it.
+    Example: `digest: "sha256:0f1e…"`"""
+    rank: int = 0
+    """Its height: an answer that is refused is tried again further up. Example: `rank: 2`"""
+    context_window: int = Field(default=2048, ge=16)
+    """Tokens of prompt and answer together. Example: `context_window: 8192`"""
+    concurrency: int = Field(default=32, ge=1, le=4096)
+    """Calls in one engine at once. Example: `concurrency: 64`"""
+    queue: int = Field(default=256, ge=0)
+    """Calls that may wait for it; the next is refused with 429. Example: `queue: 256`"""
+    cents_per_1k_prompt: float = Field(default=0, ge=0, allow_inf_nan=False)
+    """Price of 1,000 tokens that are read. Example: `cents_per_1k_prompt: 0.05`"""
+    cents_per_1k_completion: float = Field(default=0, ge=0, allow_inf_nan=False)
+    """Price of 1,000 tokens that are written. Example: `cents_per_1k_completion: 0.2`"""
+    timeout_seconds: float = Field(default=60, gt=0, allow_inf_nan=False)
+    """For one answer. Example: `timeout_seconds: 60`"""
+    replicas: Scale = Scale()
+    """Example: `replicas: {min: 1, max: 4}`"""
+    accelerator: str | None = Field(default=None, min_length=1)
+    """Ray's name of an accelerator. Runs on processors when left out. Example: `accelerator: H200`"""
+    cpus: float = Field(default=1, gt=0, allow_inf_nan=False)
+    """Processors that a replica reserves, and threads that it computes with. Example: `cpus: 4`"""
+    memory_gb: float = Field(default=2, gt=0, allow_inf_nan=False)
+    """GiB of main memory that a replica reserves; it waits until a node has them free. Example: `memory_gb: 4`"""
+    engine: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Options of vLLM, as vLLM names them. Example: `engine: {tensor_parallel_size: 2, quantization: fp8}`"""
+
+    def tier(self) -> Tier:
+        """The same as the model pool knows it."""
+        own = self.model_dump(exclude={"replicas"})
+        return Tier(**own, min_replicas=self.replicas.min, max_replicas=self.replicas.max or self.replicas.min)
+
+
+class Models(Section):
+    """The model pool. Without this section there is none, and work in structured form needs none."""
+
+    tiers: tuple[TierEntry, ...] = ()
+    """Each in Ray Serve, on a vLLM engine of its own. Example: `tiers: [{name: planner, source: /models/llama}]`"""
+    downloads: bool = False
+    """Whether a hub id may be fetched where it is not in the hub's local cache. HF_HUB_OFFLINE=1 forbids it always.
+    Example: `downloads: true`"""
+    start_at_once: int = Field(default=1, ge=1)
+    """Tiers that start side by side; starting one keeps two processors busy. Example: `start_at_once: 2`"""
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        _distinct("models.tiers", [tier.name for tier in self.tiers])
+        return self
+
+
+class Memory(Section):
+    """The shared memory. Without this section there is none."""
+
+    shards: int = Field(default=1, ge=1, le=256)
+    """Processes that share the tenants. Cannot be changed once something is remembered. Example: `shards: 2`"""
+    open_tenants: int = Field(default=256, ge=1)
+    """Tenants per shard whose indexes are in memory; others are opened again when they are asked for.
+    Example: `open_tenants: 1000`"""
+    open_records: int = Field(default=2_000_000, ge=1)
+    """Records of all open tenants of a shard together, beyond which those not used for longest are closed.
+    Example: `open_records: 500000`"""
+    records_per_tenant: int = Field(default=1_000_000, ge=1)
+    """What is over it is refused with 402. Example: `records_per_tenant: 100000`"""
+    characters_per_tenant: int = Field(default=1 << 30, ge=1)
+    """Of all texts together. Example: `characters_per_tenant: 50000000`"""
+    working_seconds: float = Field(default=3600, gt=0, allow_inf_nan=False)
+    """How long working memory lives when nobody says. Example: `working_seconds: 900`"""
+    max_working_seconds: float = Field(default=7 * 86_400, gt=0, allow_inf_nan=False)
+    """The longest that it may be asked to live. Example: `max_working_seconds: 86400`"""
+    episodic_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """How long what happened is kept when nobody says. For ever when left out. Example: `episodic_days: 365`"""
+    semantic_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """How long what is so is kept when nobody says. For ever when left out. Example: `semantic_days: 730`"""
+    compact_seconds: float = Field(default=60, ge=0, allow_inf_nan=False)
+    """After something was forgotten, until the store's file is written anew. What was deleted is overwritten at once.
+    Example: `compact_seconds: 3600`"""
+    snapshots: str | None = None
+    """Where snapshots go: a folder, or any URI that pyarrow.fs knows. Example: `snapshots: s3://backup/memory`"""
+    snapshot_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Between two snapshots of what changed. Only when asked for when left out. Example: `snapshot_seconds: 3600`"""
+
+
 class Limits(Section):
     """What is refused, with 429 or 413, before it can do harm."""
 
@@ -328,6 +438,10 @@ class Configuration(Section):
     """Example: `coordinator: {shards: 2}`"""
     limits: Limits = Limits()
     """Example: `limits: {queued_tasks: 10000}`"""
+    models: Models | None = None
+    """Example: `models: {tiers: [{name: planner, source: /models/llama}]}`"""
+    memory: Memory | None = None
+    """Example: `memory: {shards: 1}`"""
     folder: Path = Field(default_factory=Path.cwd, exclude=True, repr=False)
     """Where relative paths start and modules are looked for: the file's folder. Not written in the file.
     Example: none"""
@@ -374,6 +488,11 @@ class Configuration(Section):
             return cls.model_validate(data)
         except ValidationError as error:
             raise _refused(error, document) from None
+
+    @property
+    def memory_shards(self) -> int:
+        """None when there is no memory."""
+        return self.memory.shards if self.memory else 0
 
     @property
     def data(self) -> Path:

@@ -31,6 +31,7 @@ from ..contracts import (
     Entropy,
     Event,
     Failed,
+    Fenced,
     HanseError,
     InvalidContract,
     InvalidInput,
@@ -54,7 +55,7 @@ from ..contracts import (
 )
 from ..contracts.events import timestamp
 from ..contracts.ids import approval_id, award_id, uuid7
-from ..contracts.messages import Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
+from ..contracts.messages import Drop, Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
 from ..contracts.plain import check as check_plain
 from ..contracts.ports import Faults, NoFaults
 from ..contracts.views import ApprovalStatus, ApprovalView
@@ -68,7 +69,7 @@ from .journal import Journal
 from .link import Link
 from .negotiation import Decision, Weights, decide
 from .parking import Parking
-from .roster import Roster
+from .roster import Claim, Roster
 from .tenders import Tenders
 from .timers import Timers
 from .watchers import Watchers
@@ -121,6 +122,7 @@ class Coordinator:
         self.clock = clock
         self.directory = Directory()
         self.journal = Journal(store, clock, on_failure)
+        self._on_failure = on_failure
         self.runs: dict[TaskId, Run] = {}
         self.ended: dict[TaskId, Run] = {}
         self.keys: dict[tuple[Tenant, str], tuple[TaskId, str]] = {}
@@ -184,7 +186,13 @@ class Coordinator:
         self._watch_deadline(run)
 
     def _tick(self) -> None:
-        """Once a second: agents that fell silent may have come back, and parked steps look again."""
+        """Once a second: agents that fell silent may have come back, and parked steps look again. And another process
+        may have taken over: one that had nothing to write would never hear of it, and keep its agents to itself.
+        """
+        ((reign,),) = self.store.read("reign")
+        if reign > self.store.epoch:
+            self._on_failure(Fenced(f"epoch {reign} owns the store, this is {self.store.epoch}"))
+            return
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
         self._parking.look_again()
         self.watchers.touch(None)
@@ -516,6 +524,7 @@ class Coordinator:
                     "output": result.output,
                     "latency_ms": result.latency_ms,
                     "replayed": result.replayed,
+                    "model_cents": result.model_cents,
                 },
             )
         else:
@@ -593,30 +602,48 @@ class Coordinator:
                 self._tenders.proposed(message)
             case Progress():
                 self._progressed(message)
+            case Drop():
+                pass  # what a coordinator is asked, it has answered by now, or waits for at no cost
             case _:
                 link.close(f"a coordinator does not take {type(message).__name__}")
 
     def closed(self, link: Link, reason: str) -> None:
         for agent in self._roster.empty(link):
             self._left(agent, reason)
+            if (heir := self._roster.heir(agent)) is not None:
+                self._sit(agent, heir)
+        self._parking.look_again()
 
     def _joined(self, link: Link, hello: Hello) -> None:
         self._roster.take_in(link)
         link.send(Welcome(self.settings.shard, self.store.epoch))
         for described in hello.agents:
-            try:
-                self._join(link, hello, described)
-            except InvalidContract as error:
-                _log.error("%s may not join: %s", described["agent"], error, extra={"action": "agent.refused"})
+            self._join(link, hello, described)
         self._parking.look_again()
 
     def _join(self, link: Link, hello: Hello, described: Mapping[str, Any]) -> None:
-        agent = AgentId(described["agent"])
-        if self._roster.is_elsewhere(link, agent):
+        """Seats the agent, unless a process with a later hold on its store sits there already: what an earlier one did
+        would be refused by that store. It has the seat when the other one goes.
+        """
+        agent, claim = AgentId(described["agent"]), Claim(link, hello, described)
+        seated = self._roster.claim(agent, claim)
+        if seated is not None and seated.epoch > claim.epoch:
+            _log.warning("%s is fenced off where it dials from", agent, extra={"action": "agent.fenced"})
+            return
+        if seated is not None:
             self._left(agent, "another process took its place")
-        now = self.clock.monotonic()
-        member = self.directory.join(described, host=hello.host, incarnation=hello.incarnation, now=now)
-        self._roster.seat(link, agent)
+        self._sit(agent, claim)
+
+    def _sit(self, agent: AgentId, claim: Claim) -> None:
+        try:
+            self._take_seat(agent, claim)
+        except InvalidContract as error:
+            _log.error("%s may not join: %s", agent, error, extra={"action": "agent.refused"})
+
+    def _take_seat(self, agent: AgentId, claim: Claim) -> None:
+        hello, now = claim.hello, self.clock.monotonic()
+        member = self.directory.join(claim.described, host=hello.host, incarnation=hello.incarnation, now=now)
+        self._roster.seat(claim.link, agent)
         self._roster.count(member)
         self.journal.append(Kind.AGENT_JOINED, None, None, _joining(member))
         self.watchers.touch(None)

@@ -92,6 +92,8 @@ class StepRun:
     rule: str = ""
     """What policy said when it was last looked at."""
     latency_ms: float | None = None
+    model_cents: float = 0.0
+    """What of its price went to models, as its agent said."""
     reason: str = ""
     members: "list[StepRun] | None" = None
     members_left: int = 0
@@ -324,6 +326,8 @@ class Run:
         self.spent_cents = _cents(self.spent_cents + _price(step))
         step.status, step.output = StepStatus.COMPLETED, event.data["output"]
         step.latency_ms, step.error = event.data["latency_ms"], None
+        if cents := event.data.get("model_cents"):
+            step.model_cents = cents
         if step.undoes is not None:
             step.undoes.status, self._undoing = StepStatus.COMPENSATED, None
             self._to_undo.pop()

@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from ..agents.memory import Memories
+from ..agents.models import Questions
 from ..contracts import (
     Canceled,
     Event,
@@ -23,12 +25,17 @@ from ..contracts import (
     Tenant,
     TimedOut,
 )
-from .assembly import World, agent_keys, make_coordinator, make_host, root_key
+from ..contracts.pool import Administration, Embedder
+from .assembly import Failure, World, agent_keys, make_coordinator, make_host, root_key
 from .client import Client, LinkClient, Shard
 from .config import Configuration
 from .http_client import HttpClient
 from .launch import launch, present
 from .link import Link, Receiver, pipe
+from .memory_client import MemoryClient
+from .models_client import ModelsClient
+from .models_part import counter_of
+from .parts import memory_shard
 from .service import read_submission
 from .views import error_from
 
@@ -126,13 +133,24 @@ class Federation:
 
     @classmethod
     def in_process(
-        cls, agents: Iterable[Any] = (), *, data: str | Path = ":memory:", world: World | None = None, **sections: Any
+        cls,
+        agents: Iterable[Any] = (),
+        *,
+        data: str | Path = ":memory:",
+        world: World | None = None,
+        pool: Administration | None = None,
+        embedder: Embedder | None = None,
+        **sections: Any,
     ) -> Self:
-        """The same engine, coordinator, store and wire in this process alone, without Ray: for tests."""
+        """The same engine, coordinator, store and wire in this process alone, without Ray: for tests.
+
+        `pool` stands in for the model pool; it is not started and not stopped. `embedder` is the memory's; one in this
+        process when left out.
+        """
         configuration = Configuration.for_agents(agents, data=data, **sections)
 
         async def begin(self: Federation, stack: AsyncExitStack) -> None:
-            self.client = await _in_process(configuration, stack, world or World.real())
+            self.client = await _in_process(configuration, stack, world or World.real(), pool, embedder)
 
         return cls(begin)
 
@@ -156,6 +174,18 @@ class Federation:
 
     async def __aexit__(self, *exc: Any) -> None:
         await self._stack.aclose()
+
+    @property
+    def memory(self) -> Memories:
+        """The shared memory, as in a handler, on behalf of whoever this client is. Raises Unavailable when there is
+        none.
+        """
+        return Memories(self.client.memory)
+
+    @property
+    def models(self) -> Questions:
+        """What can be asked of the model pool, as in a handler. Raises Unavailable when none is configured."""
+        return Questions(self.client.models)
 
     async def call(
         self,
@@ -208,7 +238,13 @@ def error_of(view: TaskView) -> HanseError:
     return error_from(problem).about(task=view.id)
 
 
-async def _in_process(configuration: Configuration, stack: AsyncExitStack, world: World) -> LinkClient:
+async def _in_process(
+    configuration: Configuration,
+    stack: AsyncExitStack,
+    world: World,
+    pool: Administration | None,
+    embedder: Embedder | None,
+) -> LinkClient:
     in_memory = str(configuration.federation.data) == ":memory:"
     key = world.entropy.bytes(32) if in_memory else root_key(configuration.data)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -217,6 +253,8 @@ async def _in_process(configuration: Configuration, stack: AsyncExitStack, world
         if not failed.done():
             failed.set_exception(error)
 
+    models = ModelsClient(_way_to(pool)) if pool else None
+    memory = await _memory(configuration, stack, world, fail, embedder) if configuration.memory else None
     dialers = []
     for shard in range(configuration.coordinator.shards):
         coordinator = make_coordinator(configuration, shard, key, world, fail)
@@ -224,13 +262,34 @@ async def _in_process(configuration: Configuration, stack: AsyncExitStack, world
         await coordinator.start()
         dialers.append(_piped(coordinator))
     for name in configuration.hosts:
-        host = make_host(configuration, name, agent_keys(configuration, name, key), world, fail)
+        host = make_host(
+            configuration, name, agent_keys(configuration, name, key), world, fail, models=models, memory=memory
+        )
         stack.push_async_callback(host.stop)
         await host.start(dialers)
-    client = LinkClient([Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local")
+    client = LinkClient([Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local", models, memory)
     stack.push_async_callback(client.close)
     await present(client)
     return client
+
+
+async def _memory(
+    configuration: Configuration, stack: AsyncExitStack, world: World, fail: Failure, embedder: Embedder | None
+) -> MemoryClient:
+    """The shards of the memory, over the wire, as in processes of their own."""
+    ways: list[Shard] = []
+    for shard in range(configuration.memory_shards):
+        part = memory_shard(configuration, world, fail, shard, embedder)
+        counter = await part.start()
+        stack.push_async_callback(part.stop)
+        ways.append(Shard(_piped(counter), 5.0, whom="the memory"))
+    client = MemoryClient(ways)
+    return client
+
+
+def _way_to(pool: Administration) -> Shard:
+    """Over the wire, as a part in a process of its own would be reached."""
+    return Shard(_piped(counter_of(pool)), 5.0, whom="the model pool")
 
 
 def _piped(coordinator: Receiver) -> Callable[[Receiver], Any]:

@@ -32,6 +32,9 @@ from ..contracts import (
     Unavailable,
 )
 from . import sse
+from .http_memory import HttpMemory
+from .http_models import HttpModels
+from .models_client import reached
 from .views import error_from
 
 PAGE_SECONDS = 60.0
@@ -40,6 +43,8 @@ SLACK_SECONDS = 15.0
 """Beyond what was asked for, until a silent gateway counts as gone."""
 SILENCE_SECONDS = 60.0
 """On an event stream, on which a gateway gives signs of life four times as often."""
+ANSWER_SECONDS = 600.0
+"""For what a model says."""
 CONNECTIONS = 256
 _JSON = {"Content-Type": "application/json"}
 _PERSON = (TaskStatus.INPUT_REQUIRED, TaskStatus.AUTH_REQUIRED)
@@ -149,6 +154,14 @@ class HttpClient:
     async def verify(self) -> AuditReport:
         return await self._view(AuditReport, "POST", "/v1/audit:verify", {}, seconds=3600)
 
+    @property
+    def models(self) -> HttpModels:
+        return HttpModels(self._question, self._pieces)
+
+    @property
+    def memory(self) -> HttpMemory:
+        return HttpMemory(self._data)
+
     async def close(self) -> None:
         await self._http.aclose()
 
@@ -160,8 +173,8 @@ class HttpClient:
     async def _views(self, model: type[Model], name: str, path: str, **wanted: Any) -> list[Model]:
         return [model.model_validate(each) for each in (await self._data("GET", path, **wanted))[name]]
 
-    async def _data(self, method: str, path: str, **options: Any) -> Any:
-        return orjson.loads(await self._ask(method, path, **options))
+    async def _data(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        return orjson.loads(await self._ask(method, path, body, **options))
 
     async def _ask(
         self,
@@ -171,10 +184,11 @@ class HttpClient:
         *,
         headers: Mapping[str, str] | None = None,
         seconds: float = 0,
+        patience_seconds: float | None = None,
         **wanted: Any,
     ) -> bytes:
         """The answer's body. `seconds` is how long the gateway may take by being asked to; `wanted` is the query."""
-        patience = _Patience(self._patience)
+        patience = _Patience(self._patience if patience_seconds is None else patience_seconds)
         query = {name: _text(value) for name, value in wanted.items() if value is not None}
         content = None if body is None else orjson.dumps(body)
         typed = {**_JSON, **(headers or {})} if content is not None else headers
@@ -189,6 +203,38 @@ class HttpClient:
                 await patience.lose(Unavailable(f"the gateway cannot be reached: {_words(error)}"), error)
             except Unavailable as error:
                 await patience.lose(error)
+
+    async def _question(self, method: str, path: str, body: Any = None, **wanted: Any) -> Any:
+        """What a model says. Asked once, because asking costs."""
+        with reached():
+            patience_seconds = self._patience if body is None else 0
+            return orjson.loads(
+                await self._ask(method, path, body, seconds=ANSWER_SECONDS, patience_seconds=patience_seconds, **wanted)
+            )
+
+    async def _pieces(self, path: str, body: Any) -> AsyncIterator[str]:
+        """The data of a stream that `[DONE]` ends. Raises the error that ends it instead."""
+        with reached():
+            async for data in self._posted(path, body):
+                if data == "[DONE]":
+                    return
+                _check_event(data)
+                yield data
+            raise Unavailable("the answer broke off")
+
+    async def _posted(self, path: str, body: Any) -> AsyncIterator[str]:
+        try:
+            content = orjson.dumps(body)
+            async with self._http.stream(
+                "POST", path, content=content, headers=_JSON, timeout=ANSWER_SECONDS
+            ) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                _check(answer)
+                async for sent in sse.read(answer.aiter_lines()):
+                    yield sent.data
+        except httpx.TransportError as error:
+            raise Unavailable(f"the answer broke off: {_words(error)}") from error
 
     async def _stream(self, path: str, after: str | None) -> AsyncIterator[sse.Sent]:
         """One connection's worth of events. Raises Unavailable when it breaks."""
@@ -232,12 +278,19 @@ def _check(answer: httpx.Response) -> None:
         return
     try:
         raise _error(orjson.loads(answer.content), answer)
-    except (orjson.JSONDecodeError, ValidationError):
+    except (orjson.JSONDecodeError, ValidationError, LookupError, TypeError):
         raise _foreign(answer) from None
 
 
-def _error(problem: Mapping[str, Any], answer: httpx.Response | None = None) -> HanseError:
-    error = error_from(Problem.model_validate(problem))
+def _check_event(data: str) -> None:
+    """Raises the error that an event of an answer carries."""
+    if data.startswith('{"error"'):
+        raise _error(orjson.loads(data))
+
+
+def _error(body: Mapping[str, Any], answer: httpx.Response | None = None) -> HanseError:
+    """Of a problem, or of an error in the shape of OpenAI's clients, which has a problem inside."""
+    error = error_from(Problem.model_validate(body["error"]["hanse"] if "error" in body else body))
     after = answer.headers.get("retry-after", "") if answer is not None else ""
     return (
         error.about(retry_after_seconds=float(after)) if isinstance(error, Overloaded) and after.isdecimal() else error

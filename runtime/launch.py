@@ -1,6 +1,7 @@
 """Brings a configured federation up and down again, in the order that gets to the first task soonest."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -26,10 +27,12 @@ async def launch(
     stack.callback(cluster.DataLock(configuration.data).release)
     owned = await asyncio.to_thread(cluster.join_ray, configuration, address)
     running = cluster.Cluster(configuration, owned)
+    _end_serve_after(running, stack)
     stack.push_async_callback(running.stop)
     begun = asyncio.Event()
-    url, _ = await asyncio.gather(_gateway(running, stack, begun) if http else _none(begun), _actors(running, begun))
-    client = actors.connect(running.namespace, configuration.coordinator.shards, configuration.tenants[0].name, "local")
+    gateway = _gateway(running, stack, begun) if http else _none(running, stack, begun)
+    url, _ = await asyncio.gather(gateway, _actors(running, begun))
+    client = _connect(configuration, "local")()
     stack.push_async_callback(client.close)
     await present(client)
     return client, url
@@ -47,12 +50,11 @@ async def _gateway(running: cluster.Cluster, stack: AsyncExitStack, begun: async
     from .gateway.deployment import serve_gateway, stop_gateway
 
     configuration = running.configuration
-    shards, tenant = configuration.coordinator.shards, configuration.tenants[0].name
     stack.push_async_callback(stop_gateway, name=running.namespace, end_serve=not running.owned)
     try:
         return await serve_gateway(
             Settings.of(configuration),
-            partial(actors.connect, running.namespace, shards, tenant, "gateway"),
+            _connect(configuration, "gateway"),
             port=configuration.gateway.port,
             replicas=configuration.gateway.replicas,
             name=running.namespace,
@@ -62,9 +64,34 @@ async def _gateway(running: cluster.Cluster, stack: AsyncExitStack, begun: async
         begun.set()
 
 
-async def _none(begun: asyncio.Event) -> None:
-    """No gateway."""
+def _connect(configuration: Configuration, by: str) -> Callable[[], LinkClient]:
+    """Makes a client in whatever process it is called. Of plain values, and no secret: Ray writes them down."""
+    shards, tenant = configuration.coordinator.shards, configuration.tenants[0].name
+    namespace = cluster.namespace_of(configuration)
+    models, memory_shards = configuration.models is not None, configuration.memory_shards
+    return partial(actors.connect, namespace, shards, tenant, by, models, memory_shards)
+
+
+async def _none(running: cluster.Cluster, stack: AsyncExitStack, begun: asyncio.Event) -> None:
+    """No gateway. Tiers need Ray Serve all the same, and nobody waits for it."""
     begun.set()
+    if _has_tiers(running.configuration):
+        from .gateway.deployment import start_serve
+
+        starting = asyncio.create_task(start_serve())
+        stack.push_async_callback(asyncio.gather, starting, return_exceptions=True)
+
+
+def _end_serve_after(running: cluster.Cluster, stack: AsyncExitStack) -> None:
+    """In somebody else's cluster, Serve outlives the tiers that were on it."""
+    if _has_tiers(running.configuration) and not running.owned:
+        from .gateway.deployment import end_serve
+
+        stack.push_async_callback(end_serve, name=running.namespace)
+
+
+def _has_tiers(configuration: Configuration) -> bool:
+    return configuration.models is not None and bool(configuration.models.tiers)
 
 
 async def present(client: LinkClient, seconds: float = READY_SECONDS) -> None:

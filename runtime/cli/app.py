@@ -2,7 +2,7 @@
 
 import typer
 
-from . import approvals, audit, call, contracts, doctor, new, status, tasks, up
+from . import approvals, audit, call, contracts, doctor, memory, models, new, status, tasks, up
 from .exits import Exit
 
 EXITS = "Exit codes: " + ", ".join(f"{exit.value} {exit.name.lower()}" for exit in Exit) + "."
@@ -21,6 +21,8 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(contracts.app, name="contracts")
 app.add_typer(audit.app, name="audit")
+app.add_typer(memory.app, name="memory")
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:

@@ -64,10 +64,17 @@ def command(app: typer.Typer, name: str | None = None, **settings: Any) -> Calla
     return register
 
 
+def default(app: typer.Typer, body: Body) -> None:
+    """Makes a function what `app` does when none of its commands is named."""
+    app.callback(invoke_without_command=True)(_shell(body))
+
+
 def _shell(body: Body) -> Callable[..., None]:
     """The function that typer sees: the command's own parameters and the common ones."""
 
     def shell(context: typer.Context, **given: Any) -> None:
+        if context.invoked_subcommand is not None:
+            return  # the command that was named does the work
         options = Options(**{name: given.pop(name) for name in _COMMON})
         run(body, Session(options, Output(json=options.json), context.obj or reach), given)
 

@@ -228,6 +228,10 @@ def _reason(data: Mapping[str, Any]) -> str:
     return plain(data.get("reason", ""))
 
 
+def _records_words(data: Mapping[str, Any]) -> str:
+    return f"{len(data.get('records', []))} records of {plain(data.get('tenant'))} by {plain(data.get('by'))}"
+
+
 _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     Kind.COORDINATOR_STARTED: lambda data: f"epoch {data.get('epoch')}, {data.get('tasks', 0)} open tasks",
     Kind.AGENT_JOINED: lambda data: plain(data.get("agent")),
@@ -246,4 +250,9 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     Kind.STEP_FAILED: _error_words,
     Kind.APPROVAL_REQUESTED: _asked_words,
     Kind.APPROVAL_DECIDED: lambda data: f"{data.get('decision')} by {plain(data.get('by') or 'nobody')}",
+    Kind.MEMORY_REMEMBERED: _records_words,
+    Kind.MEMORY_REVISED: _records_words,
+    Kind.MEMORY_PINNED: _records_words,
+    Kind.MEMORY_FORGOTTEN: lambda data: f"{_records_words(data)}, {plain(data.get('cause'))}",
+    Kind.MEMORY_GRANTED: lambda data: f"{plain(data.get('owner'))} to {plain(data.get('reader'))}",
 }

@@ -1,6 +1,6 @@
 """The application: routes, the edge around them, and one shape for every error."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -9,16 +9,22 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from ...contracts import InvalidInput
+from ...contracts import HanseError, InvalidInput
 from ...contracts.plain import pointer
-from . import agents, approvals, audit, capabilities, console, events, health, tasks
+from . import agents, approvals, audit, capabilities, console, events, health, memory, problems, tasks, tiers
 from .desk import ClientFor, Desk
 from .edge import Edge
+from .openai import chat, embeddings, listing, scores
+from .openai import errors as openai_errors
 from .openapi import describe
-from .problems import from_status, respond
+from .problems import from_status
 from .settings import Settings
 
-ROUTERS = (tasks, capabilities, agents, approvals, events, audit, health, console)
+ROUTERS = (
+    *(tasks, capabilities, agents, approvals, events, audit, tiers, memory),
+    *(listing, chat, embeddings, scores),
+    *(memory, health, console),
+)
 NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -60,12 +66,18 @@ async def _framework_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     where = f"{request.method} {request.url.path[:200]}"
     detail = {404: f"there is nothing at {where}", 405: f"{where} is not possible here"}.get(error.status_code)
-    return respond(from_status(error.status_code, detail or str(error.detail)), error.headers)
+    return _shaped(request, from_status(error.status_code, detail or str(error.detail)), error.headers)
+
+
+def _shaped(request: Request, error: HanseError, headers: Mapping[str, str] | None = None) -> Response:
+    """The error in the shape that clients of this path read."""
+    shape = openai_errors if openai_errors.speaks(request.url.path) else problems
+    return shape.respond(error, headers)
 
 
 async def _invalid_parameters(request: Request, error: Exception) -> Response:
     """Parameters in the path or after the question mark."""
     assert isinstance(error, RequestValidationError)
-    problems = [{"pointer": pointer(*each["loc"]), "detail": each["msg"]} for each in error.errors()]
-    first = problems[0]
-    return respond(InvalidInput(f"{first['pointer']}: {first['detail']}", problems=problems[:20]))
+    found = [{"pointer": pointer(*each["loc"]), "detail": each["msg"]} for each in error.errors()]
+    first = found[0]
+    return _shaped(request, InvalidInput(f"{first['pointer']}: {first['detail']}", problems=found[:20]))

@@ -22,14 +22,15 @@ import httpx
 import ray
 from fastapi import FastAPI
 from ray import serve
-from ray.serve._private import replica as serve_replica
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from ray.serve.config import HTTPOptions, ProxyLocation
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
 from ...contracts import Conflict, Tenant, TimedOut, Unavailable
+from ...models.deployer import application_name
 from ..client import Client
+from ..loopback import stay_on_loopback
 from ..world import crash_points
 from .app import create_app
 from .settings import Settings, is_loopback
@@ -67,22 +68,11 @@ class _Replica:
         self._settings = settings
         self._connect = connect
         if is_loopback(settings.host):
-            _stay_on_loopback()
+            stay_on_loopback()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         client = self._connect()
         return create_app(client.acting, self._settings, lifespan=_closing(client))
-
-
-def _stay_on_loopback() -> None:
-    """Serve opens a port of each replica to every interface, for calls between deployments, in which it takes pickles.
-
-    Ray's token guards it, and nobody calls a gateway that way; so where the gateway is for this machine only, that port
-    is too. Ray has no setting for it. This runs in the replica's own process, before the port is opened.
-    """
-    module: Any = serve_replica
-    opened: Callable[[Any, str], int] = module.add_port_to_grpc_server
-    module.add_port_to_grpc_server = lambda server, at: opened(server, at.replace("[::]", "127.0.0.1"))
 
 
 def _closing(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -148,6 +138,16 @@ async def stop_gateway(*, name: str = APPLICATION, end_serve: bool = True) -> No
     await asyncio.to_thread(_stop, name, end_serve)
 
 
+async def start_serve() -> None:
+    """Serve without HTTP, for tiers of a federation that has no gateway. One that is there already stays as it is."""
+    await asyncio.to_thread(partial(serve.start, proxy_location=ProxyLocation.Disabled))
+
+
+async def end_serve(*, name: str = APPLICATION, seconds: float = READY_SECONDS) -> None:
+    """Ends Serve when nothing of anybody else is on it, and what is left of this federation is gone or overdue."""
+    await asyncio.to_thread(_end, name, seconds)
+
+
 async def _run(name: str, application: serve.Application, host: str, port: int, begun: Callable[[], None]) -> None:
     """Makes Serve and the application in it side by side: neither the proxy nor the replica needs the other to start.
 
@@ -165,8 +165,13 @@ async def _run(name: str, application: serve.Application, host: str, port: int, 
 
 
 def _make_way(name: str) -> None:
-    if not serve.status().applications.keys() - {name}:
+    if all(_is_of(name, each) for each in serve.status().applications):
         serve.shutdown()
+
+
+def _is_of(name: str, application: str) -> bool:
+    """Whether an application is this gateway, or a tier of the same federation."""
+    return application == name or application.startswith(application_name(name, ""))
 
 
 def _has_begun() -> bool:
@@ -194,6 +199,14 @@ def _stop(name: str, end_serve: bool) -> None:
         while name in serve.status().applications and time.monotonic() < give_up:
             time.sleep(0.05)
     if end_serve and not serve.status().applications:
+        serve.shutdown()
+
+
+def _end(name: str, seconds: float) -> None:
+    give_up = time.monotonic() + seconds
+    while any(_is_of(name, each) for each in serve.status().applications) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    if all(_is_of(name, each) for each in serve.status().applications):
         serve.shutdown()
 
 

@@ -14,6 +14,7 @@ from .admission import Admission
 from .meter import Meter
 from .security import Caller
 from .settings import Settings
+from .tier_list import TierList
 
 ClientFor = Callable[[Tenant, str], Client]
 """Gives the client that acts for a tenant, on behalf of `by`."""
@@ -27,6 +28,7 @@ class Desk:
     settings: Settings
     admission: Admission = field(init=False)
     meter: Meter = field(default_factory=Meter)
+    tiers: TierList = field(default_factory=TierList)
     faults: Faults = field(default_factory=lambda: faults_from_environment() or NoFaults())
     """Crash points, in tests."""
     _clients: dict[Caller, Client] = field(default_factory=dict[Caller, Client])

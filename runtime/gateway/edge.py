@@ -15,9 +15,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...contracts import HanseError, TooLarge
+from . import problems
 from .desk import Desk
-from .problems import Internal, respond
+from .openai import errors as openai_errors
+from .problems import Internal
 from .security import capped, check_body, identify, traceparent
+from .waiting import CallerGone
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +53,8 @@ class Edge:
             await self._let_in(passage, receive)
         except HanseError as error:
             await passage.fail(error, receive)
+        except CallerGone:
+            pass  # nobody would read the answer
         except Exception:
             await passage.fail(_incident(), receive)
         finally:
@@ -98,8 +103,9 @@ class _Passage:
         """Answers with the error, unless an answer is under way: then the caller sees it end too early."""
         if self._status:
             raise error
+        answer = openai_errors if openai_errors.speaks(self.scope["path"]) else problems
         lingering = isinstance(error, TooLarge)
-        await respond(error)(self.scope, receive, self._send_and_linger(receive) if lingering else self.send)
+        await answer.respond(error)(self.scope, receive, self._send_and_linger(receive) if lingering else self.send)
 
     def _send_and_linger(self, receive: Receive) -> Send:
         """Sends at once, and takes what still comes before it hangs up: hung up on in the middle of a sentence, a

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
@@ -10,6 +10,8 @@ from fastapi.responses import PlainTextResponse
 from starlette.responses import Response
 
 from ...contracts import FederationView, HanseError, TaskStatus, Unavailable
+from ...contracts.pool import TierState, TierView
+from ..client import NO_POOL, SILENT_POOL, Client
 from . import answers
 from .desk import Desk, client_of, desk_of
 from .meter import metric
@@ -21,6 +23,7 @@ router = APIRouter(tags=["federation"])
 FRESH_SECONDS = 1.0
 """How long a finding is passed on. Anybody may ask for it, so asking must not cost the coordinator anything."""
 PATIENCE_SECONDS = 2.0
+ANSWERING = (TierState.READY, TierState.DEGRADED)
 
 
 @dataclass(slots=True)
@@ -58,9 +61,10 @@ async def healthz(request: Request) -> Response:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """The caller's tasks and approvals, the agents, and the requests that this process answered."""
-    desk = desk_of(request)
-    lines = [*_federation(await client_of(request).status()), *_requests(desk)]
+    """The caller's tasks and approvals, the agents, the tiers, and the requests that this process answered."""
+    desk, client = desk_of(request), client_of(request)
+    view = await client.status()
+    lines = [*_federation(view), *_tiers(await _pool(client, view)), *_requests(desk)]
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 
@@ -76,6 +80,31 @@ def _federation(view: FederationView) -> Iterable[str]:
     yield from metric("hanse_agents", "gauge", "Agents of the federation.", agents)
     yield from metric("hanse_agent_queue_depth", "gauge", "Calls accepted and not yet answered.", queues)
     yield from metric("hanse_journal_events", "gauge", "Entries in the journals.", [({}, view.events)])
+
+
+async def _pool(client: Client, view: FederationView) -> list[TierView]:
+    """The tiers, unless the pool is away; the view has found that out already."""
+    if view.models in (NO_POOL, SILENT_POOL):
+        return []
+    try:
+        return await client.models.tiers()
+    except HanseError:
+        return []
+
+
+def _tiers(tiers: Sequence[TierView]) -> Iterable[str]:
+    """Of the whole pool, all tenants together."""
+    figures = (
+        ("hanse_tier_ready", "gauge", "Whether the tier answers.", lambda tier: tier.state in ANSWERING),
+        ("hanse_tier_replicas", "gauge", "Engines that answer.", lambda tier: tier.replicas),
+        ("hanse_tier_queue_depth", "gauge", "Calls that wait for a place in the engine.", lambda tier: tier.queued),
+        ("hanse_tier_in_flight", "gauge", "Calls in the engine.", lambda tier: tier.in_flight),
+        ("hanse_tier_calls_total", "counter", "Calls answered.", lambda tier: tier.calls),
+        ("hanse_tier_tokens_total", "counter", "Tokens read and written.", lambda tier: tier.tokens),
+        ("hanse_tier_cents_total", "counter", "Cents spent.", lambda tier: tier.cents),
+    )
+    for name, kind, help, figure in figures if tiers else ():
+        yield from metric(name, kind, help, [({"tier": tier.name}, float(figure(tier))) for tier in tiers])
 
 
 def _requests(desk: Desk) -> Iterable[str]:

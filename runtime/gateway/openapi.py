@@ -9,10 +9,18 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ...contracts import JsonObject, Problem, Submission
+from ...contracts.memory import Change, Query
+from .openai.bodies import Chat, Embeddings, Score
+from .openai.errors import speaks
+from .openai.shapes import OpenAiError
 from .problems import MEDIA_TYPE
-from .schemas import Cancellation, CapabilityCall, Decision, EventPage
+from .schemas import Cancellation, CapabilityCall, Decision, EventPage, Forgetting, Remembering
 
-DESCRIBED: tuple[type[BaseModel], ...] = (Problem, Submission, CapabilityCall, Cancellation, Decision, EventPage)
+DESCRIBED: tuple[type[BaseModel], ...] = (
+    *(Problem, Submission, CapabilityCall, Cancellation, Decision, EventPage),
+    *(Chat, Embeddings, Score, OpenAiError),
+    *(Remembering, Forgetting, Change, Query),
+)
 _REF = "#/components/schemas/{model}"
 _PUBLIC = ("/", "/healthz")
 
@@ -85,7 +93,8 @@ def _complete(path: str, operation: JsonObject) -> None:
     """What every operation has: problems in one shape, and who may ask."""
     responses: Mapping[str, Any] = operation["responses"]
     operation["responses"] = {status: each for status, each in responses.items() if status != "422"}
-    problem = {"schema": {"$ref": _REF.format(model="Problem")}}
-    operation["responses"]["default"] = {"description": "What went wrong.", "content": {MEDIA_TYPE: problem}}
+    kind, model = ("application/json", "OpenAiError") if speaks(path) else (MEDIA_TYPE, "Problem")
+    content = {kind: {"schema": {"$ref": _REF.format(model=model)}}}
+    operation["responses"]["default"] = {"description": "What went wrong.", "content": content}
     if path not in _PUBLIC:
         operation["security"] = [{"bearer": []}]

@@ -5,11 +5,12 @@ Every answer of 400 and above is made here, also those that the framework would 
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from starlette.responses import Response
 
-from ...contracts import HanseError, NotAuthenticated, NotFound, Overloaded, Permanent, Problem, TooLarge
+from ...contracts import HanseError, JsonObject, NotAuthenticated, NotFound, Permanent, Problem, TooLarge
 from ..views import problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -58,7 +59,7 @@ class Internal(HanseError):
 
 def respond(error: HanseError, headers: Mapping[str, str] | None = None) -> Response:
     """The answer for an error."""
-    return respond_with(problem(error), {**_headers(error), **(headers or {})})
+    return respond_with(problem(error), {**headers_of(error), **(headers or {})})
 
 
 def respond_with(about: Problem, headers: Mapping[str, str] | None = None) -> Response:
@@ -79,15 +80,23 @@ def from_status(status: int, detail: str) -> HanseError:
 
 def dump(about: Problem) -> bytes:
     """Ids may hold anything that an agent put there; what JSON cannot carry becomes text."""
-    return orjson.dumps(about.model_dump(warnings=False), default=str, option=orjson.OPT_NON_STR_KEYS)
+    return orjson.dumps(jsonable(about), default=str, option=orjson.OPT_NON_STR_KEYS)
 
 
-def _headers(error: HanseError) -> dict[str, str]:
-    if isinstance(error, Overloaded):
-        return {"Retry-After": str(max(1, math.ceil(error.retry_after_seconds)))}
+def jsonable(about: Problem) -> JsonObject:
+    return about.model_dump(warnings=False)
+
+
+def headers_of(error: HanseError) -> dict[str, str]:
+    """What an error says in headers, whatever shape its body has."""
     if isinstance(error, NotAuthenticated):
         return {"WWW-Authenticate": "Bearer"}
-    return {"Connection": "close"} if error.status == 413 else {}
+    if error.status == 413:
+        return {"Connection": "close"}
+    seconds: Any = error.ids.get("retry_after_seconds")
+    if error.status in (429, 503) and isinstance(seconds, int | float):
+        return {"Retry-After": str(max(RETRY_SECONDS, math.ceil(seconds)))}
+    return _retry_after(error.status)
 
 
 def _retry_after(status: int) -> dict[str, str]:

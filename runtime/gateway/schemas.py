@@ -5,6 +5,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...contracts import AgentView, ApprovalView, Budget, Contract, JsonObject, StepView, TaskView
+from ...contracts.memory import Draft, Record, Remembered
+from ...contracts.pool import CacheView, CallView, PromptView, TierView, UsageView
 
 
 class _Asked(BaseModel):
@@ -36,6 +38,19 @@ class CapabilityCall(_Asked):
     budget: Budget | None = None
     deadline_seconds: float | None = Field(default=None, gt=0, le=366 * 86400, allow_inf_nan=False)
     labels: dict[str, str] = Field(default_factory=dict[str, str], max_length=64)
+
+
+class Remembering(_Asked):
+    """What to remember. Whose it is, and who writes it, come from the credential."""
+
+    drafts: list[Draft] = Field(min_length=1, max_length=1000)
+
+
+class Forgetting(_Asked):
+    """What to forget, by id, and why."""
+
+    ids: list[str] = Field(min_length=1, max_length=1000)
+    reason: str = Field(default="", max_length=2000)
 
 
 class TaskList(_Given):
@@ -83,5 +98,60 @@ class EventPage(_Given):
     """Write it as `after` to get what comes next."""
 
 
+class RememberedList(_Given):
+    """In the order of the drafts."""
+
+    remembered: list[Remembered]
+
+
+class RecordList(_Given):
+    records: list[Record]
+
+
+class ToolDescription(_Given):
+    """In the shape of MCP."""
+
+    name: str
+    title: str
+    description: str
+    inputSchema: JsonObject
+    annotations: JsonObject
+
+
+class ToolList(_Given):
+    tools: list[ToolDescription]
+
+
 class Health(_Given):
     status: str
+
+
+class TierPage(_Given):
+    tiers: list[TierView]
+
+
+class UsageList(_Given):
+    usage: list[UsageView]
+
+
+class CallList(_Given):
+    calls: list[CallView]
+
+
+class CacheList(_Given):
+    caches: list[CacheView]
+
+
+class PromptList(_Given):
+    prompts: list[PromptView]
+
+
+class Words(_Given):
+    digest: str
+    text: str
+
+
+class Purged(_Given):
+    """How many answers were forgotten."""
+
+    purged: int

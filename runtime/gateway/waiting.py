@@ -33,6 +33,7 @@ async def while_there(receive: Receive, work: Coroutine[Any, Any, Value]) -> Val
     finally:
         working.cancel()
         gone.cancel()
+        await asyncio.wait((working, gone))  # what is canceled may still have to put something down
 
 
 async def _gone(receive: Receive) -> None:

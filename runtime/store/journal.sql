@@ -49,6 +49,9 @@ ON CONFLICT (id) DO UPDATE SET decision = excluded.decision, body = excluded.bod
 -- query: head gives the last entry
 SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1
 
+-- query: reign is the epoch of whoever opened this last
+SELECT epoch FROM writer
+
 -- query: entries after a sequence, oldest first
 SELECT sequence, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?
 

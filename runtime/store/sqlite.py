@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -39,11 +40,20 @@ _BUSY_MS = 5000
 class SqliteStore:
     """One file, one writer. Keeps the `Store` port."""
 
-    def __init__(self, path: str, statements: Statements, *, vfs: str | None = None, inline: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        statements: Statements,
+        *,
+        vfs: str | None = None,
+        inline: bool = False,
+        secure_delete: bool = False,
+    ) -> None:
         """Opens `path` for writing and raises its epoch. Blocks; raises StorageError or Corrupt.
 
         `vfs` names the SQLite VFS that does the I/O. `inline` commits on the event loop as a store in memory does: for
-        simulations, in which a thread would make the order of things random.
+        simulations, in which a thread would make the order of things random. `secure_delete` overwrites what is
+        deleted, which `scrub` and `compact` rely on.
         """
         self.path = path
         self._statements = statements
@@ -53,17 +63,27 @@ class SqliteStore:
         self._closing: asyncio.Future[None] | None = None
         with translated(path):
             self._writer = _connect(path, vfs, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+            if secure_delete:
+                list(self._writer.execute("PRAGMA secure_delete = ON"))
             self.epoch = _begin_reign(self._writer, statements.schema)
             self._reader = self._writer if in_memory(path) else _connect(path, vfs, apsw.SQLITE_OPEN_READONLY)
         self._committer = _Inline(self) if inline or in_memory(path) else _Thread(self)
 
     @classmethod
-    def open(cls, path: str | Path, schema: str, *, vfs: str | None = None, inline: bool = False) -> "SqliteStore":
-        """Opens the store of `schema` (`journal` or `agent`), making its folder when needed."""
+    def open(
+        cls,
+        path: str | Path,
+        schema: str,
+        *,
+        vfs: str | None = None,
+        inline: bool = False,
+        secure_delete: bool = False,
+    ) -> "SqliteStore":
+        """Opens the store of `schema` (`journal`, `agent`, `memory`), making its folder when needed."""
         if not in_memory(str(path)):
             with translated(str(path)):
                 _make_folder(Path(path).absolute().parent)
-        return cls(str(path), load_statements(schema), vfs=vfs, inline=inline)
+        return cls(str(path), load_statements(schema), vfs=vfs, inline=inline, secure_delete=secure_delete)
 
     def commit(self, writes: Iterable[Write]) -> "asyncio.Future[None]":
         future: asyncio.Future[None] = self._loop.create_future()
@@ -72,6 +92,43 @@ class SqliteStore:
         else:
             self._committer.put((writes, future))
         return future
+
+    def scrub(self) -> "asyncio.Future[None]":
+        """Done when what was deleted before is in no file of the store any more: its pages are overwritten, and the
+        write-ahead log, which held them as they were, is cut off. Raises StorageError while somebody else reads.
+        """
+        return self._do(self._scrub)
+
+    def compact(self) -> "asyncio.Future[None]":
+        """The same by writing the file anew, which also gives back its room. Commits wait meanwhile."""
+        return self._do(self._compact)
+
+    def _do(self, work: Callable[[], None]) -> "asyncio.Future[None]":
+        future: asyncio.Future[None] = self._loop.create_future()
+        if self._broken or self._closing:
+            future.set_exception(self._broken or StorageError("the store is closed", path=self.path))
+        else:
+            self._committer.do(work, future)
+        return future
+
+    def _scrub(self) -> None:
+        (busy, _, _) = next(iter(self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")))
+        if busy and not in_memory(self.path):
+            raise StorageError("the write-ahead log is in use by a reader and cannot be cut off now", path=self.path)
+
+    def _compact(self) -> None:
+        list(self._writer.execute("PRAGMA temp_store = FILE; VACUUM; PRAGMA temp_store = MEMORY"))
+        self._scrub()
+
+    def between(self, work: Callable[[], None]) -> StorageError | None:
+        """Does something to the file while nothing is written. Called by the committer. It may fail and go on."""
+        try:
+            with translated(self.path):
+                self._writer.set_busy_timeout(_BUSY_MS)
+                work()
+        except StorageError as error:
+            return error
+        return None
 
     def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         if (sql := self._statements.queries.get(query)) is None:
@@ -172,12 +229,22 @@ class _Thread:
         self._waiting: list[_Waiting] = []
         self._busy = False
         self._idle: asyncio.Future[None] | None = None
-        self._groups: SimpleQueue[tuple[list[_Waiting], bool] | None] = SimpleQueue()
+        self._work_between: list[tuple[Callable[[], None], asyncio.Future[None]]] = []
+        self._groups: SimpleQueue[Callable[[], Callable[[], None]] | None] = SimpleQueue()
+        """What the thread does; each gives what is then done on the event loop."""
         self._thread = threading.Thread(target=self._work, name=f"commit {store.path}", daemon=True)
         self._thread.start()
 
     def put(self, waiting: _Waiting) -> None:
         self._waiting.append(waiting)
+        self._wake()
+
+    def do(self, work: Callable[[], None], future: "asyncio.Future[None]") -> None:
+        """Work between two commits, behind those that are asked for already."""
+        self._work_between.append((work, future))
+        self._wake()
+
+    def _wake(self) -> None:
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._next)
@@ -192,9 +259,11 @@ class _Thread:
     def _next(self) -> None:
         """Takes all that wait, if any do."""
         group, self._waiting = self._waiting, []
-        self._busy = bool(group)
+        self._busy = bool(group or self._work_between)
         if group:
             self._write(group)
+        elif self._work_between:
+            self._groups.put(partial(self._between, *self._work_between.pop(0)))
         elif self._idle:
             self._idle.set_result(None)
 
@@ -203,18 +272,23 @@ class _Thread:
         if begun and (error := self._store.write(group)):
             self._end(group, error)
         else:
-            self._groups.put((group, begun))
+            self._groups.put(partial(self._commit, group, begun))
+
+    def _commit(self, group: list[_Waiting], begun: bool) -> Callable[[], None]:
+        return partial(self._end, group, self._store.sync() if begun else self._store.run(group))
+
+    def _between(self, work: Callable[[], None], future: "asyncio.Future[None]") -> Callable[[], None]:
+        return partial(self._end, [((), future)], self._store.between(work))
 
     def _end(self, group: list[_Waiting], error: StorageError | None) -> None:
         settle(group, error)
         self._next()
 
     def _work(self) -> None:
-        while item := self._groups.get():
-            group, begun = item
-            error = self._store.sync() if begun else self._store.run(group)
+        while work := self._groups.get():
+            then = work()
             try:
-                self._loop.call_soon_threadsafe(self._end, group, error)
+                self._loop.call_soon_threadsafe(then)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
 
@@ -231,6 +305,10 @@ class _Inline:
         if not self._group:
             self._loop.call_soon(self._work)
         self._group.append(waiting)
+
+    def do(self, work: Callable[[], None], future: "asyncio.Future[None]") -> None:
+        self._work()
+        settle([((), future)], self._store.between(work))
 
     async def stop(self) -> None:
         self._work()

@@ -13,9 +13,9 @@ from hanse.contracts.plain import unpack
 from hanse.contracts.wire import decode_event
 from hanse.runtime.execution import Run, fold
 from hanse.runtime.journal import verify
+from hanse.runtime.simulation.referee import referee
 from hanse.runtime.store.statements import load_statements
 
-from ..support.referee import referee
 from .town import heard_keys
 
 

@@ -182,6 +182,68 @@ _EVENTS: Mapping[Kind, Any] = {
         "by": "bob",
         "note": "fine",
     },
+    Kind.MODEL_RESERVED: {
+        "call": TASK,
+        "tenant": SHOP,
+        "tier": "small",
+        "microcents": 512_000,
+        "until_ms": 1_764_000_000_000,
+    },
+    Kind.MODEL_ROUTED: {
+        "call": TASK,
+        "tenant": SHOP,
+        "subject": DEPOSIT,
+        "tier": "small",
+        "floor": "small",
+        "reason": "the lowest expected cost",
+        "expected": {"small": 0.5, "large": 2.0},
+    },
+    Kind.MODEL_CALLED: {
+        "call": TASK,
+        "tenant": SHOP,
+        "by": "ledger",
+        "agent": LEDGER,
+        "capability": DEPOSIT,
+        "subject": DEPOSIT,
+        "purpose": "extract",
+        "template": "extract@1",
+        "prompt": DIGEST,
+        "answer": DIGEST,
+        "outcome": "accepted",
+        "tier": "large",
+        "model": DIGEST,
+        "cached": "no",
+        "scores": {"numbers": 0.0},
+        "prompt_tokens": 120,
+        "completion_tokens": 17,
+        "microcents": 137_000,
+        "latency_ms": 41.5,
+        "shortened": 0,
+        "attempts": [{"tier": "small", "outcome": "rejected"}, {"tier": "large", "outcome": "accepted"}],
+    },
+    Kind.MODEL_LAPSED: {"call": TASK, "tenant": SHOP, "tier": "small", "microcents": 512_000},
+    Kind.MODEL_SHADOWED: {
+        "call": TASK,
+        "tenant": SHOP,
+        "template": "extract@1",
+        "shadow": "extract@2",
+        "tier": "small",
+        "outcome": "accepted",
+        "answer": DIGEST,
+        "agrees": False,
+        "scores": {"numbers": 0.0},
+        "microcents": 137_000,
+    },
+    Kind.MODEL_PURGED: {"tenant": None, "by": "ana", "entries": 12},
+    Kind.MODEL_SETTLED: {"call": TASK, "tenant": SHOP, "tier": "small", "microcents": 137_000},
+}
+
+_MEMORY_EVENTS: Mapping[Kind, Any] = {
+    Kind.MEMORY_REMEMBERED: {"tenant": SHOP, "by": "alice", "records": [["r1", 1, DIGEST]]},
+    Kind.MEMORY_REVISED: {"tenant": SHOP, "by": "alice", "records": [["r1", 2, DIGEST]]},
+    Kind.MEMORY_PINNED: {"tenant": SHOP, "by": "alice", "records": [["r1", 3, DIGEST]], "pinned": True},
+    Kind.MEMORY_FORGOTTEN: {"tenant": SHOP, "by": "alice", "records": ["r1"], "derived": ["r2"], "cause": "asked"},
+    Kind.MEMORY_GRANTED: {"tenant": SHOP, "by": "alice", "owner": LEDGER, "reader": "audit", "granted": True},
 }
 
 
@@ -192,7 +254,11 @@ def _event(number: int, kind: Kind, data: Any) -> Event:
     return Event(Sequence(number), Epoch(17), 1_732_176_000_000 + number, kind, task, step, data)
 
 
-EVENTS: Mapping[str, Event] = {f"{kind}.1": _event(i, kind, data) for i, (kind, data) in enumerate(_EVENTS.items(), 1)}
+EVENTS: Mapping[str, Event] = {
+    f"{kind}.1": _event(i, kind, data)
+    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS))
+    for i, (kind, data) in enumerate(events.items(), first)
+}
 
 
 def bytes_of(name: str) -> bytes:

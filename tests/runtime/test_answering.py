@@ -101,7 +101,7 @@ async def test_an_unknown_method_is_not_found(part: Part) -> None:
 async def test_who_stops_listening_stops_the_work(part: Part) -> None:
     stream = way(part).stream("hang", TENANT, "ann", {})
     assert await anext(stream) == 1
-    await stream.aclose()
+    await stream.aclose()  # pyright: ignore[reportAttributeAccessIssue]
     await asyncio.wait_for(part.ended.wait(), 5)
 
 
@@ -119,3 +119,26 @@ async def test_a_stopped_part_ends_what_is_under_way(part: Part) -> None:
     assert await anext(stream) == 1
     await part.counter.stop()
     assert part.ended.is_set()
+
+
+async def test_a_stream_waits_for_a_part_that_is_coming_back(part: Part) -> None:
+    tries = 0
+
+    async def dial(receiver: Receiver) -> Link:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise Unavailable("not yet")
+        return await part.dial(receiver)
+
+    shard = Shard(dial, 5.0, whom="the part")
+    assert [each async for each in shard.stream("count", TENANT, "ann", {"to": 2})] == [0, 1]
+
+
+async def test_a_broken_stream_says_whom_it_lost(part: Part) -> None:
+    stream = way(part).stream("hang", TENANT, "ann", {})
+    await anext(stream)
+    part.links[0].close("cut")
+    with pytest.raises(Unavailable, match="the part cannot be reached: cut") as caught:
+        await anext(stream)
+    assert caught.value.code == "unavailable"

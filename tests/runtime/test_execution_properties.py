@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from hanse.contracts import Kind
 from hanse.runtime.execution import Abort, Command, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
+from hanse.runtime.simulation.referee import Game, Rules
 
 from ..support.driver import Driver
 from ..support.plans import Choose, plan, submitted, task_input
-from ..support.referee import Game, Rules
 
 SEEDS = range(400)
 BUDGETS = (None, None, None, None, None, 0, 0.3, 2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from hanse import Agent, Context, Refusal, capability
+from hanse.contracts.pool import Administration
 from hanse.runtime.cli.reach import Options
 from hanse.runtime.client import Client
 from hanse.runtime.config import AgentEntry
@@ -81,10 +82,11 @@ RULES = [{"capability": "ledger.withdraw", "above": {"field": "cents", "limit": 
 class Shop:
     """Reaches the federation over one data folder: the real engine and stores, opened anew for each command."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, pool: Administration | None = None) -> None:
         self.data = data
+        self.pool = pool
 
     @asynccontextmanager
     async def __call__(self, options: Options) -> AsyncIterator[Client]:
-        async with Federation.in_process(AGENTS, data=self.data, approvals=RULES) as federation:
+        async with Federation.in_process(AGENTS, data=self.data, approvals=RULES, pool=self.pool) as federation:
             yield federation.client

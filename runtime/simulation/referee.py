@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hanse.contracts import Event, Kind
+from ...contracts import Event, Kind
 
 NOTHING = object()
 """What a template gives that refers to something that is not there."""

@@ -1,0 +1,137 @@
+"""The model pool on behalf of one step: it pays from the step's budget, and what was answered once stays answered.
+
+A handler may run again, because what it read has changed or because its process died. What a model said to the same
+question then must be the same: a second answer would cost again, and may be another one, after which the handler would
+want other effects than those it has begun. So the answers of one step are kept for as long as it runs; in a step with
+outside effects they go into the ledger with the first claim, like everything else that was looked up.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..contracts import AgentId, JsonObject, digest
+from ..contracts.caller import Caller
+from ..contracts.messages import Call
+from ..contracts.pool import Answer, Ask, Judgement, Models, Piece, TierView
+from .connector import Connector, operation
+from .effects import Effects
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+PATIENCE_SECONDS = 24 * 3600.0
+"""The handler's own time ends a question; the ledger's need not."""
+
+
+@dataclass(slots=True)
+class Purse:
+    """What one step has spent on models, and the answers it got for it. Outlives a run of the handler."""
+
+    cents: float = 0.0
+    answers: dict[str, Any] = field(default_factory=dict[str, Any])
+    """As plain data, by the question's digest and its place among equal ones."""
+
+
+class StepPool:
+    """Keeps `agents.models.Pool` for one run of a handler."""
+
+    def __init__(
+        self,
+        models: Models,
+        call: Call,
+        agent: AgentId,
+        labels: Callable[[], tuple[str, ...]],
+        purse: Purse,
+        effects: Effects | None,
+        alive: Callable[[], None],
+    ) -> None:
+        """`alive` raises when the handler is over."""
+        self._models, self._call, self._purse, self._effects = models, call, purse, effects
+        self._agent, self._labels = agent, labels
+        self._alive = alive
+        self._asked: dict[str, int] = {}
+
+    async def ask(self, ask: Ask) -> Answer:
+        async def answer() -> JsonObject:
+            given = await self._models.ask(ask, self._caller())
+            self._purse.cents += given.usage.cents
+            return given.model_dump(mode="json")
+
+        return Answer.model_validate(await self._once("ask", ask.model_dump(mode="json"), answer))
+
+    async def stream(self, ask: Ask) -> AsyncIterator[Piece]:
+        """Not kept: for what somebody watches, and nothing else depends on."""
+        self._alive()
+        async for piece in self._models.stream(ask, self._caller()):
+            self._alive()
+            if piece.answer is not None:
+                self._purse.cents += piece.answer.usage.cents
+            yield piece
+
+    async def embed(self, texts: Sequence[str]) -> "NDArray[float32]":
+        """Not kept: the same text has the same vector."""
+        self._alive()
+        return await self._models.embed(texts, self._caller())
+
+    async def judge(self, validator: str, text: str, sources: Sequence[str] = ()) -> Judgement:
+        async def judgement() -> JsonObject:
+            given = await self._models.judge(validator, text, self._caller(), sources)
+            return given.model_dump(mode="json")
+
+        question = {"validator": validator, "text": text, "sources": list(sources)}
+        return Judgement.model_validate(await self._once("judge", question, judgement))
+
+    async def tiers(self) -> list[TierView]:
+        self._alive()
+        return await self._models.tiers()
+
+    def _caller(self) -> Caller:
+        """The budget is the step's whole: what it has spent of it, the pool knows, also after a crash."""
+        call = self._call
+        return Caller(
+            tenant=call.tenant,
+            task=call.task,
+            step=call.step,
+            capability=call.capability,
+            budget_cents=call.budget_cents,
+            deadline_ms=call.deadline_ms,
+            agent=self._agent,
+            by=self._agent,
+            labels=self._labels(),
+        )
+
+    async def _once(self, kind: str, question: JsonObject, ask: Callable[[], Any]) -> JsonObject:
+        """What was answered to this question in this step before, or now."""
+        self._alive()
+        name = self._name(kind, question)
+
+        async def answer() -> JsonObject:
+            if name not in self._purse.answers:
+                self._purse.answers[name] = await ask()
+            return self._purse.answers[name]
+
+        if self._effects is None:
+            return await answer()
+        return await self._effects.perform(_Asked(answer), _Asked.operations["ask"], "", {"question": name})
+
+    def _name(self, kind: str, question: JsonObject) -> str:
+        """Equal questions of one run are different ones: a handler that asks three times wants three answers."""
+        same = digest([kind, question])
+        number = self._asked[same] = self._asked.get(same, 0) + 1
+        return f"{same}#{number}"
+
+
+class _Asked(Connector):
+    """One question as the ledger sees it: a look at something outside, of which it keeps the digest and the answer."""
+
+    name = "models"
+
+    def __init__(self, answer: Callable[[], Any]) -> None:
+        super().__init__(timeout_seconds=PATIENCE_SECONDS)
+        self._answer = answer
+
+    @operation(effect="read")
+    async def ask(self, key: str, question: str) -> dict[str, Any]:
+        return await self._answer()

@@ -1,0 +1,196 @@
+"""Forgetting for good: what has to go when some records go, what a person may see, and the certificate of an erasure.
+
+What is derived goes with what it was derived from, however many steps away, because a paraphrase cannot be searched
+for. The exception keeps its books: a summary made of whole lines of others (`consolidation`) says of each line where it
+came from, and loses only the lines of what goes.
+
+    ann's note ── summary of May ── summary of the year        the note goes: both summaries lose its line
+              └── a model's conclusion ── another one           both conclusions go
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from ..contracts import Digest, JsonObject, Tenant, digest
+from ..contracts.memory import Certificate, Record, Scope
+from .books import LINES, lines_of
+from .ports import Erasure, Graph
+from .redaction import Values, rewritten
+
+
+def plan(ids: Sequence[str], graph: Graph) -> Erasure:
+    """What forgetting these records takes."""
+    seeds = tuple(dict.fromkeys(ids))
+    touched = closure(seeds, graph)
+    rewrite, derived = _judged(set(seeds), touched, graph)
+    return Erasure(delete=seeds, derived=tuple(derived), rewrite=rewrite)
+
+
+def closure(ids: Iterable[str], graph: Graph) -> list[str]:
+    """What was derived from these, at any depth, the nearest first; without these. A circle does no harm."""
+    seen, level, found = set(ids), list(dict.fromkeys(ids)), list[str]()
+    while level:
+        level = list(dict.fromkeys(child for id in level for child in graph.derived_from(id) if child not in seen))
+        seen.update(level)
+        found += level
+    return found
+
+
+def _judged(seeds: set[str], touched: Sequence[str], graph: Graph) -> tuple[dict[str, Record], list[str]]:
+    """Which of the derived records stay in part, and which go.
+
+    A summary that drawn on something that goes is looked at again when more has gone, until nothing changes.
+    """
+    going, rewrite = set(seeds), dict[str, Record]()
+    open_ = list(touched)
+    changed = True
+    while changed:
+        changed = False
+        for id in [each for each in open_ if each not in going]:
+            record = graph.record(id)
+            left = _without(record, going) if record is not None else None
+            if left is None:
+                going.add(id)
+                rewrite.pop(id, None)
+                changed = True
+            else:
+                rewrite[id] = left
+    return rewrite, [id for id in touched if id in going]
+
+
+def _without(record: Record, going: set[str]) -> Record | None:
+    """What is left of a summary without the lines of what goes. None for what keeps no books, or has no line left."""
+    books = lines_of(record)
+    if books is None:
+        return None
+    text = record.text.split("\n")
+    kept = [number for number, through in enumerate(books) if not going & set(through)]
+    if not kept:
+        return None
+    sources = tuple(id for id in record.provenance.derived_from if id not in going)
+    return record.model_copy(
+        update={
+            "text": "\n".join(text[number] for number in kept),
+            "payload": {**record.payload, LINES: [books[number] for number in kept]},
+            "provenance": record.provenance.model_copy(update={"derived_from": sources}),
+        }
+    )
+
+
+# Of whom and of what
+
+
+def about(subject: str, versions: Iterable[Record]) -> list[str]:
+    """Ids of the records about a subject: those that name it in any of their versions, or are scoped to it."""
+    return list(dict.fromkeys(record.id for record in versions if is_about(subject, record)))
+
+
+def is_about(subject: str, record: Record) -> bool:
+    return record.subject == subject or (record.scope is Scope.SUBJECT and record.owner == subject)
+
+
+def bundle(subject: str, versions: Sequence[Record], graph: Graph, at_ms: int) -> JsonObject:
+    """All that is kept about a subject, for the subject: every version, and what was derived from it.
+
+    `versions` are all versions of all records of the tenant, quarantined ones too.
+    """
+    own = about(subject, versions)
+    derived = closure(own, graph)
+    by_id: dict[str, list[Record]] = {}
+    for record in versions:
+        by_id.setdefault(record.id, []).append(record)
+    return {
+        "subject": subject,
+        "at_ms": at_ms,
+        "records": [_told(by_id.get(id, [])) for id in own],
+        "derived": [_told(by_id.get(id, [])) for id in derived],
+    }
+
+
+class Mask(Protocol):
+    """What is to be masked: a `Pattern`, a `Redactor`, `Values`."""
+
+    def mask(self, text: str) -> str: ...
+
+    def values(self, text: str) -> list[str]:
+        """What it would mask, as it stands."""
+        ...
+
+
+def redactions(versions: Iterable[Record], mask: Mask, graph: Graph) -> Erasure:
+    """Records as they stand with something masked: those that show it in any version, and what was derived from them.
+
+    What is derived may write the same in another way, `+49 30 90` as `493090`; there the found values are masked in any
+    spelling.
+    """
+    found: dict[str, list[str]] = {}
+    for record in versions:
+        if rewritten(record, mask.mask) is not record:
+            found.setdefault(record.id, []).extend(mask.values(_all_text(record)))
+    changed = {id: rewritten(record, mask.mask) for id in found if (record := graph.record(id)) is not None}
+    for id, values in found.items():
+        spelled = Values(values)
+        for derived in closure([id], graph):
+            record = changed.get(derived) or graph.record(derived)
+            if record is not None and (clean := rewritten(record, spelled.mask)) is not record:
+                changed[derived] = clean
+    return Erasure(rewrite=changed)
+
+
+def _told(versions: Sequence[Record]) -> JsonObject:
+    return {"id": versions[0].id if versions else "", "versions": [each.model_dump(mode="json") for each in versions]}
+
+
+def _all_text(record: Record) -> str:
+    fact = record.fact
+    return "\n".join((record.text, *_texts(record.payload), f"{fact.entity}\n{fact.value}" if fact else ""))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield key
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+
+
+# Certificates
+
+
+def certify(
+    id: str,
+    tenant: Tenant,
+    erasure: Erasure,
+    places: Mapping[str, int],
+    *,
+    by: str,
+    at_ms: int,
+    subject: str | None = None,
+) -> Certificate:
+    """The certificate of an erasure that was carried out. It holds ids and counts, and nothing that was erased."""
+    certificate = Certificate(
+        id=id,
+        tenant=tenant,
+        subject=subject,
+        at_ms=at_ms,
+        by=by,
+        records=sorted(erasure.delete),
+        derived=sorted({*erasure.derived, *erasure.rewrite}),
+        places=dict(sorted(places.items())),
+        digest="",
+    )
+    return certificate.model_copy(update={"digest": digest_of(certificate)})
+
+
+def digest_of(certificate: Certificate) -> Digest:
+    """Over everything in it but the digest itself, as canonical JSON."""
+    return digest(certificate.model_dump(mode="json", exclude={"digest"}))
+
+
+def is_genuine(certificate: Certificate) -> bool:
+    """Whether it says what it said when it was made."""
+    return certificate.digest == digest_of(certificate)

@@ -1,0 +1,247 @@
+"""Hygiene as verbs of the memory's service: `audit`, `access`, `erase`, `redact`, `consolidate`, `tidy`.
+
+They read everything that a tenant has, so only people may ask for them, and what they tell is what that person may
+read. What they decide is decided by the pure modules beside this one; here it is carried out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from ..contracts import Clock, IdempotencyKey, InvalidInput, NotAllowed, Tenant
+from ..contracts.caller import Caller
+from ..contracts.memory import Record, Scope
+from ..contracts.pool import Models
+from . import budgets, consolidation, erasure, facts
+from .access import is_person, view_of
+from .audit import STALE_DAYS, audit
+from .books import is_summary
+from .gate import Gate
+from .redaction import Pattern, Redactor, Values
+from .verbs import Verb
+from .writing import Derivations
+
+if TYPE_CHECKING:
+    from .service import MemoryService
+
+NAME = "hygiene"
+"""Who writes summaries."""
+MAX_ALIASES = 50
+
+
+def parts(clock: Clock, *, models: Models | None = None, policy: consolidation.Policy | None = None) -> dict[str, Any]:
+    """What hygiene gives to the service, as keywords of `service.Parts`."""
+    return {
+        "gate": Gate(clock),
+        "clean": Redactor.for_secrets().clean,
+        "plan_erasure": erasure.plan,
+        "key_of": facts.key,
+        "verbs": verbs(models, policy or consolidation.Policy()),
+    }
+
+
+def verbs(models: Models | None, policy: consolidation.Policy) -> Mapping[str, Verb]:
+    return {
+        "audit": look_over,
+        "access": tell_subject,
+        "erase": erase_subject,
+        "redact": redact,
+        "tidy": tidy,
+        "consolidate": partial(consolidate, models, policy),
+    }
+
+
+async def look_over(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """Scores what the caller may read. `stale_days` is how old an unconfirmed fact may be."""
+    stale_days = _number(parameters, "stale_days", STALE_DAYS)
+    _check_person(caller, "audit")
+    async with service.shelves.use(caller.tenant) as shelf:
+        await service.log.durable()
+        view = view_of(caller, shelf.grants)
+        everything = [record for page in _current(service, caller.tenant) for record in page]
+        shown = [record for record in everything if view.shows(record)]
+        hidden = {record.id for record in everything}
+        return audit(shown, service.clock.now_ms(), stale_days=stale_days, elsewhere=hidden).model_dump(mode="json")
+
+
+async def tell_subject(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """All that is kept about a subject, also what is private to agents: the subject has a right to it."""
+    subject = _text(parameters, "subject")
+    _check_person(caller, "access")
+    async with service.shelves.use(caller.tenant) as shelf:
+        await service.log.durable()
+        graph = Derivations(shelf, service.log)
+        wanted = {*_about(service, caller.tenant, subject)}
+        wanted |= {*erasure.closure(sorted(wanted), graph)}
+        versions = [record for id in sorted(wanted) for record in service.log.versions(caller.tenant, id)]
+        return erasure.bundle(subject, versions, graph, service.clock.now_ms())
+
+
+async def erase_subject(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """Deletes all that is kept about a subject, and what was derived from it. Returns the certificate.
+
+    `aliases` are names and addresses of the subject: where other records mention them, they are masked.
+    """
+    subject, aliases = _text(parameters, "subject"), _aliases(parameters)
+    _check_person(caller, "erase")
+    ids = _about(service, caller.tenant, subject)
+    certificate = await service.erase(ids, caller, subject=subject, trusted=True)
+    told = certificate.model_dump(mode="json")
+    return told | ({"masked": await _masked(service, Values(aliases), caller)} if aliases else {})
+
+
+async def redact(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """Masks something wherever it stands, in every version, and in what was derived from it. Returns the certificate.
+
+    Give `pattern` (a regular expression of RE2), or `kinds` out of secret, card, e-mail and phone, the last with a
+    `region` such as DE. Whole records are forgotten and subjects are erased instead.
+    """
+    _check_person(caller, "redact")
+    return await _masked(service, _mask(parameters), caller)
+
+
+async def tidy(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """Makes room: evicts what is over `records` or `bytes`, the tenant's budget when left out, least valuable first."""
+    _check_person(caller, "tidy")
+    limits = service.settings.budget
+    wanted = budgets.Budget(
+        records=int(_number(parameters, "records", limits.records)),
+        bytes=int(_number(parameters, "bytes", limits.text_bytes)),
+    )
+    async with service.shelves.use(caller.tenant) as shelf:
+        await service.log.durable()
+        everything = [record for page in _current(service, caller.tenant) for record in page]
+        told = {id for each in everything if is_summary(each) for id in each.provenance.derived_from}
+        found = budgets.overflow(everything, wanted, service.clock.now_ms(), summarised=told)
+        await service.writing.evict(shelf, [each.id for each in found.evictions], caller)
+    if found.evictions:
+        await service.upkeep.cleaned(caller.tenant)
+    evicted = [each._asdict() for each in found.evictions]
+    return {"evicted": evicted, "records": found.records, "bytes": found.bytes, "fits": found.fits}
+
+
+async def consolidate(
+    models: Models | None,
+    policy: consolidation.Policy,
+    service: "MemoryService",
+    parameters: Mapping[str, Any],
+    caller: Caller,
+) -> Any:
+    """Makes summaries of old episodes, level upon level. Doing it again makes nothing twice."""
+    _check_person(caller, "consolidate")
+    made = list[Record]()
+    for _ in range(1 + _LEVELS):
+        groups = await _due(service, policy, caller.tenant)
+        for group in groups:
+            made += await _summarised(service, group, policy, models, caller.tenant)
+        if not groups:
+            break
+    return {"summaries": [{"id": each.id, "of": len(each.provenance.derived_from)} for each in made]}
+
+
+_LEVELS = 8
+
+
+async def _due(service: "MemoryService", policy: consolidation.Policy, tenant: Tenant) -> list[consolidation.Group]:
+    async with service.shelves.use(tenant):
+        await service.log.durable()
+        everything = (record for page in _current(service, tenant) for record in page)
+        return consolidation.due(everything, policy, service.clock.now_ms())
+
+
+async def _summarised(
+    service: "MemoryService",
+    group: consolidation.Group,
+    policy: consolidation.Policy,
+    models: Models | None,
+    tenant: Tenant,
+) -> list[Record]:
+    caller = _owner(tenant, group.records[0])
+    embed = service.embedding.of if service.embedding.model else None
+    draft = await consolidation.summarise(group, policy, embed=_vectors(embed), models=models, caller=caller)
+    [told] = await service.remember([draft], caller, key=IdempotencyKey(f"consolidate/{group.key}"))
+    return [told.record] if told.outcome in ("stored", "quarantined") else []
+
+
+def _vectors(embed: Any) -> consolidation.Embed | None:
+    """The rows alone. While the embedder is away there are none, and words have to do."""
+    if embed is None:
+        return None
+
+    async def rows(texts: Sequence[str]) -> Any:
+        found = (await embed(list(texts))).rows
+        return None if any(row is None for row in found) else numpy.stack(found)
+
+    return rows
+
+
+def _owner(tenant: Tenant, record: Record) -> Caller:
+    """Hygiene on behalf of whoever the records belong to: nobody else may write there."""
+    agent = record.owner if record.scope is Scope.AGENT else None
+    task = record.owner if record.scope is Scope.TASK else None
+    return Caller.model_validate({"tenant": tenant, "by": NAME, "agent": agent, "task": task})
+
+
+async def _masked(service: "MemoryService", mask: erasure.Mask, caller: Caller) -> Any:
+    async with service.shelves.use(caller.tenant) as shelf:
+
+        def plan(graph: Derivations) -> erasure.Erasure:
+            versions = (each.record for page in service.log.all_versions(caller.tenant) for each in page)
+            return erasure.redactions(versions, mask, graph)
+
+        found, places = await service.writing.redact(shelf, plan, caller)
+        places = places | {"rewritten": len(found.rewrite)} | await service.upkeep.cleaned(caller.tenant)
+        return service.writing.certificate(caller, found, places).model_dump(mode="json")
+
+
+def _mask(parameters: Mapping[str, Any]) -> erasure.Mask:
+    """Raises InvalidInput."""
+    pattern, kinds = parameters.get("pattern"), parameters.get("kinds")
+    if isinstance(pattern, str) and kinds is None:
+        return Pattern(pattern)
+    if isinstance(kinds, list) and kinds and pattern is None:
+        region = parameters.get("region")
+        return Redactor([str(kind) for kind in kinds], region=region if isinstance(region, str) else None)
+    raise InvalidInput("say what to mask: a pattern, or kinds such as e-mail and phone", pointer="/pattern")
+
+
+def _about(service: "MemoryService", tenant: Tenant, subject: str) -> list[str]:
+    return [id for id in service.log.about(tenant, subject) if service.log.record(tenant, id) is not None]
+
+
+def _current(service: "MemoryService", tenant: Tenant) -> Iterator[list[Record]]:
+    for page in service.log.live(tenant):
+        yield [each.record for each in page]
+
+
+def _check_person(caller: Caller, verb: str) -> None:
+    if not is_person(caller):
+        raise NotAllowed(f"only people may {verb} a memory. Ask with a credential of a person")
+
+
+def _text(parameters: Mapping[str, Any], name: str) -> str:
+    value = parameters.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidInput(f"say which {name}", pointer=f"/{name}")
+    return value
+
+
+def _number(parameters: Mapping[str, Any], name: str, default: float) -> float:
+    value = parameters.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
+        raise InvalidInput(f"{name} is a number from 0", pointer=f"/{name}")
+    return value
+
+
+def _aliases(parameters: Mapping[str, Any]) -> list[str]:
+    """At least three characters each: two letters are in every other word."""
+    given = parameters.get("aliases") or []
+    if not isinstance(given, list) or len(given) > MAX_ALIASES:
+        raise InvalidInput(f"aliases are a list of at most {MAX_ALIASES}", pointer="/aliases")
+    if short := [each for each in given if not isinstance(each, str) or len(each.strip()) < 3]:
+        raise InvalidInput(f"an alias has at least three characters, not {short[0]!r:.50}", pointer="/aliases")
+    return given

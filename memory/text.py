@@ -1,0 +1,159 @@
+"""BM25 over the texts of one tenant: which words stand in which rows, and what a row's words are worth to a question.
+
+Of each word there are the rows that it stands in, in two parts: an older one, sorted by word, and what came since, in
+the order of its coming, which is small enough to be looked through. So a write is seen at once and costs what its words
+cost. Removed rows are passed over, and dropped when the parts are merged.
+
+A conversation says little in one turn: what it is about stands in the turns around it. `around` therefore weighs a
+row's words together with those of its neighbours: each word's count first and the saturation after, which asks that
+many words of the question are near, not that one is often there.
+
+    BM25: Robertson and Zaragoza, The Probabilistic Relevance Framework (2009). Its statistics are those of the live
+    rows, so the scores are those of an index made anew.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .analysis import terms
+from .column import Column
+
+if TYPE_CHECKING:
+    from numpy import bool_, float32, int32, int64
+    from numpy.typing import NDArray
+
+K1 = 1.2
+"""How soon a word that is repeated counts no more."""
+B = 0.75
+"""How much a long text has to say more often what a short one says once."""
+MERGE_AT = 1 << 12
+"""Entries of the new part at least, before it is merged into the old one."""
+MERGE_SHARE = 8
+"""The new part is merged when the old one is less than so many times as large."""
+LONGEST_QUESTION = 64
+"""Different words of a question that count; of a longer one the rarest."""
+
+
+class Word(NamedTuple):
+    """A word of the question, where it stands and what it is worth there."""
+
+    rows: "NDArray[int32]"
+    counts: "NDArray[float32]"
+    worth: float
+
+
+class Neighbours(NamedTuple):
+    """Which rows stand around which: `weights[i]` for `rows[:, i]`; -1 is none. The first is the row itself."""
+
+    rows: "NDArray[int32]"
+    weights: "NDArray[float32]"
+
+    def seen(self, allowed: "NDArray[bool_]") -> "NDArray[float32]":
+        """Their weights, nothing for those that are none or not allowed."""
+        return np.where((self.rows >= 0) & allowed[self.rows], self.weights, np.float32(0))
+
+
+class TextIndex:
+    """Rows are numbered by whoever calls, from zero upwards; each is put once."""
+
+    def __init__(self) -> None:
+        self.lengths = Column(np.float32)
+        """Words of each row."""
+        self._terms: NDArray[int64] = np.empty(0, np.int64)
+        self._starts: NDArray[int64] = np.zeros(1, np.int64)
+        self._rows: NDArray[int32] = np.empty(0, np.int32)
+        self._counts: NDArray[float32] = np.empty(0, np.float32)
+        self._new_terms, self._new_rows, self._new_counts = Column(np.int64), Column(np.int32), Column(np.float32)
+
+    def put(self, row: int, text: str) -> None:
+        counted = Counter(terms(text))
+        self.lengths.reach(row + 1)
+        self.lengths.rows[row] = counted.total()
+        self._new_terms.extend(np.fromiter(counted.keys(), np.int64, len(counted)))
+        self._new_rows.extend(np.full(len(counted), row, np.int32))
+        self._new_counts.extend(np.fromiter(counted.values(), np.float32, len(counted)))
+
+    def tidy(self, live: "NDArray[bool_]") -> None:
+        """Merges the parts when it is time."""
+        if len(self._new_terms) > max(MERGE_AT, len(self._rows) // MERGE_SHARE):
+            self.merge(live)
+
+    def merge(self, live: "NDArray[bool_]", moved: "NDArray[int32] | None" = None) -> None:
+        """One part of both, without what is not live. `moved` has the new row of each old one, where rows change."""
+        every = np.repeat(self._terms, np.diff(self._starts))
+        term, row = np.concatenate([every, self._new_terms.rows]), np.concatenate([self._rows, self._new_rows.rows])
+        count = np.concatenate([self._counts, self._new_counts.rows])
+        kept = live[row]
+        term, row, count = term[kept], row[kept], count[kept]
+        order = np.argsort(term, kind="stable")
+        self._terms, starts = np.unique(term[order], return_index=True)
+        self._starts = np.append(starts, len(term)).astype(np.int64)
+        self._rows, self._counts = (row if moved is None else moved[row])[order], count[order]
+        for column in (self._new_terms, self._new_rows, self._new_counts):
+            column.clear()
+        if moved is not None:
+            lengths, self.lengths = self.lengths.rows[live], Column(np.float32)
+            self.lengths.extend(lengths)
+
+    def words(self, text: str, live: "NDArray[bool_]", total: int) -> list[Word]:
+        """Those of the question that stand in a live row. `total` is the number of live rows."""
+        found = [self._word(term, times, live, total) for term, times in Counter(terms(text)).items()]
+        present = [word for word in found if len(word.rows)]
+        return sorted(present, key=lambda word: -word.worth)[:LONGEST_QUESTION]
+
+    def scores(self, words: Sequence[Word], mean: float) -> "NDArray[float32]":
+        """BM25 of every row. `mean` is the mean length of the live rows."""
+        scores = np.zeros(len(self.lengths), np.float32)
+        for rows, counts, worth in words:
+            room = _room(self.lengths.rows[rows], mean)
+            scores[rows] += worth * (K1 + 1) * counts / (counts + room)
+        return scores
+
+    def around(
+        self, words: Sequence[Word], near: Neighbours, allowed: "NDArray[bool_]", mean: float
+    ) -> "NDArray[float32]":
+        """BM25 of each row of `near.rows[:, 0]`, its words counted together with its neighbours'.
+
+        What is not `allowed` counts for nobody: who may not read a record shall not feel it either.
+        """
+        weights = near.seen(allowed)
+        room = _room(_sums(self.lengths.rows[near.rows], weights) / weights.sum(axis=1), mean)
+        scores, counted = np.zeros(len(near.rows), np.float32), np.zeros(len(self.lengths), np.float32)
+        for rows, counts, worth in words:
+            counted[rows] = counts
+            together = _sums(counted[near.rows], weights)
+            scores += worth * (K1 + 1) * together / (together + room)
+            counted[rows] = 0
+        return scores
+
+    @property
+    def nbytes(self) -> int:
+        parts = (self._terms, self._starts, self._rows, self._counts)
+        columns = (self._new_terms, self._new_rows, self._new_counts, self.lengths)
+        return sum(part.nbytes for part in parts) + sum(column.nbytes for column in columns)
+
+    def _word(self, term: int, times: int, live: "NDArray[bool_]", total: int) -> Word:
+        at = int(np.searchsorted(self._terms, term))
+        old = slice(0, 0)
+        if at < len(self._terms) and self._terms[at] == term:
+            old = slice(int(self._starts[at]), int(self._starts[at + 1]))
+        new = np.flatnonzero(self._new_terms.rows == term)
+        rows = np.concatenate([self._rows[old], self._new_rows.rows[new]])
+        counts = np.concatenate([self._counts[old], self._new_counts.rows[new]])
+        if not (alive := live[rows]).all():
+            rows, counts = rows[alive], counts[alive]
+        return Word(rows, counts, times * math.log(1 + (total - len(rows) + 0.5) / (len(rows) + 0.5)))
+
+
+def _sums(values: "NDArray[float32]", weights: "NDArray[float32]") -> "NDArray[float32]":
+    """Of each row."""
+    return np.einsum("ij,ij->i", values, weights)
+
+
+def _room(lengths: "NDArray[float32]", mean: float) -> "NDArray[float32]":
+    """What a count is held against: it counts half where it is equal."""
+    return K1 * (1 - B + B * lengths / max(mean, 1e-6))

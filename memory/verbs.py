@@ -1,0 +1,106 @@
+"""The less frequent verbs: what `tell` of the memory knows by name. Each takes plain data and gives plain data.
+
+Hygiene adds its own (`Parts.verbs`).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..contracts import InvalidInput, NotAllowed
+from ..contracts.caller import Caller
+from .access import is_person, view_of
+
+if TYPE_CHECKING:
+    from .service import MemoryService
+
+Verb = Callable[["MemoryService", Mapping[str, Any], Caller], Awaitable[Any]]
+
+
+async def grant(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """Lets `reader` read what the agent `owner` keeps to itself; with `granted` false, no longer.
+
+    Only the owner and people may. Returns all grants.
+    """
+    owner = str(parameters.get("owner") or caller.agent or "")
+    reader = parameters.get("reader")
+    if not owner or not isinstance(reader, str) or not reader:
+        raise InvalidInput("a grant names an owner and a reader", pointer="/reader")
+    if not (is_person(caller) or owner == caller.agent):
+        raise NotAllowed(f"only {owner} itself and people may let others read its private memory")
+    granted = bool(parameters.get("granted", True))
+    async with service.shelves.use(caller.tenant) as shelf:
+        service.log.grant(caller, owner, reader, granted)
+        shelf.grant(owner, reader, granted)
+        await service.log.durable()
+    return await grants(service, {}, caller)
+
+
+async def grants(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """Who may read whose private memory."""
+    return service.log.granted(caller.tenant)
+
+
+async def stats(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """How much the tenant keeps, by layer, scope and state."""
+    async with service.shelves.use(caller.tenant) as shelf:
+        rows = await shelf.select(
+            "SELECT layer, scope, quarantined, count(*), count(*) FILTER (expires_ms < 1152921504606846976) "
+            "FROM {records} GROUP BY ALL ORDER BY ALL"
+        )
+        names = ("layer", "scope", "quarantined", "records", "expiring")
+        budget = service.settings.budget
+        return {
+            "records": shelf.live,
+            "characters": shelf.text_bytes,
+            "budget": {"records": budget.records, "characters": budget.text_bytes},
+            "by": [dict(zip(names, row, strict=True)) for row in rows],
+            "model": shelf.model,
+            "open_tenants": len(service.shelves),
+        }
+
+
+async def snapshot(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """Writes what the tenant has into Parquet files now. Returns their manifest."""
+    if service.snapshots is None:
+        raise InvalidInput("no place for snapshots is configured. Add memory.snapshots to hanse.yaml")
+    return await service.upkeep.snapshot(caller.tenant)
+
+
+async def export(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """All records that the caller may read, in pages: `after` is the id that the page before ended with."""
+    after, limit = str(parameters.get("after") or ""), int(parameters.get("limit") or 500)
+    async with service.shelves.use(caller.tenant) as shelf:
+        view = view_of(caller, shelf.grants)
+        page = service.log.page(caller.tenant, after, max(1, min(limit, 1000)))
+        shown = [each.record.model_dump(mode="json") for each in page if view.shows(each.record)]
+        return {"records": shown, "after": page[-1].record.id if page else None}
+
+
+async def compact(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """Writes the store's file anew. Takes as long as it is large."""
+    await service.upkeep.compact()
+    return {"compacted": True}
+
+
+async def rebuild(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """Makes the tenant's index and tables anew from the log, while the old ones answer."""
+    async with service.shelves.use(caller.tenant) as shelf:
+        await shelf.rebuild()
+    return {"records": shelf.live}
+
+
+async def check(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """Compares index and tables with the log. Empty lists are as it should be."""
+    return await service.check(caller.tenant)
+
+
+VERBS: Mapping[str, Verb] = {
+    "grant": grant,
+    "grants": grants,
+    "stats": stats,
+    "snapshot": snapshot,
+    "export": export,
+    "compact": compact,
+    "rebuild": rebuild,
+    "check": check,
+}

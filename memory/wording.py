@@ -1,0 +1,221 @@
+"""Words of a text, as hygiene compares them: what it says, what must not differ, and in which order.
+
+Two texts say the same when one brings no content word that the other lacks, and nothing at all that turns a statement
+round: a number, a negation, a name. That is stricter than any similarity of vectors, which hardly sees the difference
+between 500 and 600, and cheap enough for every write.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice, pairwise
+
+KEPT_WORDINGS = 8192
+"""Texts whose words are kept ready; those near to what is written are looked at again and again."""
+
+_WORD = re.compile(r"[^\W_]+(?:['’.,:@/#&+-][^\W_]+)*")
+_SENTENCE = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|\n+")
+_CONTRACTED = re.compile(r"(?:n't|'(?:s|m|d|ll|re|ve))$")
+_INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), 0x2060, 0xFEFF, 0xAD])
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a list that is written as text."""
+    return frozenset(text.split())
+
+
+FUNCTION_WORDS = word_set(
+    "a about above after again all also am an and any anyone are as at be because been before being below between both "
+    "but by can could did do does doing done down during each either else ever every few for from further get gets got "
+    "had has have having he her here hers herself him himself his how i if in into is it its itself just let lot made "
+    "make makes many may me might more most much must my myself of off on once only or other our ours ourselves out "
+    "over own per quite rather really same shall she should since so some such than that the their theirs them "
+    "themselves then there these they this those through till to too toward towards under until up upon us very via "
+    "was we were what whatever when where whether which while who whom whose why will with within would yet you your "
+    "yours yourself yourselves im ive id ill youre youve youll theyre weve were hes shes thats whats theres"
+)
+"""English words that hold a sentence together. In another language they simply count as content."""
+
+FRAMING_WORDS = word_set(
+    "accord accordingly actually afore already apparently basically based client context conversation customer earlier "
+    "essentially explain indicate indicated inform information know known memory memories mention mentioned mention "
+    "note noted particular person previous previously quote reading recall recalled record recorded records recollect "
+    "refer remember remembered reminder report reported restate retrieve retrieved said saved say saying says "
+    "speaker state stated state stored summarise summarize summary tell telling tells thing think told user "
+    "again back basically certainly clearly following given simply speak spoken"
+)
+"""Words that say who says it, or that it was said before: they make no statement new."""
+
+NEGATIONS = word_set(
+    "no not never none nobody nothing neither nor without cannot except unless longer anymore former formerly stopped "
+    "quit hardly barely instead cancel cancelled canceled"
+)
+
+_SMALL = (
+    "zero - two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+_NUMBERS = {word: str(number) for number, word in enumerate(_SMALL.split(" ")) if word != "-"} | {
+    "thirty": "30",
+    "forty": "40",
+    "fifty": "50",
+    "sixty": "60",
+    "hundred": "100",
+    "thousand": "1000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """One text, taken apart."""
+
+    words: tuple[str, ...]
+    """All of them, in order and small letters."""
+    stems: frozenset[str]
+    """Of its content words."""
+    pairs: frozenset[tuple[str, str]]
+    """Content stems that follow one another: the order of what is said."""
+    marks: frozenset[str]
+    """What must not differ between texts that say the same: numbers and negations."""
+    names: frozenset[str]
+    """Stems of words that stand with a capital inside a sentence."""
+    denied: frozenset[str]
+    """Content stems that follow a negation: `never drinks` denies `drink`."""
+
+    def new_beside(self, *others: "Wording") -> frozenset[str]:
+        """Content stems that none of the others has, nor another form of the word: `prefer` and `preferred` are one."""
+        new = self.stems.difference(*(other.stems for other in others))
+        return frozenset(word for word in new if not any(_has_form(word, other.stems) for other in others))
+
+    def turns(self, *others: "Wording") -> frozenset[str]:
+        """Numbers, negations and names here that none of the others has, and words that only one side denies."""
+        known = frozenset[str]().union(*(other.marks | other.stems for other in others))
+        denied = {word for word in self.stems if self._is_denied_elsewhere(word, others)}
+        return ((self.marks | self.names) - known) | denied
+
+    def _is_denied_elsewhere(self, word: str, others: Sequence["Wording"]) -> bool:
+        """Whether all others that have the word deny it and this one does not, or the other way round."""
+        said = {word in other.denied for other in others if word in other.stems}
+        return bool(said) and (word in self.denied) not in said
+
+    def shared_order(self, *others: "Wording") -> float:
+        """Share of its neighbouring content stems that are neighbours in one of the others too, in [0, 1]."""
+        if not self.pairs:
+            return 1.0 if not self.new_beside(*others) else 0.0
+        known = frozenset[tuple[str, str]]().union(*(other.pairs for other in others))
+        return len(self.pairs & known) / len(self.pairs)
+
+
+@lru_cache(KEPT_WORDINGS)
+def wording(text: str) -> Wording:
+    """The words of a text."""
+    words = tuple(_words(text))
+    content = [stem(word) for word in words if is_content(word)]
+    return Wording(
+        words=words,
+        stems=frozenset(content),
+        pairs=frozenset(pairwise(content)),
+        marks=frozenset(_marks(words)),
+        names=frozenset(_names(text)),
+        denied=frozenset(_denied(words)),
+    )
+
+
+def _has_form(word: str, stems: frozenset[str]) -> bool:
+    """Whether a word that differs in its ending alone is among the stems. Numbers have no forms."""
+    return word.isalpha() and len(word) >= 5 and any(_is_form(word, each) for each in stems if each[:5] == word[:5])
+
+
+def _is_form(one: str, other: str) -> bool:
+    """At least five letters and three quarters of the longer word are the same from the beginning."""
+    shared = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return shared >= max(5, 0.75 * max(len(one), len(other)))
+
+
+def plain_text(text: str) -> str:
+    """One spelling of the same text: compatibility forms, invisible characters, white space and case are gone."""
+    visible = unicodedata.normalize("NFKC", text).translate(_INVISIBLE)
+    return " ".join(visible.split()).casefold()
+
+
+def fingerprint(text: str) -> str:
+    """The same for texts of the same words, however they are spaced, capitalised and punctuated."""
+    words = _words(text)
+    return hashlib.blake2b(" ".join(words).encode(), digest_size=16).hexdigest()
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences and lines, without white space around them."""
+    return [part for each in _SENTENCE.split(text) if (part := each.strip())]
+
+
+def is_content(word: str) -> bool:
+    """Whether a word, in small letters, says something by itself."""
+    word = _CONTRACTED.sub("", word)
+    return word not in FUNCTION_WORDS and word not in FRAMING_WORDS and stem(word) not in FRAMING_WORDS
+
+
+def stem(word: str) -> str:
+    """The word without its plainest endings: plural, past, progressive. Weak on purpose: over-stemming merges.
+
+    After the S-stemmer (Harman, How effective is suffixing?, JASIS 1991), with `-ed` and `-ing` of longer words.
+    """
+    if any(character.isdigit() for character in word):
+        return word
+    word = _CONTRACTED.sub("", word)
+    for ending, instead in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return _single(word.removesuffix(ending) + instead)
+    return _single(word)
+
+
+_ENDINGS = (("eed", "eed"), ("ies", "y"), ("sses", "ss"), ("ing", ""), ("ied", "y"), ("ed", ""), ("s", ""))
+
+
+def _single(word: str) -> str:
+    """`stopp` is `stop`, and `live` is `liv`, so that `lived` and `lives` meet."""
+    if word.endswith("ss"):
+        return word
+    if len(word) > 3 and word[-1] == word[-2] and word[-1].isalpha():
+        return word[:-1]
+    return word.removesuffix("e") if len(word) > 3 else word
+
+
+def _words(text: str) -> list[str]:
+    return [_number(word.replace("’", "'")) for word in _WORD.findall(plain_text(text))]
+
+
+def _number(word: str) -> str:
+    """`three` is 3, and `1,000.0` is 1000: a number has many spellings."""
+    if word in _NUMBERS:
+        return _NUMBERS[word]
+    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", word):
+        word = word.replace(",", "")
+    if re.fullmatch(r"\d+\.0+", word):
+        return word.partition(".")[0]
+    return word
+
+
+def _marks(words: Iterable[str]) -> Iterator[str]:
+    for word in words:
+        if any(character.isdigit() for character in word) or word in NEGATIONS:
+            yield word
+        elif word.endswith("n't"):
+            yield "not"
+
+
+def _denied(words: Sequence[str]) -> Iterator[str]:
+    for place, word in enumerate(words):
+        if word in NEGATIONS or word.endswith("n't"):
+            following = (stem(each) for each in words[place + 1 : place + 4] if is_content(each))
+            yield from (each for each in islice(following, 1) if each not in NEGATIONS)
+
+
+def _names(text: str) -> Iterator[str]:
+    for sentence in sentences(text):
+        for word in _WORD.findall(sentence)[1:]:
+            if word[0].isupper() and not word.isupper() and is_content(plain_text(word)):
+                yield stem(plain_text(word))

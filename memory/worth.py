@@ -1,0 +1,211 @@
+"""Whether a text says anything: what the write gate holds against a draft of no value.
+
+A text is looked at sentence by sentence, and one sentence that says something is enough. What says nothing: thanks and
+small talk, an agent's talk about its own work, phrases from the bottom of letters and pages, the output of machines,
+and what is no language at all. None of it looks at who wrote it; a typed fact and a pinned record are never asked.
+"""
+
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+
+from .wording import FUNCTION_WORDS, is_content, plain_text, sentences, stem, word_set, wording
+
+_LETTERS = re.compile(r"[^\W\d_]")
+_LATIN = re.compile(r"[a-z]{3,}")
+
+_COURTESY = word_set(
+    "no not absolutely agree ah aha alright amazing anytime apologies apologise apologize appreciate appreciated "
+    "aw awesome aye beautiful best bet bravo brilliant bye cheers cheer clear come congrats "
+    "congratulations cool correct couldnt course deal delighted dear definitely everyone everything exactly "
+    "excellent excited exciting fab fabulous fantastic feel fine fingers folks forward free fun glad gladly "
+    "go good goodbye goodnight gosh gotcha grateful great greetings guess ha haha happy hear hello help helped helpful "
+    "helping hey hi hiya hmm hold hope hoping huge incredible indeed interesting kind kindly know later lol look "
+    "looking luck luckily mate maybe mhm much nah need neat nice nope noted now "
+    "oh ok okay okey one oops ouch pal pardon patience patient perfect perfectly perhaps please pleased pleasure "
+    "possibly problem proceed quick quickly reach ready really receive reply right roger safe see sec second sense "
+    "sincerely soon sorry sound sounds splendid stay super sure swell take talk terrific thank thanks thankyou thing "
+    "think thumb time totally touch truly try ty understand understood useful wait wanna want "
+    "warm wave way welcome well whoa wish wonderful worry wow ya yay yea yeah yep yes yo yup"
+)
+"""What people say to be kind, and what they say while they think. Alone it tells nothing that anyone would look up."""
+
+_GREETING = re.compile(
+    r"\b(?:good|great|nice|lovely|wonderful|happy|rest of (?:your|the)|(?:have|had|enjoy) (?:a|an|your|the))"
+    r"(?:\s+(?:good|great|nice|lovely|wonderful|productive|safe|rest of (?:your|the)))?\s+"
+    r"(?:day|night|morning|evening|afternoon|weekend|week|time|trip|rest|holidays?)\b"
+    r"|\b(?:would|'d) (?:love|like) (?:to|that|it)\b|\blove (?:it|that|this)\b|\b(?:take care|makes? sense|no worries|"
+    r"no problem|my bad|of course|not at all|by all means|give me|hang on|one (?:moment|second|minute|sec)|a (?:moment|"
+    r"minute|second|bit)|at (?:this|the) moment|right away|get(?:ting)? back|(?:good|great|nice) (?:job|work|chat|talk)"
+    r"(?:ing)?)\b",
+    re.IGNORECASE,
+)
+"""The same in several words, of which some would tell something by themselves."""
+
+_WORKING = word_set(
+    "no not unable action additional agent anything analyse analysing analyze answer api appropriate argument assist "
+    "assistant attempt available await begin call capability carry check command complete completed completion confirm "
+    "context continue data database detail determine done empty entry error execute executed executing execution fetch "
+    "fetched final finalise finalize find finished found function gather generate handle identify input inquiry invoke "
+    "item load look lookup match message next null number operation output parameter parse perform plan prepare "
+    "previous proceed process processed processing query question ready relevant request requested required respond "
+    "response result retrieve retry return returned review run running save search searching select start started step "
+    "store submit subtask succeed success successful successfully task tool update updated use user using validate "
+    "verify wait waiting"
+)
+"""What an agent says of its own work."""
+
+_BOILERPLATE = re.compile(
+    r"as an ai\b|language model|i (?:can(?:no|')t|(?:am|'m) (?:not able|unable)) .{0,40}\b(?:assist|help "
+    r"with|provide|browse)|intended (?:solely )?(?:only )?for the (?:use of the )?(?:individual|recipient|addressee|"
+    r"person)|intended recipient|(?:delete|destroy) (?:it|this (?:e-?mail|message))|confidential(?:ity)? (?:notice|and "
+    r"privileged)|unsubscribe|all rights reserved|©|\(c\) \d{4}|(?:do|please) not reply|automat(?:ed|ically generated) "
+    r"(?:message|e-?mail|reply|response|notification)|terms (?:and|&) conditions|terms of (?:service|use)|privacy "
+    r"(?:policy|notice)|cookie|your call is important|for (?:quality|training) (?:assurance|purposes)|thank(?:s| you) "
+    r"for (?:contacting|reaching out|your (?:patience|interest|inquiry|enquiry|business|purchase|order|feedback|"
+    r"message|e-?mail|understanding))|view (?:this|it) (?:e-?mail|message)? ?in (?:your|a) browser|sent from my|"
+    r"click (?:here|the (?:link|button))|subject to change|past performance|without warrant|add us to your (?:address|"
+    r"contacts)|follow us on|(?:feel free|(?:do )?not hesitate) to (?:contact|reach|ask|let)|is there anything else|"
+    r"how (?:can|may) i (?:help|assist)|(?:out of (?:the )?office|back in the office)|lorem ipsum|consider the "
+    r"environment|scanned (?:by|for virus)",
+    re.IGNORECASE,
+)
+"""Phrases that stand at the bottom of letters and pages and in the mouths of machines that answer."""
+
+_MACHINE = re.compile(
+    r"^\s*(?:"
+    r"(?:\[|\()?\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?\S*\s+\S*\s*(?:\[|\b)(?:trace|debug|info|notice|warn|error|fatal)"
+    r"|(?:trace|debug|info|notice|warn(?:ing)?|error|fatal|critical)\b\s*[:\]|]"
+    r"|traceback \(most recent|file \"[^\"]+\", line \d+|at \S+\([^)]*:\d+\)|\w+(?:\.\w+)*(?:error|exception)\b:?"
+    r"|</?\w+[^>]*>|<!--|[{}\[\]],?\s*$|\{.*\}\s*$|\[.*\]\s*$|\"\w+\":"
+    r"|(?:get|post|put|patch|delete|head) /\S*|http/\d|[\d.]+ - - \[|(?:\$|>>>|#!|//|/\*|\*/)\s?"
+    r"|(?:import|from|def|class|return|const|let|var|function|public|private|select|insert|update) .*[;:({=]"
+    r"|\S{0,20}\s*\d{1,3}%\s*[|\[█▏#=>.]|[-=_*#~.|+]{4,}"
+    r")",
+    re.IGNORECASE,
+)
+"""Lines that only machines write: logs, stack traces, markup, data, code, progress bars, rules."""
+
+_COMMON_PAIRS = word_set(
+    "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi ri ro ic "
+    "ne ea ra ce li ch ll be ma si om ur ca el ta la ns di fo ho pe ec pr no ct us ac ot il tr ly nc et ut ss so rs un "
+    "lo wa ge ie wh ee wi em ad ol rt po we na ul ni ts mo ow pa im mi ai sh ir su id os iv ia am fi ci vi pl ig tu ev "
+    "ld ry mp fe bl ab gh ty op wo sa ay ex ke fr oo av ag if ap gr od bo sp rd do uc bu ei ov by rm ep tt oc fa ef cu "
+    "rn sc gi da yo cr cl du ga qu ue ff ba ey ls va um pp ua up lu go ht ru ug ds lt pi rc rr eg au ck ew mu br bi pt "
+    "ak pu ui rg ib tl ny ki rk ys ob mm fu ph og ms ye ud mb ip ub oi rl gu dr hr cc tw ft wn nu af hu nn eo vo rv nf "
+    "xp gn sm fl iz ok nl my gl aw ju oa eq sy sl ps jo lf nv je nk kn gs dy hy ze ks xt bs ik dd pt rp sk xi oe oy ws"
+)
+"""Pairs of letters in the order of how often English has them, after Norvig's counts (English letter frequency counts
+revisited, 2013). Other languages in Latin letters have mostly the same ones."""
+
+
+def objection(text: str) -> str:
+    """Why a text is of no value, in words; empty when it may be kept."""
+    visible = plain_text(text)
+    if not _LETTERS.search(visible):
+        return "" if _has_figures(visible) else "has no words"
+    return _is_noise(text, visible) or _says_nothing(text)
+
+
+def _has_figures(text: str) -> bool:
+    """A bare number may be what was asked for; a row of signs is not."""
+    return len(re.findall(r"\d", text)) >= 0.5 * len(text.replace(" ", ""))
+
+
+def _is_noise(text: str, visible: str) -> str:
+    if _is_encoded(text):
+        return "is encoded data"
+    if _repeats_itself(visible):
+        return "repeats itself"
+    if _is_gibberish(visible):
+        return "is no language"
+    return ""
+
+
+def _is_encoded(text: str) -> bool:
+    """Most of it is in words that are too long, and too mixed, to be words."""
+    blobs = [word for word in text.split() if len(word) >= 24 and _is_mixed(word) and "://" not in word]
+    return sum(map(len, blobs)) > 0.6 * len("".join(text.split()))
+
+
+def _is_mixed(word: str) -> bool:
+    kinds = (re.search(kind, word) for kind in ("[a-z]", "[A-Z]", r"\d"))
+    return sum(kind is not None for kind in kinds) >= 2 and _entropy(word) > 3
+
+
+def _entropy(text: str) -> float:
+    """Shannon's, in bits per character."""
+    counts = Counter(text)
+    return -sum(n / len(text) * math.log2(n / len(text)) for n in counts.values())
+
+
+def _repeats_itself(visible: str) -> bool:
+    """One word over and over, one letter over and over, or one sentence that never ends."""
+    words = visible.split()
+    if len(words) >= 6 and len(set(words)) <= len(words) / 4:
+        return True
+    if max(Counter(visible.replace(" ", "")).values()) > 0.6 * len(visible.replace(" ", "")) and len(visible) >= 4:
+        return True
+    data = visible.encode()
+    return len(data) >= 200 and len(zlib.compress(data, 9)) < 0.15 * len(data)
+
+
+def _is_gibberish(visible: str) -> bool:
+    """Letters in an order that hardly any text in Latin letters has. Other scripts are not judged."""
+    words = _LATIN.findall(visible)
+    letters = len(_LETTERS.findall(visible))
+    if sum(map(len, words)) < 0.5 * letters:
+        return False
+    if not words:
+        return letters > 8 and len(visible.split()) > 3
+    return _strange_share(words) > 0.5
+
+
+def _strange_share(words: Sequence[str]) -> float:
+    """Share of the letters that stand in strange words, in [0, 1]."""
+    strange = sum(len(word) for word in words if _is_strange(word))
+    return strange / sum(map(len, words))
+
+
+def _is_strange(word: str) -> bool:
+    """More than a third of its pairs are rare ones, or it has no vowel. Abbreviations of three letters are let be."""
+    if len(word) < 4 or word in FUNCTION_WORDS:
+        return False
+    pairs = [word[i : i + 2] for i in range(len(word) - 1)]
+    rare = sum(pair not in _COMMON_PAIRS for pair in pairs)
+    return rare > 0.34 * len(pairs) or not re.search("[aeiouy]", word) or bool(re.search("[^aeiouy]{6}", word))
+
+
+def _says_nothing(text: str) -> str:
+    reasons = Counter(reason for part in sentences(text) if (reason := _of_sentence(part)) != "")
+    if not reasons or "something" in reasons:
+        return ""
+    return reasons.most_common(1)[0][0]
+
+
+def _of_sentence(part: str) -> str:
+    """`something`, or why it says nothing; empty for what has no words, which decides nothing."""
+    if not _LETTERS.search(part):
+        return ""
+    if _MACHINE.match(part):
+        return "is the output of a machine"
+    if _BOILERPLATE.search(part):
+        return "is boilerplate"
+    words = wording(_GREETING.sub(" ", part)).words
+    stems = {stem(word) for word in words if is_content(word) and not word.isdecimal()}
+    left = stems - _COURTESY_STEMS
+    if not left:
+        return "something" if _has_numbers(part) else "is courtesy"
+    if not left - _WORKING_STEMS:
+        return "is talk about work"
+    return "something"
+
+
+def _has_numbers(part: str) -> bool:
+    return bool(re.search(r"\d", part))
+
+
+_COURTESY_STEMS = frozenset(map(stem, _COURTESY))
+_WORKING_STEMS = frozenset(map(stem, _WORKING))

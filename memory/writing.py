@@ -1,0 +1,515 @@
+"""Writing: the gate, the log, the shelf, in that order, and then the disk.
+
+Whoever looks and then writes holds the shelf's gate meanwhile, so that nothing comes in between: two drafts that say
+the same make one record, of two who compare and set one loses. Nobody holds it while waiting for the disk.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..contracts import (
+    BudgetExhausted,
+    Clock,
+    Conflict,
+    Entropy,
+    Faults,
+    IdempotencyKey,
+    InvalidInput,
+    KeyReused,
+    NotFound,
+)
+from ..contracts.caller import Caller
+from ..contracts.ids import step_key
+from ..contracts.memory import Certificate, Change, Draft, Hit, Record, Remembered, State
+from ..contracts.plain import check, pack
+from ..contracts.schema import digest
+from . import faults as points
+from .access import (
+    Lifetimes,
+    check_pin,
+    check_plain,
+    check_read,
+    check_write,
+    is_person,
+    prepared,
+    view_of,
+)
+from .embedding import Embedding, Vectors
+from .log import Kept, Log, Receipt
+from .numbering import Numbering
+from .ports import Decision, Erasure, Gate, PlanErasure, Scored
+from .shelf import Shelf
+
+NEAR = 8
+"""Records that the gate looks at for each draft."""
+Clean = Callable[[Draft], Draft]
+"""A draft as it may be written: without what must not be kept."""
+
+MAX_DRAFTS = 1000
+"""At once."""
+_GONE = "it was forgotten since"
+
+
+def unchanged(draft: Draft) -> Draft:
+    """A draft as it is."""
+    return draft
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one tenant may keep."""
+
+    records: int = 1_000_000
+    text_bytes: int = 1 << 30
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is about to be written together."""
+
+    new: dict[str, Kept] = field(default_factory=dict[str, Kept])
+    revised: list[Kept] = field(default_factory=list[Kept])
+    results: list[Remembered] = field(default_factory=list[Remembered])
+    places: dict[str, int] = field(default_factory=dict[str, int])
+    """Last position by episode."""
+
+    def latest(self, shelf: Shelf, id: str) -> Kept | None:
+        """A record as it will be."""
+        found = next((each for each in reversed(self.revised) if each.record.id == id), None) or self.new.get(id)
+        return found or shelf.kept(id)
+
+    def replace(self, each: Kept) -> None:
+        """A record that is not stored yet is changed as it stands; one that is gets another version."""
+        if each.record.id in self.new:
+            self.new[each.record.id] = each
+        else:
+            self.revised.append(each)
+
+
+class Writing:
+    """The verbs that change something, over an open shelf. What they return is on disk."""
+
+    def __init__(
+        self,
+        log: Log,
+        embedding: Embedding,
+        clock: Clock,
+        entropy: Entropy,
+        faults: Faults,
+        *,
+        gate: Gate | None,
+        plan_erasure: PlanErasure,
+        lifetimes: Lifetimes,
+        budget: Budget,
+        clean: Clean = unchanged,
+    ) -> None:
+        self._log, self._embedding = log, embedding
+        self._clock, self._faults = clock, faults
+        self._ids = Numbering(clock, entropy)
+        self._gate, self._plan_erasure = gate, plan_erasure
+        self._lifetimes, self._budget = lifetimes, budget
+        self._clean = clean
+
+    # Remember
+
+    async def remember(
+        self, shelf: Shelf, drafts: Sequence[Draft], caller: Caller, key: IdempotencyKey | None
+    ) -> list[Remembered]:
+        if len(drafts) > MAX_DRAFTS:
+            raise InvalidInput(f"{len(drafts)} drafts at once, and {MAX_DRAFTS} are taken at most. Send them in parts")
+        ready = [prepared(self._clean(draft), caller, self._lifetimes) for draft in drafts]
+        said = _said(drafts) if key else b""
+        vectors = await self._embedding.of([draft.text for draft in ready])
+        async with shelf.gate:
+            if key and (receipt := self._log.receipt(shelf.tenant, key, said)):
+                if receipt.same is not False:
+                    return [self._again(shelf, *each, caller) for each in zip(receipt.records, ready, strict=True)]
+                self._take_back(shelf, caller, key, receipt)
+            batch = await self._judged(shelf, ready, vectors, caller)
+            self._write(shelf, caller, batch)
+            if key:
+                outcomes = [(each.record.id, each.outcome) for each in batch.results]
+                self._log.write_receipt(shelf.tenant, key, said, outcomes)
+            self._faults.reach(points.before("remember"))
+        await self._log.durable()
+        self._faults.reach(points.after("remember"))
+        return batch.results
+
+    async def _judged(self, shelf: Shelf, drafts: Sequence[Draft], vectors: Vectors, caller: Caller) -> _Batch:
+        batch, now_ms = _Batch(), self._clock.now_ms()
+        for draft, vector in zip(drafts, vectors.rows, strict=True):
+            draft = self._with_sources(shelf, draft, caller)
+            decision = await self._decision(shelf, batch, draft, vector, caller)
+            self._follow(shelf, batch, decision, Kept(self._record(shelf, batch, draft, vectors.model, now_ms), vector))
+        return batch
+
+    async def _decision(self, shelf: Shelf, batch: _Batch, draft: Draft, vector: Any, caller: Caller) -> Decision:
+        if self._gate is None:
+            return Decision()
+        view, now_ms = view_of(caller, shelf.grants), self._clock.now_ms()
+        found = [*await shelf.near(draft.text, vector, NEAR), *_near_in(batch, vector)]
+        near = [_hit(scored, record) for scored, record in found if view.shows(record) and _lives(record, now_ms)]
+        lately = [record for record in shelf.recalled_lately if view.shows(record)]
+        facts = [*shelf.facts(draft.fact), *_facts_in(batch, shelf, draft)] if draft.fact else []
+        return self._gate.judge(draft, caller, near, lately, [each for each in facts if view.shows(each)])
+
+    def _follow(self, shelf: Shelf, batch: _Batch, decision: Decision, each: Kept) -> None:
+        """Does what the gate decided."""
+        contradicts = list(decision.contradicts)
+        target = batch.latest(shelf, decision.target) if decision.target else None
+        if target is not None and decision.outcome in ("merged", "echo"):
+            if decision.change is not None:
+                target = Kept(self._changed(target.record, decision.change), target.vector)
+                batch.replace(target)
+            result = Remembered(record=target.record, outcome=decision.outcome, reason=decision.reason)
+        else:
+            aside = decision.outcome == "quarantined"
+            labels = tuple(sorted({*each.record.labels, *decision.labels}))
+            state = State.QUARANTINED if aside else State.LIVE
+            record = each.record.model_copy(update={"labels": labels, "state": state})
+            batch.new[record.id] = Kept(record, each.vector)
+            self._end(shelf, batch, decision.ends)
+            outcome = "quarantined" if aside else "stored"
+            result = Remembered(record=record, outcome=outcome, reason=decision.reason, contradicts=contradicts)
+        batch.results.append(result)
+
+    def _end(self, shelf: Shelf, batch: _Batch, ends: Mapping[str, Change]) -> None:
+        for id, change in ends.items():
+            if (old := batch.latest(shelf, id)) is not None:
+                batch.replace(Kept(self._changed(old.record, change), old.vector))
+
+    def _record(self, shelf: Shelf, batch: _Batch, draft: Draft, model: str | None, now_ms: int) -> Record:
+        ttl = draft.ttl_seconds
+        return Record.model_validate(
+            dict(draft)
+            | {
+                "id": self._ids.next(),
+                "tenant": shelf.tenant,
+                "embedding": model,
+                "created_ms": now_ms,
+                "updated_ms": now_ms,
+                "position": self._position(shelf, batch, draft),
+                "valid_from_ms": now_ms if draft.valid_from_ms is None else draft.valid_from_ms,
+                "expires_ms": None if ttl is None else now_ms + int(ttl * 1000),
+            }
+        )
+
+    def _position(self, shelf: Shelf, batch: _Batch, draft: Draft) -> int | None:
+        if draft.episode is None:
+            return draft.position
+        last = batch.places.get(draft.episode)
+        if last is None:
+            found = self._log.last_position(shelf.tenant, draft.episode)
+            last = -1 if found is None else found
+        position = last + 1 if draft.position is None else draft.position
+        batch.places[draft.episode] = max(last, position)
+        return position
+
+    def _with_sources(self, shelf: Shelf, draft: Draft, caller: Caller) -> Draft:
+        """The draft with the labels of what it was derived from. Raises InvalidInput for sources that are not there."""
+        labels, view = {*draft.labels}, view_of(caller, shelf.grants)
+        for source in draft.provenance.derived_from:
+            record = shelf.record(source)
+            if record is None or not view.shows(record):
+                raise InvalidInput(f"derived_from names {source:.80}, which is not there", pointer="/provenance")
+            labels.update(record.labels)
+        return draft.model_copy(update={"labels": tuple(sorted(labels))})
+
+    def _write(self, shelf: Shelf, caller: Caller, batch: _Batch) -> None:
+        new = list(batch.new.values())
+        self._check_budget(shelf, new)
+        before = {each.record.id: old for each in batch.revised if (old := shelf.record(each.record.id))}
+        self._log.add(caller, new, batch.revised)
+        shelf.put([*new, *_last(batch.revised)], before=before)
+
+    def _check_budget(self, shelf: Shelf, new: Sequence[Kept]) -> None:
+        records, text = shelf.live + len(new), shelf.text_bytes + sum(len(each.record.text) for each in new)
+        if new and (records > self._budget.records or text > self._budget.text_bytes):
+            raise BudgetExhausted(
+                f"this tenant keeps {self._budget.records} records and {self._budget.text_bytes} characters at most. "
+                "Forget some, let them expire, or raise memory.budget in hanse.yaml",
+                records=shelf.live,
+            )
+
+    # The same key again
+
+    def _again(self, shelf: Shelf, was: tuple[str, str], draft: Draft, caller: Caller) -> Remembered:
+        id, outcome = was
+        if (record := shelf.record(id)) is not None:
+            return Remembered.model_validate({"record": record, "outcome": outcome, "reason": "as before"})
+        now_ms = self._clock.now_ms()
+        times = {"created_ms": now_ms, "updated_ms": now_ms, "state": State.SUPERSEDED}
+        gone = Record.model_validate(dict(draft) | {"id": id, "tenant": shelf.tenant, **times})
+        return Remembered.model_validate({"record": gone, "outcome": outcome, "reason": _GONE})
+
+    def _take_back(self, shelf: Shelf, caller: Caller, key: IdempotencyKey, receipt: Receipt) -> None:
+        """A handler ran again and says something else: what it said before goes. Raises KeyReused for anybody else."""
+        own = step_key(caller.task, caller.step) if caller.task and caller.step else None
+        if own is None or not key.startswith(f"{own}/"):
+            raise KeyReused(f"the key {key!r:.200} was used before with other drafts", key=key)
+        stored = [id for id, outcome in receipt.records if outcome in ("stored", "quarantined")]
+        gone = [record for id in stored if (record := shelf.record(id))]
+        self._log.forget(caller, [record.id for record in gone], "replaced")
+        shelf.remove(gone)
+
+    # Revise and pin
+
+    async def revise(
+        self, shelf: Shelf, id: str, change: Change, caller: Caller, version: int, key: IdempotencyKey | None
+    ) -> Record:
+        said = pack([id, version, change.model_dump(mode="json", exclude_none=True)]) if key else b""
+        change = _cleaned(change, self._clean)
+        vectors = await self._embedding.of([change.text] if change.text is not None else [])
+        async with shelf.gate:
+            if key and (receipt := self._log.receipt(shelf.tenant, key, said)):
+                return self._revised_before(shelf, key, receipt)
+            old = self._writable(shelf, id, caller)
+            if old.record.version != version:
+                raise Conflict(
+                    f"the record is at version {old.record.version}, not {version}. Read it again and decide anew",
+                    record=id,
+                    version=old.record.version,
+                )
+            record = self._changed(old.record, _allowed_change(old.record, change, caller))
+            check_plain(record)
+            new = self._with_vector(record, old, vectors if change.text is not None else None)
+            self._log.revise(caller, new)
+            if key:
+                self._log.write_receipt(shelf.tenant, key, said, [(id, "stored")])
+            shelf.put([new], before={id: old.record})
+            self._faults.reach(points.before("revise"))
+        await self._log.durable()
+        self._faults.reach(points.after("revise"))
+        return new.record
+
+    def _revised_before(self, shelf: Shelf, key: IdempotencyKey, receipt: Receipt) -> Record:
+        [(id, _)] = receipt.records
+        if receipt.same is False:
+            raise KeyReused(f"the key {key!r:.200} was used before for another change", key=key)
+        if (record := shelf.record(id)) is None:
+            raise NotFound(_GONE, record=id)
+        return record
+
+    async def pin(self, shelf: Shelf, id: str, caller: Caller, *, pinned: bool) -> Record:
+        check_pin(caller)
+        async with shelf.gate:
+            old = self._existing(shelf, id)
+            check_read(old.record, view_of(caller, shelf.grants))
+            if old.record.pinned == pinned:
+                return old.record
+            new = Kept(self._next(old.record, {"pinned": pinned}), old.vector)
+            self._log.pin(caller, new)
+            shelf.put([new], before={id: old.record})
+            self._faults.reach(points.before("revise"))
+        await self._log.durable()
+        return new.record
+
+    def _changed(self, old: Record, change: Change) -> Record:
+        """The next version."""
+        said = {name: value for name, value in change if value is not None}
+        if change.ttl_seconds is not None:
+            self._lifetimes.of(old.model_copy(update={"ttl_seconds": change.ttl_seconds}))
+            said["expires_ms"] = self._clock.now_ms() + int(change.ttl_seconds * 1000)
+        return self._next(old, said)
+
+    def _next(self, old: Record, said: Mapping[str, Any]) -> Record:
+        now_ms = max(self._clock.now_ms(), old.updated_ms)
+        return Record.model_validate(dict(old) | {**said, "version": old.version + 1, "updated_ms": now_ms})
+
+    def _with_vector(self, record: Record, old: Kept, vectors: Vectors | None) -> Kept:
+        if vectors is None:
+            return Kept(record, old.vector)
+        return Kept(record.model_copy(update={"embedding": vectors.model}), vectors.rows[0])
+
+    def _writable(self, shelf: Shelf, id: str, caller: Caller) -> Kept:
+        old = self._existing(shelf, id)
+        check_read(old.record, view_of(caller, shelf.grants))
+        check_write(old.record, caller)
+        return old
+
+    def _existing(self, shelf: Shelf, id: str) -> Kept:
+        """Raises NotFound."""
+        found = shelf.kept(id)
+        if found is None or not _lives(found.record, self._clock.now_ms()):
+            raise NotFound("there is no such record", record=id[:100])
+        return found
+
+    # Forget
+
+    async def forget(
+        self, shelf: Shelf, ids: Sequence[str], caller: Caller, *, cause: str = "asked", trusted: bool = False
+    ) -> tuple[Erasure, dict[str, int]]:
+        """What was erased, and where. `trusted` is for what a tenant's own rules forget, whoever may read it."""
+        async with shelf.gate:
+            records = self._forgettable(shelf, ids, caller, trusted=trusted)
+            erasure = self._plan_erasure([record.id for record in records], Derivations(shelf, self._log))
+            places = await self._erase(shelf, erasure, caller, cause)
+        await self._log.durable()
+        self._faults.reach(points.after("forget"))
+        return erasure, places
+
+    async def redact(
+        self, shelf: Shelf, plan: Callable[["Derivations"], Erasure], caller: Caller
+    ) -> tuple[Erasure, dict[str, int]]:
+        """What was erased and rewritten, by a plan that looks at everything the tenant has."""
+        async with shelf.gate:
+            await self._log.durable()
+            erasure = plan(Derivations(shelf, self._log))
+            places = await self._erase(shelf, erasure, caller, "erased")
+        await self._log.durable()
+        self._faults.reach(points.after("forget"))
+        return erasure, places
+
+    async def _erase(self, shelf: Shelf, erasure: Erasure, caller: Caller, cause: str) -> dict[str, int]:
+        keep = await self._rewritten(shelf, erasure)
+        gone = [record for id in (*erasure.delete, *erasure.derived) if (record := shelf.record(id))]
+        before = {each.record.id: old for each in keep if (old := shelf.record(each.record.id))}
+        places = _places(gone)
+        self._log.forget(caller, erasure.delete, cause, derived=erasure.derived, keep=keep)
+        places |= shelf.remove(gone)
+        shelf.put(keep, before=before)
+        self._faults.reach(points.before("forget"))
+        return places
+
+    async def evict(self, shelf: Shelf, ids: Sequence[str], caller: Caller) -> int:
+        """Deletes records to make room. What was derived from them stays: a summary outlives its sources."""
+        async with shelf.gate:
+            gone = [record for id in ids if (record := shelf.record(id)) and not record.pinned]
+            self._log.forget(caller, [record.id for record in gone], "evicted")
+            shelf.remove(gone)
+        await self._log.durable()
+        return len(gone)
+
+    def _forgettable(self, shelf: Shelf, ids: Sequence[str], caller: Caller, *, trusted: bool) -> list[Record]:
+        """Those that are there. What was forgotten before is passed over; what never was is NotFound."""
+        found: list[Record] = []
+        for id in dict.fromkeys(ids):
+            check(id, "/ids")
+            if (record := shelf.record(id)) is not None:
+                if not trusted:
+                    check_write(record, caller, forget=True)
+                found.append(record)
+            elif not self._log.is_forgotten(shelf.tenant, id):
+                raise NotFound("there is no such record", record=id[:100])
+        return found
+
+    async def _rewritten(self, shelf: Shelf, erasure: Erasure) -> list[Kept]:
+        texts = {id: record.text for id, record in erasure.rewrite.items()}
+        vectors = await self._embedding.of(list(texts.values()))
+        kept: list[Kept] = []
+        for (id, left), vector in zip(erasure.rewrite.items(), vectors.rows, strict=True):
+            old = self._existing(shelf, id).record
+            said = dict(left) | {"version": old.version, "updated_ms": old.updated_ms, "embedding": vectors.model}
+            kept.append(Kept(self._next(Record.model_validate(said), {}), vector))
+        return kept
+
+    async def expire(self, shelf: Shelf, ids: Sequence[str]) -> int:
+        """Deletes what has outlived its time, by now. Returns how many."""
+        caller, now_ms = Caller(tenant=shelf.tenant, by="time"), self._clock.now_ms()
+        async with shelf.gate:
+            found = (shelf.record(id) for id in ids)
+            gone = [record for record in found if record is not None and not _lives(record, now_ms)]
+            self._log.forget(caller, [record.id for record in gone], "expired")
+            shelf.remove(gone)
+            self._faults.reach(points.before("expire"))
+        await self._log.durable()
+        self._faults.reach(points.after("expire"))
+        return len(gone)
+
+    def certificate(
+        self, caller: Caller, erasure: Erasure, places: Mapping[str, int], subject: str | None = None
+    ) -> Certificate:
+        """What was erased, in ids and counts."""
+        now_ms = self._clock.now_ms()
+        said: dict[str, Any] = {
+            "id": self._ids.next(),
+            "tenant": caller.tenant,
+            "subject": subject,
+            "at_ms": now_ms,
+            "by": caller.by,
+            "records": sorted(erasure.delete),
+            "derived": sorted({*erasure.derived, *erasure.rewrite}),
+            "places": dict(places),
+        }
+        return Certificate(**said, digest=digest(said))
+
+
+class Derivations:
+    """The records of a shelf, for whoever plans an erasure."""
+
+    def __init__(self, shelf: Shelf, log: Log) -> None:
+        self._shelf, self._log = shelf, log
+
+    def record(self, id: str) -> Record | None:
+        return self._shelf.record(id)
+
+    def derived_from(self, id: str) -> list[str]:
+        return self._log.derived_from(self._shelf.tenant, id)
+
+
+def everything_derived(ids: Sequence[str], graph: Any) -> Erasure:
+    """The plan of an erasure when nobody can tell what a derived record has of its source: it goes too."""
+    asked, found = list(dict.fromkeys(ids)), dict.fromkeys(ids)
+    waiting = list(asked)
+    while waiting:
+        new = [each for each in graph.derived_from(waiting.pop()) if each not in found]
+        found.update(dict.fromkeys(new))
+        waiting += new
+    return Erasure(tuple(asked), tuple(id for id in found if id not in set(asked)))
+
+
+def _allowed_change(old: Record, change: Change, caller: Caller) -> Change:
+    """The change with the caller's labels. Only people take labels away."""
+    asked = set(old.labels if change.labels is None else change.labels)
+    kept = asked if is_person(caller) else asked | {*old.labels}
+    return change.model_copy(update={"labels": tuple(sorted(kept | {*caller.labels}))})
+
+
+def _cleaned(change: Change, clean: Clean) -> Change:
+    """What a change says, as a draft would be cleaned that says it."""
+    said = change.model_dump(include={"payload", "fact"}, exclude_none=True)
+    draft = clean(Draft(text=change.text or "-", **said))
+    given = {name: getattr(draft, name) for name in ("text", "payload", "fact") if getattr(change, name) is not None}
+    return change.model_copy(update=given)
+
+
+def _said(drafts: Iterable[Draft]) -> bytes:
+    return pack([draft.model_dump(mode="json", exclude_defaults=True) for draft in drafts])
+
+
+def _lives(record: Record, now_ms: int) -> bool:
+    return record.expires_ms is None or record.expires_ms > now_ms
+
+
+def _last(revised: Sequence[Kept]) -> list[Kept]:
+    return list({each.record.id: each for each in revised}.values())
+
+
+def _hit(scored: Scored, record: Record) -> Hit:
+    return Hit(record=record, score=scored.score, why="", parts=dict(scored.parts))
+
+
+def _near_in(batch: _Batch, vector: Any) -> list[tuple[Scored, Record]]:
+    """Drafts before this one in the same batch, the most similar first."""
+    if vector is None:
+        return [(Scored(id, 0, {}), each.record) for id, each in list(batch.new.items())[-NEAR:]]
+    found = [
+        (Scored(id, cosine, {"vector": cosine}), each.record)
+        for id, each in batch.new.items()
+        if each.vector is not None and (cosine := float(each.vector @ vector)) > 0
+    ]
+    return sorted(found, key=lambda pair: -pair[0].score)[:NEAR]
+
+
+def _facts_in(batch: _Batch, shelf: Shelf, draft: Draft) -> list[Record]:
+    """Facts of the batch with the same key."""
+    if draft.fact is None:
+        return []
+    key = shelf.key_of(draft.fact)
+    return [each.record for each in batch.new.values() if each.record.fact and shelf.key_of(each.record.fact) == key]
+
+
+def _places(gone: Sequence[Record]) -> dict[str, int]:
+    vectors = sum(record.embedding is not None for record in gone)
+    return {"rows": len(gone), "vectors": vectors, "text": len(gone)}

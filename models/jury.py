@@ -1,0 +1,126 @@
+"""The jury: all who look at a proposal, and what the policy makes of what they say.
+
+Structure (size, tools, schema) is looked at first and always: what fails there is not shown to anybody else. Validators
+then look side by side, each for a limited time.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Mapping, Sequence
+
+from ..contracts import HanseError, ModelUnavailable, NotFound
+from ..contracts.pool import Ask, Judgement
+from . import checks
+from .cascade import Opinion
+from .policy import Policy
+from .proposal import Finding, Proposal, texts_of
+from .validator import Validator
+from .validators import deterministic
+
+_log = logging.getLogger(__name__)
+
+
+class Jury:
+    """Judges proposals and texts."""
+
+    def __init__(self, validators: Mapping[str, Validator], policy: Policy) -> None:
+        """`validators` come on top of the deterministic ones, in whose place they stand where they have their name."""
+        self._validators: dict[str, Validator] = {**deterministic(), **validators}
+        self._policy = policy
+
+    @property
+    def names(self) -> list[str]:
+        return sorted({*self._validators, *checks.ADVICE})
+
+    def named_by(self, ask: Ask) -> tuple[str, ...]:
+        """Who looks at answers to this ask. Raises NotFound for a name that nobody has."""
+        names = self._policy.validators.get(ask.purpose, ()) if ask.validators is None else ask.validators
+        for name in names:
+            if name not in self._validators and name not in checks.ADVICE:
+                raise self._not_found(name)
+        return tuple(names)
+
+    async def opinion(self, proposal: Proposal) -> Opinion:
+        """Of all who look at this ask's answers."""
+        broken = self._structure(proposal)
+        if broken:
+            return Opinion(tuple(broken), {"structure": 1.0})
+        judgements = await asyncio.gather(*(self._of(name, proposal) for name in self.named_by(proposal.ask)))
+        return self._weighed(judgements)
+
+    async def judge(self, name: str, text: str, sources: Sequence[str]) -> Judgement:
+        """One validator's. Raises NotFound, and ModelUnavailable when it has no opinion."""
+        validator = self._validators.get(name)
+        if validator is None:
+            raise self._not_found(name)
+        return await self._asked(validator, text, sources)
+
+    def _structure(self, proposal: Proposal) -> list[Finding]:
+        found = checks.endless(proposal, self._policy.max_answer_chars)
+        return found or [finding for check in checks.STRUCTURE.values() for finding in check(proposal)]
+
+    async def _of(self, name: str, proposal: Proposal) -> Judgement | str:
+        """What it says, or its name when it says nothing."""
+        if name in checks.ADVICE and name not in self._validators:
+            reason = "; ".join(map(str, checks.ADVICE[name](proposal)))
+            return Judgement(validator=name, score=1.0 if reason else 0.0, reason=reason)
+        if proposal.raw.tool_calls and not proposal.text.strip():
+            return Judgement(validator=name, score=0.0)  # there are no words to look at
+        try:
+            return await self._asked(self._validators[name], _words(proposal), proposal.ask.sources)
+        except HanseError:
+            return name
+
+    async def _asked(self, validator: Validator, text: str, sources: Sequence[str]) -> Judgement:
+        """Its judgement, whatever it does: it may hang, fail, or say what is no probability."""
+        try:
+            async with asyncio.timeout(self._policy.judge_seconds):
+                said = await validator.judge(text, sources)
+            if _is_judgement(said):
+                return said
+            problem = "its score is no probability"
+        except TimeoutError:
+            problem = f"it said nothing in {self._policy.judge_seconds:g} seconds"
+        except HanseError as error:
+            problem = error.detail
+        except Exception as error:
+            _log.error("validator %s failed", validator.name, exc_info=error, extra={"action": "validator.failed"})
+            problem = type(error).__name__
+        raise ModelUnavailable(f"validator {validator.name!r} has no opinion: {problem}", validator=validator.name)
+
+    def _weighed(self, judgements: Sequence[Judgement | str]) -> Opinion:
+        findings: list[Finding] = []
+        notes: list[str] = []
+        scores: dict[str, float] = {}
+        for judgement in judgements:
+            if isinstance(judgement, str):
+                self._silent(judgement, findings, notes)
+                continue
+            scores[judgement.validator] = judgement.score
+            if self._policy.refuses(judgement.validator, judgement.score):
+                findings.append(Finding(judgement.reason or f"{judgement.validator} says {judgement.score:.2f}"))
+            elif judgement.reason and judgement.score >= 0.5:
+                notes.append(judgement.reason)
+        return Opinion(tuple(findings), scores, tuple(notes))
+
+    def _silent(self, name: str, findings: list[Finding], notes: list[str]) -> None:
+        text = f"validator {name} has no opinion"
+        if name in self._policy.required:
+            findings.append(Finding(text))
+        else:
+            notes.append(text)
+
+    def _not_found(self, name: str) -> NotFound:
+        return NotFound(f"there is no validator {name[:60]!r}. There is {', '.join(self.names)}", validator=name[:60])
+
+
+def _words(proposal: Proposal) -> str:
+    """What an answer says: of data its texts and numbers, of words the words."""
+    return proposal.text if proposal.data is None else "\n".join(texts_of(proposal.data))
+
+
+def _is_judgement(said: object) -> bool:
+    """Built with care or not: a validator is other people's code."""
+    score = getattr(said, "score", None)
+    return isinstance(said, Judgement) and isinstance(score, int | float) and math.isfinite(score) and 0 <= score <= 1

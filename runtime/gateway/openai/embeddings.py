@@ -1,0 +1,65 @@
+"""`POST /v1/embeddings`: texts to vectors of unit length."""
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from ....contracts import InvalidInput, JsonObject
+from .. import answers
+from ..bodies import read_model
+from ..desk import desk_of
+from ..openapi import body, gives
+from ..waiting import while_there
+from .bodies import Embeddings
+from .listing import models_of, the_tier
+from .shapes import EmbeddingPage
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+router = APIRouter(tags=["models"])
+
+BYTES_PER_TOKEN = 4
+
+
+@router.post(
+    "/v1/embeddings", summary="Embed texts", responses=gives(_200=EmbeddingPage), openapi_extra=body(Embeddings)
+)
+async def embed(request: Request) -> Response:
+    """OpenAI's embeddings. `model` is the tier that embeds, or `hanse`."""
+    asked = await read_model(request, Embeddings)
+    if "" in asked.input:
+        raise InvalidInput("an empty text has no vector", pointer=f"/input/{asked.input.index('')}")
+    tier = await the_tier(request, asked.model, "embed")
+    with desk_of(request).admission.wait():
+        vectors = await while_there(request.receive, models_of(request).embed(asked.input))
+    _check_dimensions(asked, vectors.shape[1])
+    return answers.data(_page(asked, tier.name if tier else asked.model, vectors))
+
+
+def _check_dimensions(asked: Embeddings, dimensions: int) -> None:
+    if asked.dimensions not in (None, dimensions):
+        raise InvalidInput(f"vectors here have {dimensions} dimensions, and cannot be cut", pointer="/dimensions")
+
+
+def _page(asked: Embeddings, model: str, vectors: "NDArray[float32]") -> JsonObject:
+    write = _base64 if asked.encoding_format == "base64" else _numbers
+    data = [{"object": "embedding", "index": index, "embedding": write(row)} for index, row in enumerate(vectors)]
+    tokens = sum(-(-len(text.encode()) // BYTES_PER_TOKEN) for text in asked.input)
+    return {
+        "object": "list",
+        "data": data,
+        "model": model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+def _numbers(row: Any) -> list[float]:
+    return row.tolist()
+
+
+def _base64(row: Any) -> str:
+    return base64.b64encode(row.astype("<f4", copy=False).tobytes()).decode()

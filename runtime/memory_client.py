@@ -1,0 +1,83 @@
+"""`MemoryClient`: the shared memory over links, from any process of the cluster. Keeps the `Memory` protocol.
+
+A tenant's memory lies in one shard, found by the tenant's name. A link that breaks is made again, and the question is
+asked again: so every write carries a key, by which the memory knows one that it has done already.
+"""
+
+import uuid
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..contracts import IdempotencyKey, JsonObject
+from ..contracts.caller import Caller
+from ..contracts.memory import Certificate, Change, Draft, Query, Recollection, Record, Remembered
+from .client import Shard
+
+
+class MemoryClient:
+    """The memory of all tenants over the ways to its shards. What cannot be reached is Unavailable."""
+
+    def __init__(self, ways: Sequence[Shard]) -> None:
+        self._ways = ways
+
+    async def remember(
+        self, drafts: Sequence[Draft], caller: Caller, *, key: IdempotencyKey | None = None
+    ) -> list[Remembered]:
+        said = [draft.model_dump(mode="json", exclude_defaults=True) for draft in drafts]
+        results = await self._ask("remember", caller, drafts=said, key=key or uuid.uuid4().hex)
+        return [Remembered.model_validate(each) for each in results]
+
+    async def recall(self, query: Query, caller: Caller) -> Recollection:
+        said = query.model_dump(mode="json", exclude_defaults=True)
+        return Recollection.model_validate(await self._ask("recall", caller, query=said))
+
+    async def revise(
+        self, id: str, change: Change, caller: Caller, *, version: int, key: IdempotencyKey | None = None
+    ) -> Record:
+        said = {"id": id, "change": change.model_dump(mode="json", exclude_none=True), "version": version}
+        return Record.model_validate(await self._ask("revise", caller, **said, key=key or uuid.uuid4().hex))
+
+    async def get(self, id: str, caller: Caller) -> Record:
+        return Record.model_validate(await self._ask("get", caller, id=id))
+
+    async def history(self, id: str, caller: Caller) -> list[Record]:
+        return [Record.model_validate(each) for each in await self._ask("history", caller, id=id)]
+
+    async def timeline(
+        self, caller: Caller, *, episode: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[Record]:
+        found = await self._ask("timeline", caller, episode=episode, limit=limit, before=before)
+        return [Record.model_validate(each) for each in found]
+
+    async def forget(self, ids: Sequence[str], caller: Caller, *, reason: str = "") -> Certificate:
+        return Certificate.model_validate(await self._ask("forget", caller, ids=list(ids), reason=reason))
+
+    async def pin(self, id: str, caller: Caller, *, pinned: bool = True) -> Record:
+        return Record.model_validate(await self._ask("pin", caller, id=id, pinned=pinned))
+
+    async def tell(self, verb: str, parameters: Mapping[str, Any], caller: Caller) -> Any:
+        return await self._ask("tell", caller, verb=verb, parameters=dict(parameters))
+
+    async def close(self) -> None:
+        for way in self._ways:
+            way.close()
+
+    async def _ask(self, method: str, caller: Caller, **parameters: Any) -> Any:
+        way = self._ways[shard_of_tenant(caller.tenant, len(self._ways))]
+        return await way.ask(method, caller.tenant, caller.by, about(caller, **parameters))
+
+
+def memory_name(shard: int) -> str:
+    """Of a shard of the memory: its actor, its socket, its store."""
+    return f"memory-{shard}"
+
+
+def shard_of_tenant(tenant: str, shards: int) -> int:
+    """Where a tenant's memory lies."""
+    return zlib.crc32(tenant.encode()) % shards
+
+
+def about(caller: Caller, **parameters: Any) -> JsonObject:
+    """Tenant and name travel with the request itself, where a link's owner vouches for them."""
+    return {"caller": caller.model_dump(mode="json", exclude={"tenant", "by"}, exclude_defaults=True), **parameters}

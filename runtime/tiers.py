@@ -1,0 +1,29 @@
+"""The tiers of the configuration, kept in this process's Ray cluster."""
+
+from ..contracts.ports import Clock
+from ..models.gate import SchemaGate
+from ..models.keeper import Keeper
+from ..models.source import Sources
+from .config import Configuration, Models
+from .gateway.settings import is_loopback
+from .loopback import stay_on_loopback
+
+WEIGHTS = "models"
+"""Folder below the data, for weights that are made here and for digests."""
+
+
+def make_keeper(configuration: Configuration, namespace: str, clock: Clock, gate: SchemaGate | None = None) -> Keeper:
+    """A keeper of the configured tiers. Not started. Raises InvalidConfiguration."""
+    from ..models.serve_deployer import ServeDeployer
+
+    models = configuration.models or Models()
+    sources = Sources(configuration.folder, configuration.data / WEIGHTS, models.downloads)
+    prepare = stay_on_loopback if is_loopback(configuration.gateway.host) else None
+    return Keeper(
+        [entry.tier() for entry in models.tiers],
+        sources.locate,
+        ServeDeployer(namespace, prepare),
+        clock,
+        gate or SchemaGate(clock),
+        at_once=models.start_at_once,
+    )

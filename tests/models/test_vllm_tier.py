@@ -1,0 +1,109 @@
+"""What vLLM and Serve are told about a tier."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hanse.contracts import Digest, InvalidConfiguration
+from hanse.models.source import Weights
+from hanse.models.tier import GIB, Kind, Tier
+from hanse.models.vllm_tier import (
+    OPTIONS,
+    arguments,
+    bundles,
+    deployment_options,
+    digest_of,
+    engine_options,
+    environment_of,
+)
+
+WEIGHTS = Weights(Path("/models/llama"), Digest("sha256:" + "1" * 64), 10_000_000)
+PLANNER = Tier("planner", Kind.GENERATE, "./llama")
+LARGE = replace(PLANNER, accelerator="H200", cpus=4, memory_gb=32, engine={"tensor_parallel_size": 2})
+
+
+def test_nothing_of_the_models_own_is_run_and_nothing_is_fetched() -> None:
+    options = engine_options(PLANNER, WEIGHTS)
+    assert options["trust_remote_code"] is False
+    assert options["load_format"] == "safetensors"
+    assert arguments(PLANNER, WEIGHTS)["model_loading_config"]["model_source"] == "/models/llama"
+    assert environment_of(PLANNER)["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.parametrize("option", ["trust_remote_code", "model", "tokenizer", "load_format", "worker_extension_cls"])
+def test_an_option_that_opens_a_door_may_not_be_set(option: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=option):
+        engine_options(replace(PLANNER, engine={option: "x"}), WEIGHTS)
+
+
+def test_a_mistyped_option_names_the_nearest() -> None:
+    with pytest.raises(InvalidConfiguration, match="Did you mean quantization"):
+        engine_options(replace(PLANNER, engine={"quantisation": "fp8"}), WEIGHTS)
+
+
+def test_a_tier_of_vectors_is_a_pooling_model_and_compiles_no_schemas() -> None:
+    options = engine_options(replace(PLANNER, kind=Kind.EMBED), WEIGHTS)
+    assert options["runner"] == "pooling"
+    assert "structured_outputs_config" not in options
+
+
+def test_the_cache_is_what_the_memory_leaves() -> None:
+    small = engine_options(replace(PLANNER, memory_gb=1.0), WEIGHTS)["kv_cache_memory_bytes"]
+    large = engine_options(replace(PLANNER, memory_gb=8.0), WEIGHTS)["kv_cache_memory_bytes"]
+    assert small == GIB // 4
+    assert 6 * GIB < large < 7 * GIB
+    assert "kv_cache_memory_bytes" not in engine_options(LARGE, WEIGHTS), "vLLM measures an accelerator itself"
+
+
+def test_a_replica_reserves_its_processors_and_its_memory() -> None:
+    assert bundles(PLANNER) == [{"CPU": 1.0, "memory": 2.0 * GIB}]
+
+
+def test_a_replica_on_accelerators_has_a_bundle_for_each() -> None:
+    first, second = bundles(LARGE)
+    assert first == {"CPU": 4, "memory": 32 * GIB, "GPU": 1.0, "accelerator_type:H200": 0.001}
+    assert second == {"GPU": 1.0, "accelerator_type:H200": 0.001}
+    assert arguments(LARGE, WEIGHTS)["accelerator_config"] == {"kind": "gpu"}
+    assert "OMP_NUM_THREADS" not in environment_of(LARGE)
+
+
+def test_replicas_are_fixed_or_follow_the_load() -> None:
+    assert deployment_options(replace(PLANNER, min_replicas=2, max_replicas=2))["num_replicas"] == 2
+    scaled = deployment_options(replace(PLANNER, min_replicas=1, max_replicas=4, concurrency=10))
+    assert scaled["autoscaling_config"] == {"min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 8}
+    assert "num_replicas" not in scaled
+
+
+def test_a_replica_is_no_way_in() -> None:
+    variables = deployment_options(PLANNER)["ray_actor_options"]["runtime_env"]["env_vars"]
+    assert variables["RAY_SERVE_ENABLE_HA_PROXY"] == variables["RAY_SERVE_ENABLE_DIRECT_INGRESS"] == "0"
+
+
+def test_the_digest_is_of_weights_and_options() -> None:
+    assert digest_of(PLANNER, WEIGHTS) == digest_of(replace(PLANNER, name="other", rank=3), WEIGHTS)
+    assert digest_of(PLANNER, WEIGHTS) != digest_of(replace(PLANNER, engine={"dtype": "float32"}), WEIGHTS)
+    assert digest_of(PLANNER, WEIGHTS) != digest_of(PLANNER, replace(WEIGHTS, digest=Digest("sha256:" + "2" * 64)))
+
+
+@pytest.mark.vllm
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # vLLM's own, when it is imported
+def test_vllm_and_ray_know_all_of_it(tmp_path: Path) -> None:
+    """The real classes take what is said here, for processors and for accelerators."""
+    pytest.importorskip("vllm")
+    import dataclasses
+
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.cli_args import FrontendArgs
+
+    from hanse.models.vllm_server import llm_config
+
+    known = {field.name for cls in (AsyncEngineArgs, FrontendArgs) for field in dataclasses.fields(cls)}
+    assert known >= OPTIONS
+    for tier in (PLANNER, LARGE, replace(PLANNER, kind=Kind.EMBED)):
+        config = llm_config(tier, WEIGHTS)
+        engine: Any = config.get_engine_config()
+        assert engine.placement_bundles == bundles(tier)
+        assert engine.trust_remote_code is False
+        assert engine.accelerator_type == tier.accelerator

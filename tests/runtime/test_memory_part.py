@@ -1,0 +1,173 @@
+"""The shared memory in a running federation: agents remember and recall, whoever runs again says it once, and what
+needs no memory goes on without it.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from hanse.agents import Agent, Context
+from hanse.contracts import (
+    Conflict,
+    ContractBreach,
+    DeadlineExceeded,
+    InvalidConfiguration,
+    NotAllowed,
+    Unavailable,
+    capability,
+)
+from hanse.contracts.memory import Draft, Scope
+from hanse.runtime.federation import Federation
+
+from ..memory.plain import WordEmbedder
+
+MEMORY = {"shards": 2}
+
+
+class Text(BaseModel):
+    text: str
+
+
+class Found(BaseModel):
+    texts: list[str]
+    labels: list[str] = []
+
+
+class Clerk(Agent):
+    """Remembers."""
+
+    domain = "clerk"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = 0
+
+    @capability(effect="reversible", compensation="forget")
+    async def note(self, request: Text, context: Context) -> Found:
+        """Remember a text."""
+        told = await context.memory.remember(request.text, subject="anna")
+        record = told.record
+        assert (record.provenance.agent, record.provenance.task) == ("clerk", context.task_id)
+        return Found(texts=[record.id])
+
+    @capability(effect="irreversible")
+    async def forget(self, request: Text, context: Context) -> Found:
+        """Forget what was said about a text."""
+        found = await context.memory.recall(request.text)
+        certificate = await context.memory.forget([hit.record for hit in found.hits])
+        return Found(texts=certificate.records)
+
+    @capability(effect="irreversible")
+    async def count(self, request: Text, context: Context) -> Found:
+        """Say how often it was asked, and lose against others now and then."""
+        number = await context.state.get("counts", "all", default=0) + 1
+        told = await context.memory.remember(f"asked {number} times {request.text}", payload={"number": number})
+        await asyncio.sleep(0)
+        await context.state.put("counts", "all", number)
+        return Found(texts=[told.record.text])
+
+    @capability(effect="read")
+    async def look(self, request: Text, context: Context) -> Found:
+        """Recall."""
+        found = await context.memory.recall(request.text, limit=5)
+        return Found(texts=[hit.record.text for hit in found.hits], labels=found.labels)
+
+    @capability(effect="read")
+    async def scribble(self, request: Text, context: Context) -> Found:
+        """Break the promise only to read."""
+        await context.memory.remember(request.text)
+        return Found(texts=[])
+
+    @capability(effect="irreversible")
+    async def repeat(self, request: Text, context: Context) -> Found:
+        """Say again what was read."""
+        await context.memory.recall(request.text)
+        told = await context.memory.remember("it was read and understood")
+        return Found(texts=[], labels=list(told.record.labels))
+
+    @capability(effect="irreversible")
+    async def correct(self, request: Text, context: Context) -> Found:
+        """Revise what is known."""
+        found = await context.memory.recall(request.text, limit=1)
+        record = found.hits[0].record
+        revised = await context.memory.revise(record, text=f"{record.text} indeed")
+        with pytest.raises(Conflict):
+            await context.memory.revise(record, text="never")
+        with pytest.raises(NotAllowed):
+            await context.memory.pin(revised)
+        line = await context.memory.history(revised)
+        return Found(texts=[each.text for each in line])
+
+    @capability(effect="pure")
+    async def think(self, request: Text) -> Text:
+        """Needs nobody."""
+        return request
+
+
+def federation(**more: Any) -> Federation:
+    return Federation.in_process([Clerk], **{"memory": MEMORY, "embedder": WordEmbedder(), **more})
+
+
+async def test_agents_remember_recall_revise_and_forget():
+    async with federation() as running:
+        await running.call("clerk.note", {"text": "anna likes letters"})
+        await running.call("clerk.note", {"text": "the warehouse is in Kiel"})
+        found = await running.call("clerk.look", {"text": "what does anna like"})
+        assert found["texts"][0] == "anna likes letters"
+        corrected = await running.call("clerk.correct", {"text": "anna likes letters"})
+        assert corrected["texts"] == ["anna likes letters", "anna likes letters indeed"]
+        await running.call("clerk.forget", {"text": "anna likes letters"})
+        assert (await running.call("clerk.look", {"text": "anna"}))["texts"] == []
+
+
+async def test_handlers_that_lose_and_run_again_say_it_once():
+    async with federation() as running:
+        answers = await asyncio.gather(*(running.call("clerk.count", {"text": f"word{i}"}) for i in range(12)))
+        numbers = sorted(int(answer["texts"][0].split()[1]) for answer in answers)
+        assert numbers == list(range(1, 13))
+        found = await running.memory.recall(limit=100)
+        assert sorted(hit.record.payload["number"] for hit in found.hits) == numbers
+        assert {hit.record.text for hit in found.hits} == {answer["texts"][0] for answer in answers}
+
+
+async def test_who_has_read_something_untrusted_speaks_untrusted():
+    async with federation() as running:
+        await running.memory.remember("a letter from outside came in", labels=["private", "mail"])
+        assert (await running.call("clerk.repeat", {"text": "letter from outside"}))["labels"] == ["mail", "private"]
+
+
+async def test_a_capability_that_only_reads_writes_nothing():
+    async with federation() as running:
+        with pytest.raises(ContractBreach, match="only reads"):
+            await running.call("clerk.scribble", {"text": "anna was here"})
+        assert (await running.memory.recall()).hits == []
+
+
+async def test_people_remember_pin_and_tell():
+    async with federation() as running:
+        told = await running.memory.remember([Draft(text="never refund twice"), "or thrice in a row"])
+        assert (await running.memory.pin(told[0].record)).pinned
+        assert (await running.memory.tell("stats"))["records"] == 2
+        assert (await running.memory.get(told[0].record.id)).provenance.by == "local"
+
+
+async def test_work_that_needs_no_memory_goes_on_without_it():
+    async with federation(memory=None) as running:
+        assert await running.call("clerk.think", {"text": "a"}) == {"text": "a"}
+        with pytest.raises((Unavailable, DeadlineExceeded)):
+            await running.call("clerk.look", {"text": "a"}, deadline_seconds=1)
+        with pytest.raises(Unavailable, match="memory:"):
+            _ = running.memory
+
+
+async def test_what_was_remembered_is_there_after_a_restart_and_shards_stay_as_they_were(tmp_path: Path):
+    async with federation(data=tmp_path) as running:
+        told = await running.memory.remember("the key lies under the mat", scope=Scope.SUBJECT, owner="anna")
+    async with federation(data=tmp_path) as running:
+        assert (await running.memory.recall("where is the key")).hits[0].record.id == told.record.id
+    with pytest.raises(InvalidConfiguration, match="laid out in 2"):
+        async with federation(data=tmp_path, memory={"shards": 3}):
+            pass
