@@ -162,7 +162,7 @@ class LocalEmbedder:
             self._runners.add(asyncio.get_running_loop().create_task(self._run()))
 
     async def _run(self) -> None:
-        """Batch after batch until nobody waits. It leaves at the moment it sees that: who comes later starts another."""
+        """Batch after batch until nobody waits. It leaves the moment it sees that: who comes later starts another."""
         try:
             while batch := self._next():
                 await self._compute(batch)

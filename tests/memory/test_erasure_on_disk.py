@@ -142,7 +142,8 @@ async def test_what_expires_is_not_shown_and_then_not_there(tmp_path: Path):
         clock.ms += 1
         with pytest.raises(NotFound):
             await service.get(record.id, ann())
-        assert [hit.record.text for hit in (await service.recall(Query(text="now for ever"), ann())).hits] == ["for ever"]
+        found = await service.recall(Query(text="now for ever"), ann())
+        assert [hit.record.text for hit in found.hits] == ["for ever"]
         assert traces(tmp_path, word(2)) == [word(2)]
         await service.upkeep._expire()
         assert traces(tmp_path, word(2)) == []
@@ -151,10 +152,11 @@ async def test_what_expires_is_not_shown_and_then_not_there(tmp_path: Path):
 
 async def test_what_expires_is_deleted_by_itself(tmp_path: Path):
     async with memory(tmp_path / "m.sqlite", started=True) as service:
+        clean, done = service.log.clean, asyncio.Event()
+        service.log.clean = lambda tenant, sequence: (clean(tenant, sequence), done.set())[0]
         await remembered(service, f"for now {word(3)}", layer=Layer.WORKING, ttl_seconds=0.2)
-        async with asyncio.timeout(10):
-            while service.log.count(SHOP) or traces(tmp_path, word(3)):
-                await asyncio.sleep(0.02)
+        await asyncio.wait_for(done.wait(), 20)
+        assert (service.log.count(SHOP), traces(tmp_path, word(3))) == (0, [])
 
 
 async def test_working_memory_always_ends():
