@@ -17,7 +17,7 @@ import numpy as np
 
 from ..models.embedder import LocalEmbedder
 from ..models.encoder import OnnxEncoder
-from ..models.heads import Head
+from ..models.head import Head
 from ..models.learned import CLOSENESS, closeness
 from ..models.logistic import Line, auroc, calibrate, fit, reliability, sigmoid
 from ..models.signs import NAMES
@@ -54,7 +54,7 @@ async def injection(data: Path, embedder: LocalEmbedder) -> Head:
     own = await Guard.load(data, embedder)
     scores, labels = _held_out(own)
     rows, _ = guard.evaluate(own)
-    report = {"guard": [_compact(row) for row in rows]} | _report(scores, labels)
+    report = {"found_at_1_percent": rows} | _report(scores, labels)
     line = own.table.fit([*own.attacked, *own.embedded, *own.others, *own.dojo_benign])
     trained = ("agentdojo (MIT)", "WorkBench (MIT)", "tau2-bench retail (MIT)", "BFCL memory, NESTFUL (Apache-2.0)")
     return _head("injection", _text_features(), line, scores, labels, report, INJECTION_LIMITS, trained)
@@ -172,10 +172,6 @@ def _head(
 
 def _text_features() -> tuple[str, ...]:
     return ("embedding:384", *NAMES)
-
-
-def _compact(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name in ("split", "macro", "false_positives")}
 
 
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:

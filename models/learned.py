@@ -11,7 +11,7 @@ import numpy as np
 
 from ..contracts import ModelUnavailable
 from ..contracts.pool import Embedder, Judgement
-from .heads import Head, load
+from .head import Head, load
 from .signs import signs
 from .validator import Validator
 from .windows import MAX_WINDOWS, windows

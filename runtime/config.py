@@ -37,7 +37,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ..contracts import Effect, HanseError, InvalidConfiguration, Risk
-from ..models.policy import Policy
+from ..contracts.pool import Purpose
+from ..models.policy import THRESHOLDS, VALIDATORS, Policy
 from ..models.tier import Kind, Tier
 from . import yaml_lines
 
@@ -360,36 +361,61 @@ class TierEntry(Section):
 
 
 class ModelPolicy(Section):
-    """What the model pool may spend, where work may begin, and what it keeps. Money in cents; nothing is no limit."""
+    """What the model pool may do and spend, and when an answer is refused."""
 
-    call_cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """For one call, all its attempts together. Example: `call_cents: 2`"""
-    task_cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """For all calls of one task. Example: `task_cents: 20`"""
-    tenant_day_cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """For one tenant from midnight to midnight, in UTC. Example: `tenant_day_cents: 1000`"""
-    floors: dict[str, str] = Field(default_factory=dict[str, str])
-    """The lowest tier that may work for capabilities of a pattern; the first that fits counts.
-    Example: `floors: {"payments.*": large}`"""
+    validators: dict[Purpose, tuple[str, ...]] = Field(default_factory=dict[Purpose, tuple[str, ...]])
+    """Who looks at answers, by what they are for: `complete`, `choose`, `extract`, `chat`. Those that are left out keep
+    theirs. Example: `validators: {chat: [empty, repetition, injection]}`"""
+    thresholds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict[str, float])
+    """The score of a validator from which an answer is refused; above 1 it only advises. Those that are left out keep
+    theirs. Example: `thresholds: {injection: 0.9, numbers: 2}`"""
+    required: tuple[str, ...] = ()
+    """Validators without whose opinion nothing is accepted. Example: `required: [injection]`"""
+    judge_seconds: float = Field(default=5, gt=0, allow_inf_nan=False)
+    """After which a validator has no opinion. Example: `judge_seconds: 5`"""
     repairs: int = Field(default=1, ge=0, le=10)
-    """How often one tier may correct an answer, with the error before its eyes. Example: `repairs: 1`"""
-    attempts: int = Field(default=6, ge=1, le=100)
+    """How often a tier may correct its answer, with the error before its eyes. Example: `repairs: 1`"""
+    attempts: int = Field(default=6, ge=1, le=50)
     """Of all tiers together, for one call. Example: `attempts: 6`"""
+    max_answer_chars: int = Field(default=200_000, ge=1)
+    """A longer answer is refused. Example: `max_answer_chars: 200000`"""
+    floors: dict[str, str] = Field(default_factory=dict[str, str])
+    """Patterns of capabilities, and the lowest tier that may work for them. The first that fits counts.
+    Example: `floors: {"payments.*": planner}`"""
+    call_cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What one call may cost, all its attempts together. No limit when left out. Example: `call_cents: 2`"""
+    task_cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What the calls of one task may cost. No limit when left out. Example: `task_cents: 50`"""
+    tenant_day_cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What a tenant's calls may cost on one day (UTC). No limit when left out. Example: `tenant_day_cents: 1000`"""
+    second_cents: float = Field(default=0.01, ge=0, allow_inf_nan=False)
+    """What a second of waiting counts for where the router compares costs. Example: `second_cents: 0.01`"""
+    cache_entries: int = Field(default=2_000, ge=0)
+    """Answers to pure asks that are kept for each tenant. Example: `cache_entries: 2000`"""
     cache_seconds: float = Field(default=86_400, ge=0, allow_inf_nan=False)
-    """How long the answer to a pure question is given again. Example: `cache_seconds: 3600`"""
-    semantic_threshold: float | None = Field(default=0.97, gt=0, le=1)
-    """How alike two pure questions must be to have one answer: the cosine of their vectors. Nothing switches it off.
-    Example: `semantic_threshold: 0.98`"""
+    """For how long. Example: `cache_seconds: 3600`"""
+    semantic_threshold: float | None = Field(default=0.97, gt=0, le=1, allow_inf_nan=False)
+    """Cosine from which two pure asks mean the same; null for never. Example: `semantic_threshold: 0.97`"""
+    breaker_failures: int = Field(default=5, ge=1)
+    """Failures in a row after which a tier is left alone for a while. Example: `breaker_failures: 5`"""
+    breaker_seconds: float = Field(default=5, gt=0, allow_inf_nan=False)
+    """For how long at first. Example: `breaker_seconds: 5`"""
     keep_days: int = Field(default=30, ge=1)
-    """How long the words of prompts and answers are kept; their digests stay. Example: `keep_days: 30`"""
+    """For how long the words of prompts and answers are kept that nobody used again. Example: `keep_days: 30`"""
     shadows: dict[str, str] = Field(default_factory=dict[str, str])
-    """Prompt files of which another version runs beside. Example: `shadows: {extract: "2"}`"""
-    shadow_share: float = Field(default=0.1, ge=0, le=1)
+    """Names of prompts, and the version that runs beside the current one. Example: `shadows: {extract: "2"}`"""
+    shadow_share: float = Field(default=0.1, ge=0, le=1, allow_inf_nan=False)
     """Of the calls of such a prompt. Example: `shadow_share: 0.1`"""
 
     def policy(self) -> Policy:
         """The same as the model pool knows it."""
-        return Policy(**self.model_dump())
+        own = self.model_dump(exclude={"validators", "thresholds", "required"})
+        return Policy(
+            **own,
+            validators={**VALIDATORS, **self.validators},
+            thresholds={**THRESHOLDS, **self.thresholds},
+            required=frozenset(self.required),
+        )
 
 
 class Models(Section):
@@ -403,7 +429,7 @@ class Models(Section):
     start_at_once: int = Field(default=1, ge=1)
     """Tiers that start side by side; starting one keeps two processors busy. Example: `start_at_once: 2`"""
     policy: ModelPolicy = ModelPolicy()
-    """Example: `policy: {tenant_day_cents: 1000}`"""
+    """Example: `policy: {tenant_day_cents: 1000, floors: {"payments.*": planner}}`"""
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:
@@ -412,13 +438,14 @@ class Models(Section):
 
     @model_validator(mode="after")
     def _floors_are_tiers(self) -> Self:
-        known = {tier.name for tier in self.tiers if tier.kind is Kind.GENERATE}
-        if unknown := sorted(set(self.policy.floors.values()) - known):
-            raise PydanticCustomError(
-                "floor",
-                "there is no generating tier {name}.{near}",
-                {"name": unknown[0], "near": _near(unknown[0], known), "at": ("policy", "floors")},
-            )
+        tiers = [tier.name for tier in self.tiers if tier.kind is Kind.GENERATE]
+        for pattern, tier in self.policy.floors.items():
+            if tier not in tiers:
+                known = ", ".join(tiers) or "none"
+                problem = {"at": ("policy", "floors", pattern), "tier": tier, "known": known}
+                raise PydanticCustomError(
+                    "floor", "no tier that generates is called {tier}. There is {known}", problem
+                )
         return self
 
 

