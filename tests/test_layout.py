@@ -103,6 +103,7 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
     "need not have, when it is imported",
     ("hanse.runtime.models_assembly", "hanse.models.encoder"): "as the embedder",
+    ("hanse.runtime.models_assembly", "hanse.models.learned"): "as the embedder",
 }
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 
