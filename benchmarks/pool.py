@@ -19,6 +19,7 @@ import asyncio
 import csv
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -209,7 +210,7 @@ def _minus(a: float, b: float) -> float:
 
 
 def _moment(row: dict[str, str]) -> float:
-    return datetime.fromisoformat(row["TIMESTAMP"][:26]).timestamp()  # noqa: DTZ - only differences count
+    return datetime.fromisoformat(row["TIMESTAMP"][:26]).timestamp()
 
 
 def _part(tokens: str, divisor: float) -> int:
@@ -286,7 +287,7 @@ async def whole_pool(tier: Tier, backend: Backend, data: Path) -> AsyncIterator[
 
 
 def _fail(error: BaseException) -> None:
-    raise SystemExit(f"the journal cannot be written: {error}")
+    print(f"the journal cannot be written: {error}", file=sys.stderr)
 
 
 @asynccontextmanager
@@ -356,7 +357,7 @@ def _tell(rates: Any, times: Any, replayed: Any, options: argparse.Namespace) ->
         if options.plot:
             _plot(replayed, options.plot)
     show("pool, one at a time", times)
-    show("pool", rates, added_ms={row["way"]: row["added_p50_ms"] for row in times}, concurrency=options.concurrency)
+    show("pool", rates, concurrency=options.concurrency, single=times, replay=[row for row, _ in replayed])
 
 
 def _plot(replayed: Any, path: Path) -> None:
