@@ -51,6 +51,7 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
         clock=world.clock,
         entropy=world.entropy,
         embedder=late or ServedEmbedder(keeper.pooling(embeds.name)),
+        policy=models.policy.policy(),
         conditions=_conditions(tiers, keeper, late),
     )
     return ModelsPart(pool, keeper, late, store)

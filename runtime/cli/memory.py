@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -223,7 +224,7 @@ async def export(
     """Write every record that you may read, as JSON lines."""
     count = 0
     async with session.client() as client:
-        with file.open("wb") if file else sys.stdout.buffer as out:
+        with file.open("wb") if file else nullcontext(sys.stdout.buffer) as out:
             async for record in _everything(client.memory):
                 out.write(orjson.dumps(record) + b"\n")
                 count += 1

@@ -1,24 +1,16 @@
 """Hygiene in the real service: log, store, gate, verbs."""
 
-from contextlib import asynccontextmanager
-
 import pytest
 
 from hanse.contracts import InvalidInput, NotAllowed
 from hanse.contracts.memory import Certificate, Change, Draft, Fact, Layer, Provenance, Query, Scope
 from hanse.memory import erasure, hygiene
 
-from .plain import Clock, WordEmbedder, agent, ann, memory
+from ..support.memory import clean_memory
+from .plain import Clock, WordEmbedder, agent, ann
 
 DAY = 86_400_000
 TEA = "Ann Lee prefers green tea in the office."
-
-
-@asynccontextmanager
-async def clean_memory(path=":memory:", clock=None, **options):
-    clock = clock or Clock()
-    async with memory(path, clock=clock, **hygiene.parts(clock), **options) as service:
-        yield service
 
 
 async def remember(service, text, caller=None, **given):
