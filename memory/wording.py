@@ -45,7 +45,7 @@ FRAMING_WORDS = word_set(
     "note noted particular person previous previously quote reading recall recalled record recorded records recollect "
     "refer remember remembered reminder report reported restate retrieve retrieved said saved say saying says "
     "speaker state stated state stored summarise summarize summary tell telling tells thing think told user "
-    "again back basically certainly clearly following given simply speak spoken"
+    "self relevant reminder again back basically certainly clearly following given simply speak spoken"
 )
 """Words that say who says it, or that it was said before: they make no statement new."""
 
@@ -120,7 +120,7 @@ def wording(text: str) -> Wording:
         pairs=frozenset(pairwise(content)),
         marks=frozenset(_marks(words)),
         names=frozenset(_names(text)),
-        denied=frozenset(_denied(words)),
+        denied=frozenset(word for part in sentences(text) for word in _denied(_words(part))),
     )
 
 
@@ -133,6 +133,15 @@ def _is_form(one: str, other: str) -> bool:
     """At least five letters and three quarters of the longer word are the same from the beginning."""
     shared = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     return shared >= max(5, 0.75 * max(len(one), len(other)))
+
+
+def without_frame(text: str) -> str:
+    """The text without the words before a colon that only say that it was said before: `As a reminder: …`."""
+    frame, colon, rest = text.partition(":")
+    words = _words(frame)
+    framing = any(stem(word) in FRAMING_WORDS or word in FRAMING_WORDS for word in words)
+    is_frame = bool(colon) and bool(rest.strip()) and framing and len(words) <= 6 and not set(_names(frame))
+    return rest if is_frame and not any(map(str.isdigit, frame)) else text
 
 
 def plain_text(text: str) -> str:

@@ -13,22 +13,25 @@ from collections.abc import Sequence
 
 from .wording import FUNCTION_WORDS, is_content, plain_text, sentences, stem, word_set, wording
 
+MACHINE = "is the output of a machine"
+
 _LETTERS = re.compile(r"[^\W\d_]")
 _LATIN = re.compile(r"[a-z]{3,}")
 
 _COURTESY = word_set(
-    "no not absolutely agree ah aha alright amazing anytime apologies apologise apologize appreciate appreciated "
-    "aw awesome aye beautiful best bet bravo brilliant bye cheers cheer clear come congrats "
-    "congratulations cool correct couldnt course deal delighted dear definitely everyone everything exactly "
-    "excellent excited exciting fab fabulous fantastic feel fine fingers folks forward free fun glad gladly "
-    "go good goodbye goodnight gosh gotcha grateful great greetings guess ha haha happy hear hello help helped helpful "
-    "helping hey hi hiya hmm hold hope hoping huge incredible indeed interesting kind kindly know later lol look "
-    "looking luck luckily mate maybe mhm much nah need neat nice nope noted now "
-    "oh ok okay okey one oops ouch pal pardon patience patient perfect perfectly perhaps please pleased pleasure "
-    "possibly problem proceed quick quickly reach ready really receive reply right roger safe see sec second sense "
-    "sincerely soon sorry sound sounds splendid stay super sure swell take talk terrific thank thanks thankyou thing "
-    "think thumb time totally touch truly try ty understand understood useful wait wanna want "
-    "warm wave way welcome well whoa wish wonderful worry wow ya yay yea yeah yep yes yo yup"
+    "absolutely afk agree ah aha alright amazing anytime apologies apologise apologize appreciate appreciated aw "
+    "awesome aye beautiful best bet bravo brb brilliant btw bye cheer cheers clear come congrats congratulations cool "
+    "correct couldnt course deal dear definitely delighted earlier everyone everything exactly excellent excited "
+    "exciting fab fabulous fantastic feel fine fingers folks forward free fun fyi glad gladly go going good goodbye "
+    "goodnight gosh gotcha grateful great greetings gtg guess ha haha happy hear hello help helped helpful helping "
+    "hey hi hilarious hiya hmm hold hope hoping hth huge idk imho imo incredible indeed interesting k kind kindly kk "
+    "know later lmao lol look looking luck luckily mate maybe mhm much nah neat need nice no nope not noted nothing "
+    "now np nvm oh ok okay okey omg omw one oops ouch pal pardon patience patient perfect perfectly perhaps please "
+    "pleased pleasure pls plz possibly problem proceed quick quickly reach ready really receive reply right rofl "
+    "roger safe sec second see sense sincerely smh soon sorry sound sounds splendid stay super sure swell take talk "
+    "tbh terrific thank thanks thankyou thing think thumb thx time totally touch truly try ttyl ty understand "
+    "understood useful wait wanna want warm wave way welcome well whoa wish wonderful worry wow ya yay yea yeah yep "
+    "yes yo yup yw"
 )
 """What people say to be kind, and what they say while they think. Alone it tells nothing that anyone would look up."""
 
@@ -39,20 +42,26 @@ _GREETING = re.compile(
     r"|\b(?:would|'d) (?:love|like) (?:to|that|it)\b|\blove (?:it|that|this)\b|\b(?:take care|makes? sense|no worries|"
     r"no problem|my bad|of course|not at all|by all means|give me|hang on|one (?:moment|second|minute|sec)|a (?:moment|"
     r"minute|second|bit)|at (?:this|the) moment|right away|get(?:ting)? back|(?:good|great|nice) (?:job|work|chat|talk)"
-    r"(?:ing)?)\b",
+    r"(?:ing)?|fair (?:enough|point)|to be (?:honest|fair|frank)|(?:that is|that's|what) (?:\w+ )?news|means? a (?:lot|"
+    r"great deal)|keep (?:it up|up the)|you rock|long time no see|a million|sleep well|give (?:me|us) a (?:shout|call|"
+    r"ring)|be of (?:any |some |further )?(?:assistance|help|service)|for the (?:delay|confusion|inconvenience|trouble|"
+    r"mix-?up|wait|late reply|misunderstanding|heads.?up|reminder)(?: earlier)?|how(?:'s it going| are (?:you|things)|"
+    r" have you been)|see you (?:later|soon|around|then|tomorrow)|what'?s up|as (?:always|ever)|in advance|"
+    r"(?:the )?same here|me too)\b",
     re.IGNORECASE,
 )
 """The same in several words, of which some would tell something by themselves."""
 
 _WORKING = word_set(
-    "no not unable action additional agent anything analyse analysing analyze answer api appropriate argument assist "
-    "assistant attempt available await begin call capability carry check command complete completed completion confirm "
-    "context continue data database detail determine done empty entry error execute executed executing execution fetch "
-    "fetched final finalise finalize find finished found function gather generate handle identify input inquiry invoke "
-    "item load look lookup match message next null number operation output parameter parse perform plan prepare "
-    "previous proceed process processed processing query question ready relevant request requested required respond "
-    "response result retrieve retry return returned review run running save search searching select start started step "
-    "store submit subtask succeed success successful successfully task tool update updated use user using validate "
+    "action additional agent analyse analysing analyze answer anything api appropriate argument assist assistant "
+    "attempt available await begin call capability carry check command complete completed completion confirm context "
+    "continue data database detail determine done empty enough entry error execute executed executing execution fetch "
+    "fetched final finalise finalize find finish finished first found function gather generate going handle identify "
+    "input inquiry instruction instructions invoke item load look lookup match message move moving ms next no not "
+    "nothing null number operation output parameter parse pass passed perform plan prepare previous proceed process "
+    "processed processing query question ready relevant report request requested required respond response result "
+    "retrieve retry return returned review row run running save search searching select start started step store "
+    "submit subtask succeed success successful successfully task tool unable update updated use user using validate "
     "verify wait waiting"
 )
 """What an agent says of its own work."""
@@ -68,7 +77,9 @@ _BOILERPLATE = re.compile(
     r"message|e-?mail|understanding))|view (?:this|it) (?:e-?mail|message)? ?in (?:your|a) browser|sent from my|"
     r"click (?:here|the (?:link|button))|subject to change|past performance|without warrant|add us to your (?:address|"
     r"contacts)|follow us on|(?:feel free|(?:do )?not hesitate) to (?:contact|reach|ask|let)|is there anything else|"
-    r"how (?:can|may) i (?:help|assist)|(?:out of (?:the )?office|back in the office)|lorem ipsum|consider the "
+    r"how (?:can|may) i (?:help|assist)|(?:out of (?:the )?office|back in the office)|lorem ipsum|"
+    r"(?:rate|about) your (?:recent )?(?:experience|visit)|powered by|value your (?:privacy|feedback|business)|"
+    r"get back to you (?:within|as soon|shortly)|may be (?:recorded|monitored)|your feedback|consider the "
     r"environment|scanned (?:by|for virus)",
     re.IGNORECASE,
 )
@@ -180,6 +191,8 @@ def _is_strange(word: str) -> bool:
 
 def _says_nothing(text: str) -> str:
     reasons = Counter(reason for part in sentences(text) if (reason := _of_sentence(part)) != "")
+    if reasons[MACHINE] > 0.6 * reasons.total():
+        return MACHINE
     if not reasons or "something" in reasons:
         return ""
     return reasons.most_common(1)[0][0]
@@ -190,7 +203,7 @@ def _of_sentence(part: str) -> str:
     if not _LETTERS.search(part):
         return ""
     if _MACHINE.match(part):
-        return "is the output of a machine"
+        return MACHINE
     if _BOILERPLATE.search(part):
         return "is boilerplate"
     words = wording(_GREETING.sub(" ", part)).words
