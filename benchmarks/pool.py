@@ -74,23 +74,37 @@ class Outcome:
     failed: bool = False
 
 
-def ask(number: int, max_tokens: int, words: int = 8) -> Ask:
+CHARS_PER_TOKEN = 1.5
+"""Of the words below with the tiny model's tokenizer, with some to spare; others put more into a token."""
+
+
+def ask(number: int, max_tokens: int, prompt_tokens: int = 40) -> Ask:
     """Different from every other, so that no prefix of the prompt is in the engine's cache."""
-    subject = SUBJECTS[number % len(SUBJECTS)]
-    text = f"{number}: what about {subject}? " + " ".join(f"item {number + each}" for each in range(words))
+    words = (SUBJECTS[(number + each) % len(SUBJECTS)] for each in range(prompt_tokens))
+    text = f"{number}: what about {' and '.join(words)}?"[: round(prompt_tokens * CHARS_PER_TOKEN)]
     return Ask(messages=(Message(role="user", content=text),), max_tokens=max_tokens, only=True, validators=())
 
 
 async def throughput(ways: dict[str, Way], options: argparse.Namespace) -> list[dict[str, Any]]:
     """Tokens per second of each way, `concurrency` asks at once, in turns."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
+    asks = await long_answered(ways["bare"], options)
     for turn in range(options.rounds + 1):
-        asks = [ask(1000 * turn + number, options.tokens) for number in range(options.asks)]
         for name in _rotated(list(ways), turn):
             rate = await _rate(ways[name], asks, options.concurrency)
             if turn:  # the first one warms up
                 rates[name].append(rate)
     return [_against_bare(name, rates) for name in ways]
+
+
+async def long_answered(bare: Way, options: argparse.Namespace) -> list[Ask]:
+    """Asks to which the model has much to say, so that writing is measured and not reading. All ways take them: at
+    temperature 0 they write the same. They are shorter than a block of the prefix cache.
+    """
+    asks = [ask(number, options.tokens) for number in range(4 * options.asks)]
+    written = await asyncio.gather(*map(bare, asks))
+    ranked = sorted(zip(written, range(len(asks)), strict=True), reverse=True)[: options.asks]
+    return [asks[number] for _, number in ranked]
 
 
 async def latency(ways: dict[str, Way], options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -123,17 +137,16 @@ async def replay(way: Way, arrivals: Sequence[Arrival], share: float, capacity: 
 
 
 def read_trace(path: Path, count: int, window: int) -> list[Arrival]:
-    """The middle `count` arrivals of the file, their tokens divided so that the longest tenth just fits the window."""
+    """The middle `count` arrivals of the file, their tokens divided so that nine tenths fit the window; the others are
+    cut to it.
+    """
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     rows = rows[(len(rows) - count) // 2 :][:count]
     totals = sorted(int(row["ContextTokens"]) + int(row["GeneratedTokens"]) for row in rows)
     divisor = max(1.0, totals[int(0.9 * len(totals))] / (0.9 * window))
     first = _moment(rows[0])
-    return [
-        Arrival(_moment(row) - first, _part(row["ContextTokens"], divisor), _part(row["GeneratedTokens"], divisor))
-        for row in rows
-    ]
+    return [_arrival(row, first, divisor, int(0.9 * window)) for row in rows]
 
 
 async def capacity_of(way: Way, arrivals: Sequence[Arrival], concurrency: int) -> float:
@@ -145,8 +158,7 @@ async def capacity_of(way: Way, arrivals: Sequence[Arrival], concurrency: int) -
 
 
 def _asked(arrival: Arrival, number: int) -> Ask:
-    """About as many tokens as arrived: an item takes four."""
-    return ask(number, arrival.answer_tokens, words=max(1, arrival.prompt_tokens // 4))
+    return ask(number, arrival.answer_tokens, arrival.prompt_tokens)
 
 
 async def _arrive(way: Way, arrival: Arrival, number: int, due: float) -> Outcome:
@@ -213,8 +225,10 @@ def _moment(row: dict[str, str]) -> float:
     return datetime.fromisoformat(row["TIMESTAMP"][:26]).timestamp()
 
 
-def _part(tokens: str, divisor: float) -> int:
-    return max(1, round(int(tokens) / divisor))
+def _arrival(row: dict[str, str], first: float, divisor: float, most: int) -> Arrival:
+    answer = min(most // 2, max(1, round(int(row["GeneratedTokens"]) / divisor)))
+    prompt = min(most - answer, max(8, round(int(row["ContextTokens"]) / divisor)))
+    return Arrival(_moment(row) - first, prompt, answer)
 
 
 # The three ways

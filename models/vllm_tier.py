@@ -17,7 +17,6 @@ from .tier import GIB, Kind, Tier
 OPTIONS = frozenset(
     {
         "block_size",
-        "calculate_kv_scales",
         "dtype",
         "enable_chunked_prefill",
         "enable_prefix_caching",
@@ -26,7 +25,6 @@ OPTIONS = frozenset(
         "kv_cache_dtype",
         "kv_cache_memory_bytes",
         "max_num_batched_tokens",
-        "max_num_partial_prefills",
         "pipeline_parallel_size",
         "pooler_config",
         "quantization",
