@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # Set-up is done when this file exists: its name is the content of what set-up depends on, and where.
-READY := .make/ready-$(shell { cat pyproject.toml requirements.lock; pwd; } | cksum | tr ' ' '-')
+READY := .make/ready-$(shell { cat pyproject.toml requirements.lock .ci/torch; pwd; } | cksum | tr ' ' '-')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run stop test test-fast check format bench lock
@@ -47,16 +47,12 @@ setup: ## .venv from requirements.lock, with this checkout in it; does nothing w
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make environments. On Debian: apt install python3-venv"; exit 1; }
 	rm -f .make/ready-*
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	.ci/torch $(BIN)/python $$(sed -n 's/^torch==//p' requirements.lock)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.lock
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true # on all cores; pip uses one
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@mkdir -p .make/path && ln -sfn ../.. .make/path/hanse
 	@touch $(READY)
 
 lock: ## requirements.lock anew, from the newest versions that pyproject.toml allows
-	rm -rf .make/lock
-	$(PYTHON) -m venv .make/lock
-	.make/lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test,check]'
-	{ echo "# Made by 'make lock': the versions that every test ran with. Install: pip install -r requirements.lock"; \
-	  .make/lock/bin/python -m pip freeze --all --exclude pip --exclude-editable; } > .make/requirements.lock
-	mv .make/requirements.lock requirements.lock
-	rm -rf .make/lock
+	.ci/lock $(PYTHON)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, cast
 
 from .errors import InvalidContract
-from .plan import is_binding, literal, references
 from .schema import JsonObject
+from .template import is_binding, literal, references
 
 
 class Promise(Protocol):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DAY_MS = 86_400_000
+SAMPLE = 2048
+"""Scores that are looked at to know where the best begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,13 +236,13 @@ class TenantIndex:
         if not found:
             times = self._times.rows - self._times.rows.min()
             found.append(_best(np.where(asked.may, times + 1, 0), depth))
-        rows = np.unique(np.concatenate(found)).astype(np.int32)
-        return rows[(rows >= 0) & asked.may[rows]]
+        rows = _distinct(np.concatenate(found), len(self._ids))
+        return rows[asked.may[rows]]
 
     def _by_words(self, scores: "NDArray[float32]", depth: int) -> "NDArray[int32]":
         """The best by their own scores together with their neighbours'."""
         near = self._episodes.around(_best(scores, self._settings.looked_around * depth))
-        rows = np.unique(near[near >= 0])
+        rows = _distinct(near, len(self._ids))
         near = self._episodes.around(rows)
         together = np.einsum("ij,j->i", np.where(near < 0, 0, scores[near]), self._settings.weights.of_neighbours())
         return rows[_best(together, depth)]
@@ -263,8 +265,10 @@ class TenantIndex:
     def _cosines(
         self, vector: "NDArray[float32]", near: Neighbours, may: "NDArray[bool_]"
     ) -> tuple["NDArray[float32]", "NDArray[float32]"]:
-        every, places = np.unique(near.rows, return_inverse=True)
-        cosines = self._vectors.cosines(vector, every)[places.reshape(near.rows.shape)]
+        every = _distinct(near.rows, len(self._ids))
+        of_row = np.zeros(len(self._ids), np.float32)
+        of_row[every] = self._vectors.cosines(vector, every)
+        cosines = of_row[near.rows]
         weights = near.seen(may)
         return cosines[:, 0], np.einsum("ij,ij->i", cosines, weights) / weights.sum(axis=1)
 
@@ -304,13 +308,26 @@ def _best(scores: "NDArray[Any]", count: int) -> "NDArray[int32]":
     """Places of the highest, in their order. None of those that say nothing, when there are more than asked for."""
     if len(scores) <= count:
         return np.arange(len(scores), dtype=np.int32)
-    if len(scores) > 16 * count:
-        # A sixteenth of them says where to cut, with room; the selection then looks at few.
-        sample = scores[:: len(scores) // (16 * count) + 1]
-        cut = np.partition(sample, -min(count, len(sample)))[-min(count, len(sample))]
-        above = np.flatnonzero(scores >= cut) if cut > 0 else np.flatnonzero(scores > 0)
-    else:
-        above = np.arange(len(scores))
-    if len(above) <= count:
-        return above.astype(np.int32)
-    return np.sort(above[np.argpartition(scores[above], -count)[-count:]]).astype(np.int32)
+    places = np.flatnonzero(scores > 0)
+    if len(places) > 4 * count:
+        # A sample says where to cut, so that the selection looks at few.
+        cut = _cut(scores[places], count)
+        if len(above := np.flatnonzero(scores >= cut)) >= count:
+            places = above
+    if len(places) > count:
+        places = np.sort(places[np.argpartition(scores[places], -count)[-count:]])
+    return places.astype(np.int32)
+
+
+def _cut(scores: "NDArray[Any]", count: int) -> float:
+    """A score that is reached by `count` of them or, likely, a few more."""
+    sample = np.sort(scores[:: len(scores) // SAMPLE + 1])
+    above = int(1.5 * count * len(sample) / len(scores)) + 8
+    return float(sample[-min(above, len(sample))])
+
+
+def _distinct(rows: "NDArray[Any]", count: int) -> "NDArray[int32]":
+    """Sorted, each once, without -1. All are below `count`."""
+    marks = np.zeros(count + 1, np.bool_)
+    marks[rows] = True
+    return np.flatnonzero(marks[:-1]).astype(np.int32)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PAGE = 1000
+_UPKEEP, _UNCLEAN = "upkeep", "unclean"
 Vector = Any
 """NDArray[float32] of one row, or None."""
 
@@ -76,6 +77,7 @@ class Log:
         self._clock, self._entropy = clock, entropy
         self._pending: dict[tuple[str, str], tuple[int, Kept | None]] = {}
         """What is not on disk yet, by tenant and id. None is gone."""
+        self._unclean = {Tenant(tenant): unpack(value) for tenant, value in store.read("noted", (_UPKEEP, _UNCLEAN))}
         self._receipts: dict[tuple[str, str], tuple[bytes, tuple[tuple[str, str], ...]]] = {}
 
     # Reading: the truth as of now
@@ -207,6 +209,11 @@ class Log:
         return {key: unpack(value) for key, value in self._store.read("notes", (tenant, collection))}
 
     @property
+    def unclean(self) -> Mapping[Tenant, int]:
+        """Tenants of whom something was deleted that may still be in files, and the entry that deleted it last."""
+        return self._unclean
+
+    @property
     def sequence(self) -> int:
         """Of the last journal entry, on disk or not."""
         return self._recorder.sequence
@@ -243,6 +250,8 @@ class Log:
             self._write("delete_sources", caller.tenant, id)
             self._pending[caller.tenant, id] = event.sequence, None
         self._settle_when_durable(caller.tenant, gone, event.sequence)
+        self._unclean[caller.tenant] = event.sequence
+        self.write_note(caller.tenant, _UPKEEP, _UNCLEAN, event.sequence)
         self._put(Kind.MEMORY_REVISED, caller, keep, {})
         for each in keep:
             self._delete(caller.tenant, each.record.id, each.record.version, event.sequence)
@@ -279,6 +288,12 @@ class Log:
         """Keys used before that moment are free again."""
         self._write("delete_receipt_records", before_ms)
         self._write("delete_receipts", before_ms)
+
+    def clean(self, tenant: Tenant, sequence: int) -> None:
+        """Nothing that was deleted by then is in any file any more."""
+        if self._unclean.get(tenant) == sequence:
+            del self._unclean[tenant]
+            self.write_note(tenant, _UPKEEP, _UNCLEAN, None)
 
     def write_note(self, tenant: Tenant, collection: str, key: str, value: Any) -> None:
         """Notes something beside the records; None takes it away."""

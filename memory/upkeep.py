@@ -73,10 +73,13 @@ class Upkeep:
     async def cleaned(self, tenant: Tenant) -> dict[str, int]:
         """After something was forgotten: it leaves the files of the store and the snapshots. How many of those went."""
         self._wake_compaction.set()
+        log, snapshots = self._service.log, self._service.snapshots
+        deleted = log.unclean.get(tenant, 0)
         await self._scrub()
         self._service.faults.reach(points.SCRUBBED)
-        snapshots = self._service.snapshots
-        return {"snapshots": await snapshots.discard(tenant) if snapshots else 0}
+        count = await snapshots.discard(tenant) if snapshots else 0
+        log.clean(tenant, deleted)
+        return {"snapshots": count}
 
     async def compact(self) -> None:
         """Writes the store's file anew."""
@@ -97,7 +100,10 @@ class Upkeep:
                 await asyncio.sleep(0.1)
 
     async def _compaction(self) -> None:
+        """First what a crash has kept from leaving the files; then, now and again, what was deleted meanwhile."""
         while True:
+            for tenant in list(self._service.log.unclean):
+                await self._quietly(lambda tenant=tenant: self.cleaned(tenant))
             await self._wake_compaction.wait()
             await asyncio.sleep(self._service.settings.compact_seconds)
             self._wake_compaction.clear()

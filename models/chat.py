@@ -15,7 +15,7 @@ def request(ask: Ask, tier: Tier, *, stream: bool = False) -> bytes:
     """The body of a chat completion."""
     body: dict[str, Any] = {
         "model": tier.name,
-        "messages": [_message(each) for each in ask.messages],
+        "messages": messages(ask),
         "max_tokens": ask.max_tokens,
         "temperature": ask.temperature,
         "top_p": ask.top_p,
@@ -28,8 +28,13 @@ def request(ask: Ask, tier: Tier, *, stream: bool = False) -> bytes:
 
 def prompt(ask: Ask, tier: Tier) -> bytes:
     """The body of a request to count a prompt's tokens."""
-    body = {"model": tier.name, "messages": [_message(each) for each in ask.messages]}
+    body = {"model": tier.name, "messages": messages(ask)}
     return orjson.dumps(body | ({"tools": [_tool(each) for each in ask.tools]} if ask.tools else {}))
+
+
+def messages(ask: Ask) -> list[dict[str, Any]]:
+    """As a chat template sees them."""
+    return [_message(each) for each in ask.messages]
 
 
 def estimate(ask: Ask) -> int:

@@ -10,12 +10,13 @@ each, so that a small one does not wait for the whole of a large one.
 """
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -68,19 +69,23 @@ class _Call:
 class LocalEmbedder:
     """Keeps the `Embedder` protocol of the contracts. Belongs to one event loop; `close` it, or use it in `async with`.
 
-    `queue` is how many texts may wait; a call that would exceed it is refused with Overloaded at once.
+    `queue` is how many texts may wait; a call that would exceed it is refused with Overloaded at once. `workers`
+    compute a batch each at the same time; 0 takes one for each core. That does more than many threads at one batch,
+    which would have to wait for one another after every operator.
     """
 
-    def __init__(self, encoder: "Encoder", *, queue: int = QUEUE) -> None:
+    def __init__(self, encoder: "Encoder", *, queue: int = QUEUE, workers: int = 0) -> None:
         self._encoder = encoder
         self._queue = queue
         self._waiting = 0
         self._calls: set[_Call] = set()
         self._interactive: deque[_Call] = deque()
         self._others: deque[_Call] = deque()
-        self._computing = ThreadPoolExecutor(1, "embedder")
+        self._workers = workers or len(os.sched_getaffinity(0))
+        self._computing = ThreadPoolExecutor(self._workers, "embedder")
         self._cutting = ThreadPoolExecutor(1, "embedder-tokens")
-        self._runner: asyncio.Task[None] | None = None
+        self._runners: set[asyncio.Task[None]] = set()
+        self._turns = count(1)
         self._is_closed = False
 
     @property
@@ -116,9 +121,10 @@ class LocalEmbedder:
     async def close(self) -> None:
         """Ends the batch under way; those who wait get Unavailable. Idempotent."""
         self._is_closed = True
-        if self._runner:
-            self._runner.cancel()
-            await asyncio.gather(self._runner, return_exceptions=True)
+        runners = list(self._runners)
+        for runner in runners:
+            runner.cancel()
+        await asyncio.gather(*runners, return_exceptions=True)
         for call in self._calls:
             call.fail(Unavailable("the embedder was closed"))
         for pool in (self._cutting, self._computing):
@@ -152,36 +158,42 @@ class LocalEmbedder:
         if self._is_closed:
             raise Unavailable("the embedder was closed")
         line.append(call)
-        if self._runner is None or self._runner.done():
-            self._runner = asyncio.get_running_loop().create_task(self._run())
+        for _ in range(self._workers - len(self._runners)):
+            self._runners.add(asyncio.get_running_loop().create_task(self._run()))
 
     async def _run(self) -> None:
-        """Batch after batch until nobody waits."""
-        loop = asyncio.get_running_loop()
-        for turn in count(1):
-            if not (batch := self._next(turn)):
-                return
-            try:
-                vectors = await loop.run_in_executor(
-                    self._computing, self._encoder.vectors, [tokens for _, _, tokens in batch]
-                )
-                for (call, row, _), vector in zip(batch, vectors, strict=True):
-                    call.put(row, vector)
-            except Exception as error:  # whatever the engine raises harms only those whose texts were in the batch
-                for call, _, _ in batch:
-                    call.fail(ModelUnavailable(f"the embedder failed: {type(error).__name__}: {error}"))
+        """Batch after batch until nobody waits. It leaves the moment it sees that: who comes later starts another."""
+        try:
+            while batch := self._next():
+                await self._compute(batch)
+        finally:
+            self._runners.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
-    def _next(self, turn: int) -> list[tuple[_Call, int, "Ids"]]:
-        lines = (self._interactive, self._others) if turn % PATIENCE else (self._others, self._interactive)
-        for line in lines:
+    async def _compute(self, batch: "_Batch") -> None:
+        tokens = [tokens for _, _, tokens in batch]
+        try:
+            vectors = await asyncio.get_running_loop().run_in_executor(self._computing, self._encoder.vectors, tokens)
+            for (call, row, _), vector in zip(batch, vectors, strict=True):
+                call.put(row, vector)
+        except Exception as error:  # whatever the engine raises harms only those whose texts were in the batch
+            for call, _, _ in batch:
+                call.fail(ModelUnavailable(f"the embedder failed: {type(error).__name__}: {error}"))
+
+    def _next(self) -> "_Batch":
+        lines = (self._interactive, self._others)
+        for line in lines if next(self._turns) % PATIENCE else reversed(lines):
             if batch := _batch(line):
                 return batch
         return []
 
 
-def _batch(line: deque[_Call]) -> list[tuple[_Call, int, Any]]:
+_Batch = list[tuple[_Call, int, Any]]
+"""A call, the row of one of its texts, and the tokens."""
+
+
+def _batch(line: deque[_Call]) -> _Batch:
     """Texts of the calls in front, longest first, up to BATCH_TOKENS. Calls that nobody waits for are dropped."""
-    batch: list[tuple[_Call, int, Any]] = []
+    batch: _Batch = []
     longest = 0
     for _ in range(len(line)):
         call = line.popleft()

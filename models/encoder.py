@@ -32,7 +32,7 @@ Ids = list[int]
 
 
 class Encoder(Protocol):
-    """What stands behind an embedder. Its methods block, and are called by one thread at a time each."""
+    """What stands behind an embedder. Its methods block; `vectors` is called by several threads at once."""
 
     @property
     def digest(self) -> Digest: ...
@@ -50,7 +50,7 @@ class Encoder(Protocol):
 class OnnxEncoder:
     """MiniLM with its graph in `folder`. Raises ModelUnavailable when a package or a file is missing.
 
-    `threads` compute one batch; 0 takes a thread for each core.
+    `threads` compute one batch, and several callers may be in `vectors` at the same time.
     """
 
     dimensions = DIMENSIONS
@@ -60,7 +60,7 @@ class OnnxEncoder:
         folder: Path,
         *,
         precision: Precision = Precision.INT8,
-        threads: int = 0,
+        threads: int = 1,
         weights: Weights | None = None,
     ) -> None:
         weights = weights or Weights.packaged()

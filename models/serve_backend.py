@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -10,6 +11,7 @@ from ..contracts import Digest, ModelUnavailable, TimedOut
 from ..contracts.pool import Ask, TierState
 from . import chat
 from .backend import Condition, Raw, RawPiece
+from .counting import TokenCounter
 from .door import Door
 from .gate import SchemaGate
 from .tier import Tier
@@ -91,6 +93,11 @@ class ServeBackend(_Standing):
     def __init__(self, tier: Tier, door: Door, gate: SchemaGate) -> None:
         super().__init__(tier, door)
         self._gate = gate
+        self._counter: TokenCounter | None = None
+
+    def count_with(self, counter: TokenCounter | None) -> None:
+        """Counts tokens here from now on, where that can be done."""
+        self._counter = counter
 
     async def complete(self, ask: Ask, seconds: float) -> Raw:
         self._admit(ask)
@@ -110,6 +117,12 @@ class ServeBackend(_Standing):
         yield RawPiece(raw=assembly.whole())
 
     async def count_tokens(self, ask: Ask) -> int:
+        if self._counter is not None and not ask.tools:
+            with suppress(Exception):  # a conversation that the template does not take: the engine will say why
+                return self._counter.count(chat.messages(ask))
+        return await self._count_there(ask)
+
+    async def _count_there(self, ask: Ask) -> int:
         try:
             counted = await self._call("tokens", chat.prompt(ask, self._tier), COUNT_SECONDS)
         except (ModelUnavailable, TimedOut):

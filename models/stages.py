@@ -4,6 +4,8 @@ made.
 
 from enum import StrEnum
 
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+
 _NAMESPACE = b"hanse-stages"
 
 
@@ -22,20 +24,14 @@ class Stage(StrEnum):
 
 def announce(key: str, stage: Stage) -> None:
     """Called in the replica's process."""
-    from ray.experimental.internal_kv import _internal_kv_put
-
     _internal_kv_put(key, stage.value, overwrite=True, namespace=_NAMESPACE)
 
 
 def announced(key: str) -> Stage | None:
     """The last stage that a replica announced under this key. Blocks for a call to the cluster's head."""
-    from ray.experimental.internal_kv import _internal_kv_get
-
     said = _internal_kv_get(key, namespace=_NAMESPACE)
     return Stage(said.decode()) if said else None
 
 
 def forget(key: str) -> None:
-    from ray.experimental.internal_kv import _internal_kv_del
-
     _internal_kv_del(key, namespace=_NAMESPACE)

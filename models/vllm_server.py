@@ -1,11 +1,21 @@
 """vLLM in a replica's process, through Ray's `LLMServer`. Loads vLLM and torch: imported by replicas alone."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from ray.llm._internal.common.callbacks.base import CallbackBase
+from ray.llm._internal.serve.core.configs.openai_api_models import (
+    ChatCompletionRequest,
+    EmbeddingCompletionRequest,
+    TokenizeChatRequest,
+)
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
+
+from .source import Weights
+from .tier import Tier
+from .vllm_tier import arguments
 
 
 class NothingToFetch(CallbackBase):
@@ -47,8 +57,37 @@ class Server(LLMServer):
         await self.engine.start()  # type: ignore[union-attr]
 
 
-async def started(config: LLMConfig) -> Server:
-    """A server whose engine runs. Takes as long as the engine needs."""
-    server: Any = Server.sync_init(config, engine_cls=Engine)
+class Model:
+    """A running engine, asked in JSON."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def chat(self, body: bytes) -> AsyncIterator[Any]:
+        """Raises pydantic's ValidationError for a body that is no request, as the others do."""
+        return self._server.engine.chat(ChatCompletionRequest.model_validate_json(body))
+
+    def embed(self, body: bytes) -> AsyncIterator[Any]:
+        return self._server.engine.embeddings(EmbeddingCompletionRequest.model_validate_json(body))
+
+    def tokens(self, body: bytes) -> AsyncIterator[Any]:
+        return self._server.engine.tokenize(TokenizeChatRequest.model_validate_json(body))
+
+    def unfinished(self) -> int:
+        return self._server.engine.unfinished()
+
+    async def check(self) -> None:
+        """Raises what is wrong with the engine."""
+        await self._server.check_health()
+
+
+async def started(tier: Tier, weights: Weights) -> Model:
+    """Takes as long as the engine needs."""
+    server: Any = Server.sync_init(llm_config(tier, weights), engine_cls=Engine)
     await server.start()
-    return server
+    return Model(server)
+
+
+def llm_config(tier: Tier, weights: Weights) -> LLMConfig:
+    """Raises InvalidConfiguration for an option that may not be set."""
+    return LLMConfig(**arguments(tier, weights))

@@ -7,15 +7,12 @@ is bounded. Only options in `OPTIONS` may come from the configuration; the rest 
 
 import difflib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..contracts import Digest, InvalidConfiguration
 from ..contracts.schema import digest
 from .source import Weights
 from .tier import GIB, Kind, Tier
-
-if TYPE_CHECKING:
-    from ray.serve.llm import LLMConfig
 
 OPTIONS = frozenset(
     {
@@ -54,15 +51,8 @@ MARGIN = 64
 """Calls that a replica takes beyond what its engine runs at once: questions about it, and calls just let go."""
 
 
-def llm_config(tier: Tier, weights: Weights) -> "LLMConfig":
-    """The configuration of the engine. Raises InvalidConfiguration for an option that may not be set."""
-    from ray.serve.llm import LLMConfig
-
-    return LLMConfig(**arguments(tier, weights))
-
-
 def arguments(tier: Tier, weights: Weights) -> dict[str, Any]:
-    """Of `LLMConfig`, without loading it."""
+    """Of Ray's `LLMConfig`. Raises InvalidConfiguration for an option that may not be set."""
     return {
         "model_loading_config": {"model_id": tier.name, "model_source": str(weights.folder)},
         "engine_kwargs": engine_options(tier, weights),

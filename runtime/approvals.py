@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..contracts import Contract
-from ..contracts.plan import MissingOutput, look_up
+from ..contracts.template import MissingOutput, look_up
 from .config import Above, ApprovalRule, Mode
 
 

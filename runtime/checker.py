@@ -14,8 +14,8 @@ from typing import Any, cast
 import jsonschema_rs
 
 from ..contracts import CapabilityName, Contract, Digest, InvalidPlan, JsonObject, NotFound, Plan, Step, StepId
-from ..contracts.plan import has_bindings, is_binding, is_literal
 from ..contracts.schema import canonical, digest, pointer
+from ..contracts.template import has_bindings, is_binding, is_literal
 from .directory import Directory
 from .execution import Pin
 

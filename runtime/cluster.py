@@ -41,7 +41,7 @@ class Cluster:
     coordinators: list[Any] = field(default_factory=list[Any])
     hosts: dict[str, Any] = field(default_factory=dict[str, Any])
     parts: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What nothing waits for: the model pool. They restore themselves while the federation works already."""
+    """What nothing waits for: the model pool, the memory. They restore themselves while the federation works."""
     _absent: list[Any] = field(default_factory=list[Any])
     """Actors that never answered. They would not answer to a stop either."""
 

@@ -19,7 +19,7 @@ from ..contracts import (
     InvalidConfiguration,
     JsonObject,
 )
-from ..contracts.plan import references
+from ..contracts.template import references
 from .assembly import make_connectors
 from .config import AgentEntry, ApprovalRule, Configuration
 

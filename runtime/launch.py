@@ -27,9 +27,11 @@ async def launch(
     stack.callback(cluster.DataLock(configuration.data).release)
     owned = await asyncio.to_thread(cluster.join_ray, configuration, address)
     running = cluster.Cluster(configuration, owned)
+    _end_serve_after(running, stack)
     stack.push_async_callback(running.stop)
     begun = asyncio.Event()
-    url, _ = await asyncio.gather(_gateway(running, stack, begun) if http else _none(begun), _actors(running, begun))
+    gateway = _gateway(running, stack, begun) if http else _none(running, stack, begun)
+    url, _ = await asyncio.gather(gateway, _actors(running, begun))
     client = _connect(configuration, "local")()
     stack.push_async_callback(client.close)
     await present(client)
@@ -70,9 +72,26 @@ def _connect(configuration: Configuration, by: str) -> Callable[[], LinkClient]:
     return partial(actors.connect, namespace, shards, tenant, by, models, memory_shards)
 
 
-async def _none(begun: asyncio.Event) -> None:
-    """No gateway."""
+async def _none(running: cluster.Cluster, stack: AsyncExitStack, begun: asyncio.Event) -> None:
+    """No gateway. Tiers need Ray Serve all the same, and nobody waits for it."""
     begun.set()
+    if _has_tiers(running.configuration):
+        from .gateway.deployment import start_serve
+
+        starting = asyncio.create_task(start_serve())
+        stack.push_async_callback(asyncio.gather, starting, return_exceptions=True)
+
+
+def _end_serve_after(running: cluster.Cluster, stack: AsyncExitStack) -> None:
+    """In somebody else's cluster, Serve outlives the tiers that were on it."""
+    if _has_tiers(running.configuration) and not running.owned:
+        from .gateway.deployment import end_serve
+
+        stack.push_async_callback(end_serve, name=running.namespace)
+
+
+def _has_tiers(configuration: Configuration) -> bool:
+    return configuration.models is not None and bool(configuration.models.tiers)
 
 
 async def present(client: LinkClient, seconds: float = READY_SECONDS) -> None:

@@ -1,7 +1,6 @@
 """The tiers of the configuration, kept in this process's Ray cluster."""
 
 from ..contracts.ports import Clock
-from ..models.deployer import ServeDeployer
 from ..models.gate import SchemaGate
 from ..models.keeper import Keeper
 from ..models.source import Sources
@@ -15,6 +14,8 @@ WEIGHTS = "models"
 
 def make_keeper(configuration: Configuration, namespace: str, clock: Clock, gate: SchemaGate | None = None) -> Keeper:
     """A keeper of the configured tiers. Not started. Raises InvalidConfiguration."""
+    from ..models.serve_deployer import ServeDeployer
+
     models = configuration.models or Models()
     sources = Sources(configuration.folder, configuration.data / WEIGHTS, models.downloads)
     prepare = stay_on_loopback if is_loopback(configuration.gateway.host) else None

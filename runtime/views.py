@@ -13,7 +13,7 @@ from ..contracts import (
     TaskView,
 )
 from ..contracts.events import timestamp
-from ..contracts.plan import ABSENT
+from ..contracts.template import ABSENT
 from .directory import Member
 from .execution import Run, StepRun
 

@@ -6,7 +6,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from hanse.contracts.plain import MAX_INTEGER, MIN_INTEGER
-from hanse.contracts.plan import MAX_STEPS, RESERVED, literal
+from hanse.contracts.plan import MAX_STEPS
+from hanse.contracts.template import RESERVED, literal
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 integers = st.integers(MIN_INTEGER, MAX_INTEGER)

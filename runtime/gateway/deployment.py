@@ -28,6 +28,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
 from ...contracts import Conflict, Tenant, TimedOut, Unavailable
+from ...models.serve_deployer import application_name
 from ..client import Client
 from ..loopback import stay_on_loopback
 from ..world import crash_points
@@ -137,6 +138,16 @@ async def stop_gateway(*, name: str = APPLICATION, end_serve: bool = True) -> No
     await asyncio.to_thread(_stop, name, end_serve)
 
 
+async def start_serve() -> None:
+    """Serve without HTTP, for tiers of a federation that has no gateway. One that is there already stays as it is."""
+    await asyncio.to_thread(partial(serve.start, proxy_location=ProxyLocation.Disabled))
+
+
+async def end_serve(*, name: str = APPLICATION, seconds: float = READY_SECONDS) -> None:
+    """Ends Serve when nothing of anybody else is on it, and what is left of this federation is gone or overdue."""
+    await asyncio.to_thread(_end, name, seconds)
+
+
 async def _run(name: str, application: serve.Application, host: str, port: int, begun: Callable[[], None]) -> None:
     """Makes Serve and the application in it side by side: neither the proxy nor the replica needs the other to start.
 
@@ -154,8 +165,13 @@ async def _run(name: str, application: serve.Application, host: str, port: int, 
 
 
 def _make_way(name: str) -> None:
-    if not serve.status().applications.keys() - {name}:
+    if all(_is_of(name, each) for each in serve.status().applications):
         serve.shutdown()
+
+
+def _is_of(name: str, application: str) -> bool:
+    """Whether an application is this gateway, or a tier of the same federation."""
+    return application == name or application.startswith(application_name(name, ""))
 
 
 def _has_begun() -> bool:
@@ -183,6 +199,14 @@ def _stop(name: str, end_serve: bool) -> None:
         while name in serve.status().applications and time.monotonic() < give_up:
             time.sleep(0.05)
     if end_serve and not serve.status().applications:
+        serve.shutdown()
+
+
+def _end(name: str, seconds: float) -> None:
+    give_up = time.monotonic() + seconds
+    while any(_is_of(name, each) for each in serve.status().applications) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    if all(_is_of(name, each) for each in serve.status().applications):
         serve.shutdown()
 
 

@@ -4,9 +4,10 @@ import asyncio
 import gc
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from ...contracts import (
     Budget,
@@ -97,16 +98,23 @@ class Story:
         self._loop.later(HEALED_AT, self._fate.heal)
         people = Process("people", self._loop)
         self._client = self._town.client(people)
-        errands = [people.spawn(self._errand(number)) for number in range(self._random.randint(1, 6))]
-        answering = people.spawn(self._answer_questions())
+        errands = [people.spawn(self._noting(self._errand(number))) for number in range(self._random.randint(1, 6))]
+        answering = people.spawn(self._noting(self._answer_questions()))
         try:
             async with asyncio.timeout(SAFETY_SECONDS + LIVENESS_SECONDS):
                 await asyncio.gather(*errands)
-                await self._still_works(people)
+                await self._noting(self._still_works())
         except TimeoutError:
             self._told.problems.append(f"I11: not everything has ended {LIVENESS_SECONDS:g} s after healing")
         finally:
             answering.cancel()
+
+    async def _noting(self, errand: Coroutine[Any, Any, None]) -> None:
+        """An answer that nobody expects is a broken promise, and no reason to stop looking."""
+        try:
+            await errand
+        except HanseError as error:
+            self._told.problems.append(f"I15: {type(error).__name__}: {error}")
 
     async def _errand(self, number: int) -> None:
         """One task of one person, who asks twice when in a hurry, and may think better of it."""
@@ -162,7 +170,7 @@ class Story:
             if error.code not in ("conflict", "not_found"):  # it expired, or its task ended, meanwhile
                 self._told.problems.append(f"I5: {error}")
 
-    async def _still_works(self, people: Process) -> None:
+    async def _still_works(self) -> None:
         """After healing every agent does what it is asked."""
         await asyncio.sleep(max(0, HEALED_AT + 1 - self._loop.time()))
         calls = {

@@ -257,5 +257,8 @@ SELECT salt, digest, body FROM receipt WHERE tenant = ? AND key = ?
 -- query: note
 SELECT value FROM note WHERE tenant = ? AND collection = ? AND key = ?
 
+-- query: noted tenants, those that have a note: collection, key
+SELECT tenant, value FROM note WHERE collection = ? AND key = ? ORDER BY tenant
+
 -- query: notes of a collection
 SELECT key, value FROM note WHERE tenant = ? AND collection = ? ORDER BY key

@@ -1,6 +1,7 @@
 """What a handler can ask the model pool, who pays for it, and that it is answered once however often it runs."""
 
 import asyncio
+import json
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -15,10 +16,14 @@ from hanse.contracts import (
     InvalidInput,
     ModelUnavailable,
     PersonNeeded,
+    Tenant,
     Unavailable,
     capability,
 )
+from hanse.contracts.caller import Caller
 from hanse.contracts.pool import Ask, Message, Purpose
+from hanse.models.prompt import PromptBook
+from hanse.runtime.tenant_models import LinkedModels
 
 from ..support.pool import ScriptedModels, costing, gone
 from .conftest import Start
@@ -103,21 +108,22 @@ async def test_the_pool_knows_on_whose_behalf(start: Start) -> None:
 
 
 async def test_one_of_the_options(start: Start) -> None:
-    pool = ScriptedModels(lambda *_: {"choice": "angry"})
+    pool = ScriptedModels(lambda *_: '"angry"')
 
     async def do(request: Letter, context: Context) -> Any:
         assert await context.models.choose("How?", ["calm", "angry"]) == "angry"
-        return await context.models.choose(request.text, Mood) is Mood.ANGRY
+        return await context.models.choose("Which mood?", Mood, sources=[request.text]) is Mood.ANGRY
 
     assert await told(start, pool, do) is True
-    schema = pool.asked[0][0].answer
-    assert schema is not None
-    assert schema["properties"]["choice"]["enum"] == ["calm", "angry"]
+    (one, _), (other, _) = pool.asked
+    assert one.answer == {"type": "string", "enum": ["calm", "angry"]}
+    assert one.inputs == {"question": "How?", "choices": "- calm\n- angry", "sources": ""}
+    assert (other.prompt, other.purpose, other.sources) == ("choose", Purpose.CHOOSE, ("I ordered #W1",))
 
 
-@pytest.mark.parametrize("said", [{"choice": "furious"}, {"choice": 3}, {}, [1]])
+@pytest.mark.parametrize("said", ["furious", 3, {}, [1], None])
 async def test_what_is_no_option_goes_back_and_is_never_returned(start: Start, said: Any) -> None:
-    pool = ScriptedModels(lambda *_: said)
+    pool = ScriptedModels(lambda *_: json.dumps(said))
     with pytest.raises(PersonNeeded, match="none of 3 answers is one of the options"):
         await told(start, pool, lambda r, c: c.models.choose("How?", ["calm", "angry"]))
     assert len(pool.asked) == 1 + MAX_REPAIRS
@@ -129,14 +135,17 @@ async def test_an_instance_of_a_model(start: Start) -> None:
     pool = ScriptedModels(lambda *_: {"number": "#W1", "items": 2})
 
     async def do(request: Letter, context: Context) -> Any:
-        order = await context.models.extract(Order, request.text)
+        order = await context.models.extract(Order, request.text, task="The order.")
         assert isinstance(order, Order)
         return order.model_dump()
 
     assert await told(start, pool, do) == {"number": "#W1", "items": 2}
     ((ask, _),) = pool.asked
     assert (ask.purpose, ask.sources, ask.answer) == (Purpose.EXTRACT, ("I ordered #W1",), Order.model_json_schema())
-    assert [turn.role for turn in ask.messages] == ["system", "user"]
+    assert (ask.prompt, ask.messages) == ("extract", ())
+    assert ask.inputs is not None
+    assert (ask.inputs["task"], ask.inputs["sources"]) == ("The order.", "I ordered #W1")
+    assert json.loads(ask.inputs["schema"]) == ask.answer
 
 
 async def test_an_answer_that_the_type_refuses_goes_back_with_the_error(start: Start) -> None:
@@ -148,14 +157,16 @@ async def test_an_answer_that_the_type_refuses_goes_back_with_the_error(start: S
 
     assert await told(start, pool, do) == "#W1"
     (first, _), (second, _) = pool.asked
-    assert (first.pure, second.pure) == (True, False)
-    assert second.messages[: len(first.messages)] == first.messages
-    assert [turn.role for turn in second.messages[-2:]] == ["assistant", "user"]
-    assert "an order's number starts with #" in (second.messages[-1].content or "")
+    assert first.inputs is not None
+    assert second.inputs is not None
+    assert second.inputs["task"].startswith(first.inputs["task"])
+    assert "an order's number starts with #" in second.inputs["task"]
+    assert '"W1"' in second.inputs["task"]
+    assert first.answer == second.answer
 
 
 async def test_a_list_and_a_conversation(start: Start) -> None:
-    pool = ScriptedModels(lambda *_: [{"number": "#W1", "items": 2}])
+    pool = ScriptedModels(lambda *_: json.dumps([{"number": "#W1", "items": 2}]))
     turns = [Message(role="user", content="I ordered"), Message(role="assistant", content="What?")]
 
     async def do(request: Letter, context: Context) -> Any:
@@ -163,7 +174,21 @@ async def test_a_list_and_a_conversation(start: Start) -> None:
 
     assert await told(start, pool, do) == ["#W1"]
     assert pool.asked[0][0].sources == ("a",)
+    assert pool.asked[0][0].messages[0].role == "system"
     assert pool.asked[0][0].messages[1:] == tuple(turns)
+
+
+async def test_the_prompt_files_have_a_place_for_what_is_asked() -> None:
+    book = PromptBook.load()
+    pool = ScriptedModels(lambda ask, _: {"number": "#W1", "items": 2} if ask.prompt == "extract" else '"a"')
+    questions = Questions(LinkedModels(pool, Caller(tenant=Tenant("acme"))))
+    await questions.extract(Order, "I ordered #W1")
+    await questions.choose("Which?", ["a", "b"], sources=["a, of course"])
+    for ask, _ in pool.asked:
+        assert ask.prompt is not None
+        assert ask.inputs is not None
+        text = str(book.find(ask.prompt).render(ask.inputs))
+        assert all(value in text for value in ask.inputs.values() if "\n" not in value and '"' not in value)
 
 
 async def test_an_option_that_is_none_is_refused_before_anything_is_asked(start: Start) -> None:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from hanse.contracts import Domain, InvalidContract, capabilities_of, capability
-from hanse.contracts.plan import resolve
+from hanse.contracts.template import resolve
 
 REQUIRED: Any = ...
 

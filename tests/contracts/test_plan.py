@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hanse.contracts import InvalidPlan, Plan, Step, StepId
 from hanse.contracts.plain import check
-from hanse.contracts.plan import MAX_DEPTH, MAX_FAN_OUT, MAX_STEPS, RESERVED, has_bindings, literal, references, resolve
+from hanse.contracts.plan import MAX_STEPS
+from hanse.contracts.template import MAX_DEPTH, MAX_FAN_OUT, RESERVED, resolve
 
 from ..strategies import MALFORMATIONS, malformed_plans, nested, plain, plans
 
@@ -138,17 +139,6 @@ def test_a_step_waits_for_whatever_it_speaks_of(parts: dict[str, Any]):
 )
 def test_a_step_waits_for_nothing_else(parts: dict[str, Any]):
     assert Plan.parse(plan(step("b", **parts), step("a"))).dependencies == {"a": frozenset(), "b": frozenset()}
-
-
-def test_references_are_found_in_order_and_not_in_literals():
-    template = {"a": {"$from": "x.1"}, "b": [{"$first": [{"$from": "y"}, 1]}], "c": {"$literal": {"$from": "z"}}}
-    assert list(references(template)) == ["x.1", "y"]
-
-
-@pytest.mark.parametrize("walk", [lambda value: list(references(value)), has_bindings, literal])
-def test_depth_is_no_recursion_error_for_whoever_walks_a_template(walk: Any):
-    for leaf in (1, {"$from": "a"}):
-        walk(nested(100_000, leaf))
 
 
 # One call

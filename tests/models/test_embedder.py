@@ -88,7 +88,7 @@ async def test_many_callers_at_once_each_get_their_own(embedder: LocalEmbedder):
 
 
 async def test_texts_that_arrive_during_a_batch_form_the_next_one(gated: Gated):
-    async with LocalEmbedder(gated) as embedder:
+    async with LocalEmbedder(gated, workers=1) as embedder:
         calls = [asyncio.create_task(embedder.embed(["first"]))]
         await gated.is_computing()
         calls += [asyncio.create_task(embedder.embed([f"later {i}"])) for i in range(9)]
@@ -98,8 +98,27 @@ async def test_texts_that_arrive_during_a_batch_form_the_next_one(gated: Gated):
     assert gated.batches == [1, 9]
 
 
+async def test_one_large_call_keeps_all_workers_busy(gated: Gated):
+    async with LocalEmbedder(gated, workers=2) as embedder:
+        call = asyncio.create_task(embedder.embed(["many words " * 100] * 8))
+        await gated.is_computing()
+        await gated.is_computing()
+        gated.gate.release(1000)
+        await call
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_who_comes_as_the_last_batch_ends_is_served(encoder: OnnxEncoder, workers: int):
+    async def one_after_the_other(name: int) -> None:
+        for i in range(15):
+            await embedder.embed([f"{name} {i}"] * (i % 2 + 1))
+
+    async with LocalEmbedder(encoder, workers=workers) as embedder, asyncio.timeout(60):
+        await asyncio.gather(*(one_after_the_other(name) for name in range(4)))
+
+
 async def test_interactive_texts_go_first(gated: Gated):
-    async with LocalEmbedder(gated) as embedder:
+    async with LocalEmbedder(gated, workers=1) as embedder:
         order: list[str] = []
         calls = [_note([], "first", embedder.embed(["first"]))]
         await gated.is_computing()
@@ -114,7 +133,7 @@ async def test_interactive_texts_go_first(gated: Gated):
 
 async def test_interactive_texts_do_not_starve_the_others(gated: Gated, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "BATCH_TOKENS", 3)
-    async with LocalEmbedder(gated) as embedder:
+    async with LocalEmbedder(gated, workers=1) as embedder:
         order: list[str] = []
         calls = [_note([], "first", embedder.embed(["first"]))]
         await gated.is_computing()
@@ -128,7 +147,7 @@ async def test_interactive_texts_do_not_starve_the_others(gated: Gated, monkeypa
 
 
 async def test_a_small_call_does_not_wait_for_the_whole_of_a_large_one(gated: Gated):
-    async with LocalEmbedder(gated) as embedder:
+    async with LocalEmbedder(gated, workers=1) as embedder:
         order: list[str] = []
         large = _note(order, "large", embedder.embed(["many words " * 100] * 12))
         await gated.is_computing()
@@ -139,8 +158,18 @@ async def test_a_small_call_does_not_wait_for_the_whole_of_a_large_one(gated: Ga
     assert order == ["small", "large"]
 
 
+async def test_several_workers_compute_at_the_same_time(gated: Gated):
+    async with LocalEmbedder(gated, workers=2) as embedder:
+        first = asyncio.create_task(embedder.embed(["first"]))
+        await gated.is_computing()
+        second = asyncio.create_task(embedder.embed(["second"]))
+        await gated.is_computing()
+        gated.gate.release(1000)
+        assert [each.shape for each in await asyncio.gather(first, second)] == [(1, 384)] * 2
+
+
 async def test_a_caller_that_goes_away_harms_nobody(gated: Gated):
-    async with LocalEmbedder(gated) as embedder:
+    async with LocalEmbedder(gated, workers=1) as embedder:
         going = asyncio.create_task(embedder.embed(["computed now", *["waits " * 250] * 6]))
         await gated.is_computing()
         staying = asyncio.create_task(embedder.embed(TEXTS))
@@ -156,7 +185,7 @@ async def test_a_caller_that_goes_away_harms_nobody(gated: Gated):
 
 
 async def test_more_than_may_wait_is_refused_at_once(gated: Gated):
-    async with LocalEmbedder(gated, queue=5) as embedder:
+    async with LocalEmbedder(gated, queue=5, workers=1) as embedder:
         waiting = asyncio.create_task(embedder.embed(["a", "b", "c"]))
         await gated.is_computing()
         with pytest.raises(Overloaded) as refused:
@@ -170,7 +199,7 @@ async def test_more_than_may_wait_is_refused_at_once(gated: Gated):
 
 
 async def test_a_batch_that_fails_is_an_error_for_its_callers_only(gated: Gated):
-    async with LocalEmbedder(gated) as embedder:
+    async with LocalEmbedder(gated, workers=1) as embedder:
         gated.fails = True
         failing = asyncio.create_task(embedder.embed(["unlucky"]))
         await gated.is_computing()
@@ -182,7 +211,7 @@ async def test_a_batch_that_fails_is_an_error_for_its_callers_only(gated: Gated)
 
 
 async def test_closing_answers_those_who_wait(gated: Gated):
-    embedder = LocalEmbedder(gated)
+    embedder = LocalEmbedder(gated, workers=1)
     calls = [asyncio.create_task(embedder.embed([f"text {i}"])) for i in range(3)]
     await gated.is_computing()
     await embedder.close()

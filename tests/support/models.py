@@ -182,7 +182,7 @@ class NamedTier(Tier):
 def tier(name: str, rank: int = 0, cents: float = 0.0, **more: Any) -> NamedTier:
     """`cents` per 1,000 tokens, in and out."""
     prices = {"cents_per_1k_prompt": cents, "cents_per_1k_completion": cents}
-    return NamedTier(name, TierKind.GENERATE, f"models/{name}", rank, **{**prices, **more})
+    return NamedTier(name, TierKind.GENERATE, f"models/{name}", rank=rank, **{**prices, **more})
 
 
 def call_of(name: str, arguments: str = "{}") -> Raw:

@@ -19,10 +19,10 @@ import pytest
 import pytest_asyncio
 
 from hanse.contracts.pool import Ask
-from hanse.models.deployer import ServeDeployer
 from hanse.models.gate import SchemaGate
 from hanse.models.keeper import Keeper
 from hanse.models.serve_backend import ServeBackend, ServePooling
+from hanse.models.serve_deployer import ServeDeployer
 from hanse.models.source import Sources
 from hanse.models.tier import Kind, Tier
 
@@ -40,6 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.ray)
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
             item.add_marker(pytest.mark.timeout(START_SECONDS + 60))
+            item.add_marker(pytest.mark.xdist_group("vllm"))
 
 
 def ask(text: str, **more: object) -> Ask:

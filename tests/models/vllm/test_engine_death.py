@@ -29,7 +29,7 @@ async def test_killed_in_the_middle_of_a_stream_and_back_again(serving: Serving)
     assert serving.keeper.condition("planner").state is TierState.WARMING
     with pytest.raises(ModelUnavailable, match="being started again"):
         await asyncio.wait_for(serving.planner.complete(ask("Anybody there?"), 60), 1)
-    assert await serving.planner.count_tokens(ask("Anybody there?")) >= 13, "an estimate, while it is away"
+    assert await serving.planner.count_tokens(ask("Anybody there?")) > 4, "also while it is away"
     assert (await serving.vectors.embed(["the other tier goes on"], 60)).shape == (1, 384)
 
     await serving.revived("planner")

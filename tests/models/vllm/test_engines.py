@@ -44,6 +44,20 @@ async def test_answers_and_counts_its_tokens(serving: Serving) -> None:
     assert raw.prompt_tokens == await serving.planner.count_tokens(ask("What is the status of my order?"))
 
 
+async def test_counts_tokens_here_as_the_engine_does_there(serving: Serving) -> None:
+    said = ("system", "Be brief. größer 😀"), ("user", "Where is it?"), ("assistant", "Here"), ("user", "")
+    messages = [{"role": role, "content": content} for role, content in said]
+    conversation = ask("", messages=messages)
+    here = await serving.planner.count_tokens(conversation)
+    assert here == (await serving.planner.complete(conversation, 60)).prompt_tokens
+    with_tools = conversation.model_copy(update={"tools": ask("", tools=[TOOL]).tools})
+    assert (
+        here
+        < await serving.planner.count_tokens(with_tools)
+        == (await serving.planner.complete(with_tools, 60)).prompt_tokens
+    )
+
+
 async def test_an_answer_under_a_schema_fits_it(serving: Serving) -> None:
     raw = await serving.planner.complete(ask("Refund it", answer=SCHEMA, max_tokens=200), 60)
     data = json.loads(raw.text)

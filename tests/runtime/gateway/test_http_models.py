@@ -49,7 +49,7 @@ async def test_the_same_questions_here_and_there(federation: Federation, far: Fe
     for models in (federation.models, far.models):
         pool.say = lambda *_: "so it is"
         assert await models.complete("is it so?", system="Be brief.") == "so it is"
-        pool.say = lambda *_: {"choice": "yes"}
+        pool.say = lambda *_: '"yes"'
         assert await models.choose("is it so?", ["yes", "no"]) == "yes"
         pool.say = lambda *_: {"number": "#W1"}
         assert await models.extract(Order, "I ordered #W1", pure=True) == Order(number="#W1")

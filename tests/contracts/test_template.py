@@ -6,9 +6,21 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from hanse.contracts.plan import ABSENT, MissingOutput, Plan, Scope, holds, look_up, resolve, resolve_or_null
+from hanse.contracts.plan import Plan
+from hanse.contracts.template import (
+    ABSENT,
+    MissingOutput,
+    Scope,
+    has_bindings,
+    holds,
+    literal,
+    look_up,
+    references,
+    resolve,
+    resolve_or_null,
+)
 
-from ..strategies import conditions, plain, plans
+from ..strategies import conditions, nested, plain, plans
 
 KNOWN: dict[str, Any] = {
     "input": {"a": 1, "list": [10, {"b": 20}], "nothing": None, "text": "abc", "yes": True, "no": False},
@@ -24,6 +36,17 @@ def scope(root: str) -> Any:
 
 
 # References
+
+
+def test_references_are_found_in_order_and_not_in_literals():
+    template = {"a": {"$from": "x.1"}, "b": [{"$first": [{"$from": "y"}, 1]}], "c": {"$literal": {"$from": "z"}}}
+    assert list(references(template)) == ["x.1", "y"]
+
+
+@pytest.mark.parametrize("walk", [lambda value: list(references(value)), has_bindings, literal])
+def test_depth_is_no_recursion_error_for_whoever_walks_a_template(walk: Any):
+    for leaf in (1, {"$from": "a"}):
+        walk(nested(100_000, leaf))
 
 
 @pytest.mark.parametrize(

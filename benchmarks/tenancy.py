@@ -1,0 +1,373 @@
+"""Random reads over many tenants, with everything that might make one see another's: hostile filters, ids and names,
+answers kept from before, writes, revisions, deletions, and kills.
+
+Each record says in its text, its payload, its labels, its subject and its episode whose it is, in a word that stands
+nowhere else; so does what an agent keeps to itself. Whatever a read gives, answer or error, is searched for the word of
+anybody else. A process of its own holds the memory and asks; it is killed again and again, and goes on over the same
+files. `--reads 1000000` is the whole of it.
+
+    python -m hanse.benchmarks.tenancy --reads 1000000 --tenants 50 --kills 20
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from ..contracts import Conflict, Digest, HanseError, StorageError, Tenant
+from ..contracts.caller import Caller
+from ..contracts.memory import Change, Draft, Layer, Query, Scope
+from ..memory.service import MemoryService, Settings
+from ..memory.snapshot import Snapshots
+from ..runtime.journal import Journal
+from ..runtime.memory_parts import parts
+from ..runtime.store import SqliteStore
+from ..runtime.world import SystemClock, SystemEntropy
+from .machine import show
+
+DIMENSIONS = 64
+WORDS = ("order", "refund", "address", "letter", "kettle", "door", "red", "blue", "late", "lost", "paid", "open")
+AGENTS = ("orders", "mail", "payments")
+HOSTILE = (
+    "' OR 1=1 --",
+    "'; DROP TABLE t1; --",
+    "t1'; SELECT * FROM t2 --",
+    '" OR ""="',
+    "%",
+    "_",
+    "*",
+    "$(id)",
+    "{}",
+    "{records}",
+    "?",
+    "\\",
+    "\x00",
+    "‮",
+    "NULL",
+    "true",
+    "read_csv('/etc/passwd')",
+)
+_MARK = re.compile(r"canary[0-9a-f]{16}|private[0-9a-f]{16}")
+
+
+class HashedWords:
+    """An embedder with no weights: each word is a direction (feature hashing, Weinberger et al., ICML 2009)."""
+
+    digest = Digest("hashed-words-1")
+    dimensions = DIMENSIONS
+
+    async def embed(self, texts: Sequence[str], *, interactive: bool = False) -> Any:
+        return numpy.stack([self._vector(text) for text in texts])
+
+    def _vector(self, text: str) -> Any:
+        total = numpy.full(DIMENSIONS, 1e-3, numpy.float32)
+        for word in text.lower().split():
+            total[_number(word) % DIMENSIONS] += 1
+        return total / numpy.linalg.norm(total)
+
+
+def _number(word: str) -> int:
+    return int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+
+
+def canary(tenant: str) -> str:
+    """The word of a tenant."""
+    return f"canary{_number(tenant):016x}"
+
+
+def private(tenant: str, agent: str) -> str:
+    """The word of what one agent keeps to itself."""
+    return f"private{_number(f'{tenant}/{agent}'):016x}"
+
+
+def names(count: int) -> list[str]:
+    """Tenants, some of whom are called like an attack, or almost like their neighbour."""
+    odd = ["shop", "shop ", "Shop", "sho", "shop'--", "shop/../shop", "t1", "%", "shop\u200b", "' OR '1'='1"]
+    odd = [name for name in odd if name.isprintable()]
+    return [*odd, *(f"tenant-{i}" for i in range(count))][:count]
+
+
+class Reader:
+    """Asks, and looks through what comes back."""
+
+    def __init__(self, service: MemoryService, tenants: Sequence[str], chance: random.Random) -> None:
+        self._service, self._tenants, self._chance = service, tenants, chance
+        self.counts = Counter[str]()
+        self.foreign: list[str] = []
+        self._ids: dict[str, list[str]] = {tenant: [] for tenant in tenants}
+        """Records by tenant, some of them forgotten by now."""
+
+    async def prepare(self, records: int) -> None:
+        """Gives a tenant that has nothing its records."""
+        for tenant in self._tenants:
+            found = await self._service.recall(
+                Query(limit=1000, include_quarantined=True), Caller(tenant=Tenant(tenant))
+            )
+            self._ids[tenant] = [hit.record.id for hit in found.hits]
+            if not found.hits:
+                for agent in AGENTS:
+                    await self._remember(tenant, agent, records // len(AGENTS))
+
+    async def run(self, seconds: float, reads: int) -> None:
+        """Reads and writes side by side."""
+        until = time.monotonic() + seconds
+        await asyncio.gather(*(self._work(until, reads) for _ in range(16)), self._write(until, reads))
+
+    async def _work(self, until: float, reads: int) -> None:
+        while time.monotonic() < until and self.counts["reads"] < reads:
+            self.counts["reads"] += 1
+            await self._read()
+
+    async def _write(self, until: float, reads: int) -> None:
+        while time.monotonic() < until and self.counts["reads"] < reads:
+            tenant, agent = self._chance.choice(self._tenants), self._chance.choice(AGENTS)
+            try:
+                await self._change(tenant, agent)
+            except (Conflict, HanseError) as error:
+                self._look(tenant, agent, str(error), "write")
+            await asyncio.sleep(0)
+
+    async def _change(self, tenant: str, agent: str) -> None:
+        self.counts["writes"] += 1
+        caller = _caller(tenant, agent)
+        ids = self._ids[tenant]
+        what = self._chance.random()
+        if what < 0.4 or not ids:
+            await self._remember(tenant, agent, 2)
+        elif what < 0.7:
+            record = await self._service.get(self._chance.choice(ids), caller)
+            change = Change(text=f"{self._text(tenant)} {record.version}", importance=self._chance.random())
+            await self._service.revise(record.id, change, caller, version=record.version)
+        elif what < 0.95:
+            await self._service.forget([ids.pop(self._chance.randrange(len(ids)))], caller)
+        else:
+            await self._service.tell(self._chance.choice(("snapshot", "rebuild")), {}, caller)
+
+    async def _remember(self, tenant: str, agent: str, count: int) -> None:
+        mark = canary(tenant)
+        drafts = [
+            Draft(
+                text=f"{self._text(tenant)} {private(tenant, agent) if own else ''}",
+                layer=Layer.EPISODIC,
+                scope=Scope.AGENT if own else Scope.FEDERATION,
+                subject=mark,
+                episode=mark,
+                labels=(mark,),
+                payload={"mark": mark, "cents": self._chance.randrange(1000), "status": self._chance.choice(WORDS)},
+            )
+            for own in (self._chance.random() < 0.3 for _ in range(count))
+        ]
+        told = await self._service.remember(drafts, _caller(tenant, agent))
+        self._ids[tenant] += [each.record.id for each in told]
+
+    async def _read(self) -> None:
+        tenant, agent = self._chance.choice(self._tenants), self._chance.choice(AGENTS)
+        ask = self._chance.choice((self._recall, self._recall, self._recall, self._by_id, self._line, self._other))
+        try:
+            answer = await ask(tenant, _caller(tenant, agent))
+        except StorageError:
+            raise
+        except HanseError as error:
+            self.counts["refused"] += 1
+            answer = error.to_data()
+        self._look(tenant, agent, json.dumps(answer, default=str, ensure_ascii=False), "read")
+
+    async def _recall(self, tenant: str, caller: Caller) -> Any:
+        found = await self._service.recall(self._query(tenant), caller)
+        self.counts["hits"] += len(found.hits)
+        return found.model_dump(mode="json")
+
+    async def _by_id(self, tenant: str, caller: Caller) -> Any:
+        """A record by an id: one's own, anybody's, or none at all."""
+        ids = self._ids[self._chance.choice(self._tenants)] or [""]
+        id = self._chance.choice([self._chance.choice(ids), self._chance.choice(HOSTILE), f"{ids[-1]}@1"])
+        if self._chance.random() < 0.5:
+            return (await self._service.get(id, caller)).model_dump(mode="json")
+        return [each.model_dump(mode="json") for each in await self._service.history(id, caller)]
+
+    async def _line(self, tenant: str, caller: Caller) -> Any:
+        episode = self._chance.choice([None, canary(tenant), self._mark(), self._chance.choice(HOSTILE)])
+        line = await self._service.timeline(caller, episode=episode, limit=20)
+        return [each.model_dump(mode="json") for each in line]
+
+    async def _other(self, tenant: str, caller: Caller) -> Any:
+        """Verbs, and writes that only somebody else may do."""
+        verb = self._chance.choice(("stats", "export", "grants", "audit", *HOSTILE))
+        if self._chance.random() < 0.3:
+            ids = self._ids[self._chance.choice(self._tenants)] or [""]
+            return await self._service.revise(self._chance.choice(ids), Change(importance=0.1), caller, version=99)
+        return await self._service.tell(verb, {"limit": 20}, caller)
+
+    def _query(self, tenant: str) -> Query:
+        """Words, filters and moments, half of them another's or an attack."""
+        chance, anybody = self._chance, (self._mark, lambda: canary(tenant), lambda: chance.choice(HOSTILE))
+
+        def some(share: float) -> tuple[str, ...]:
+            return tuple(chance.choice(anybody)() for _ in range(2)) if chance.random() < share else ()
+
+        payload: dict[str, Any] = {}
+        if chance.random() < 0.3:
+            payload[chance.choice(("mark", "status", *HOSTILE))] = chance.choice(anybody)()
+        if chance.random() < 0.2:
+            payload["cents"] = {"gte": chance.randrange(1000)}
+        words = " ".join(chance.choice([*WORDS, self._mark(), chance.choice(HOSTILE)]) for _ in range(3))
+        return Query(
+            text=chance.choice(("", words, words, words)),
+            limit=chance.choice((1, 10, 50)),
+            subjects=some(0.1),
+            episodes=some(0.1),
+            owners=some(0.1),
+            labels=some(0.1)[:1],
+            without_labels=some(0.1),
+            payload=payload,
+            as_of_ms=int(time.time() * 1000) - chance.randrange(20_000) if chance.random() < 0.05 else None,
+            include_quarantined=chance.random() < 0.5,
+        )
+
+    def _mark(self) -> str:
+        return canary(self._chance.choice(self._tenants))
+
+    def _text(self, tenant: str) -> str:
+        """Something new: what was said already would be merged."""
+        words = " ".join(self._chance.choice(WORDS) for _ in range(5))
+        return f"{canary(tenant)} {words} number {self._chance.randrange(1 << 40)}"
+
+    def _look(self, tenant: str, agent: str, text: str, where: str) -> None:
+        """Finds another's word in what was given. What was asked for may come back in an error."""
+        own = {canary(tenant), private(tenant, agent)}
+        for mark in set(_MARK.findall(text)) - own:
+            self.foreign.append(f"{where}: {tenant!r} saw {mark}")
+
+
+def _caller(tenant: str, agent: str) -> Caller:
+    return Caller.model_validate({"tenant": tenant, "by": agent, "agent": agent})
+
+
+async def live(folder: Path, tenants: int, records: int, reads: int, seconds: float, seed: int) -> dict[str, Any]:
+    """One life of the memory: as many reads as are left, or as much time."""
+    clock = SystemClock()
+    store = SqliteStore.open(folder / "memory.sqlite", "memory", secure_delete=True)
+    journal = Journal(store, clock, lambda error: None)
+    service = MemoryService(
+        store,
+        journal,
+        clock,
+        SystemEntropy(),
+        HashedWords(),
+        parts(clock),
+        settings=Settings(open_tenants=max(2, tenants // 2)),
+        scrubber=store,
+        snapshots=Snapshots(folder / "snapshots", b"k" * 32),
+    )
+    await service.start()
+    reader = Reader(service, names(tenants), random.Random(seed))
+    unsound = [
+        f"{tenant!r}: {found}"
+        for tenant in names(tenants)
+        if any((found := await service.check(Tenant(tenant))).values())
+    ]
+    await reader.prepare(records)
+    _say({"ready": True})
+    beat = asyncio.create_task(_beat(reader))
+    await reader.run(seconds, reads)
+    beat.cancel()
+    await service.stop()
+    await journal.stop()
+    await store.close()
+    return {**reader.counts, "foreign": reader.foreign[:20], "unsound": unsound, "over": True}
+
+
+async def _beat(reader: Reader) -> None:
+    """Says now and again how far it is, because the end may never come."""
+    while True:
+        await asyncio.sleep(0.2)
+        _say({**reader.counts, "foreign": reader.foreign[:20]})
+
+
+def _say(data: dict[str, Any]) -> None:
+    print(json.dumps(data), flush=True)
+
+
+class Lives:
+    """One process after the other over the same files, all but the last of them killed."""
+
+    def __init__(self, arguments: Sequence[str], reads: int, kills: int) -> None:
+        self._arguments, self._reads, self._kills = arguments, reads, kills
+        self.counts = Counter[str]()
+        self.foreign: list[str] = []
+
+    def run(self) -> None:
+        while self.counts["reads"] < self._reads:
+            self._live(self.counts["lives"] < self._kills)
+
+    def _live(self, killed: bool) -> None:
+        left = self._reads - self.counts["reads"]
+        share = max(1, left // (self._kills - self.counts["kills"] + 1)) if killed else left
+        self.counts["lives"] += 1
+        seed = str(self.counts["lives"])
+        command = [sys.executable, "-m", "hanse.benchmarks.tenancy", "--life", seed, *self._arguments]
+        with subprocess.Popen([*command, "--reads", str(left)], stdout=subprocess.PIPE, text=True) as child:
+            last = self._watch(child, lambda said: killed and said.get("reads", 0) >= share)
+        for name in ("reads", "writes", "hits", "refused"):
+            self.counts[name] += last.get(name, 0)
+        self.foreign += [*last.get("foreign", []), *last.get("unsound", [])]
+        if not (killed or last.get("over")):
+            raise SystemExit(f"a life ended by itself: {child.returncode}")
+
+    def _watch(self, child: "subprocess.Popen[str]", enough: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """What it said last."""
+        last: dict[str, Any] = {}
+        assert child.stdout is not None
+        for line in child.stdout:
+            last = json.loads(line)
+            if enough(last) and not last.get("over"):
+                child.kill()
+                self.counts["kills"] += 1
+                break
+        return last
+
+
+def measure(reads: int, tenants: int, records: int, kills: int, folder: Path) -> dict[str, Any]:
+    """What came of so many reads. Beats are counted as they are heard: what came after the last one was not read."""
+    started = time.perf_counter()
+    lives = Lives(["--folder", str(folder), "--tenants", str(tenants), "--records", str(records)], reads, kills)
+    lives.run()
+    seconds = time.perf_counter() - started
+    row = {"tenants": tenants, **lives.counts, "foreign": len(lives.foreign), "seconds": round(seconds, 1)}
+    return {"row": row, "foreign": lives.foreign[:20]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reads", type=int, default=20_000)
+    parser.add_argument("--tenants", type=int, default=50)
+    parser.add_argument("--records", type=int, default=30, help="that each tenant begins with")
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="where the memory lies; a temporary one when left out")
+    parser.add_argument("--life", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.life is not None:
+        _say(asyncio.run(live(options.folder, options.tenants, options.records, options.reads, 1e9, options.life)))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        found = measure(options.reads, options.tenants, options.records, options.kills, folder)
+    show("tenancy", [found["row"]], foreign=found["foreign"])
+    if found["foreign"]:
+        raise SystemExit("\n".join(found["foreign"]))
+
+
+if __name__ == "__main__":
+    main()

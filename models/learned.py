@@ -1,0 +1,134 @@
+"""Validators that were trained: injected instructions, risk of a request, answers that their sources do not support.
+
+They keep the `Validator` protocol over any `Embedder`. They are opinions with known errors, which each head's `limits`
+names; whoever writes a text can also write it so that a head does not mind. Nothing may rely on them as a boundary.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..contracts import ModelUnavailable
+from ..contracts.pool import Embedder, Judgement
+from .head import Head, load
+from .signs import signs
+from .validator import Validator
+from .windows import MAX_WINDOWS, windows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHOWN = 160
+MAX_CHARACTERS = 400_000
+
+
+class _Learned:
+    """What they have in common: a head, an embedder, and a limit on what is looked at."""
+
+    def __init__(self, embedder: Embedder, head: Head) -> None:
+        self._embedder = embedder
+        self.head = head
+
+    @property
+    def name(self) -> str:
+        return self.head.name
+
+    async def _rows(self, pieces: Sequence[str]) -> "NDArray[np.float32]":
+        vectors = await self._embedder.embed(pieces, interactive=True)
+        if vectors.shape[1] + len(signs("")) != len(self.head.line.weights):
+            raise ModelUnavailable(
+                f"the head {self.name!r} takes vectors of {self.head.model}; the embedder has others"
+            )
+        return rows(vectors, pieces)
+
+    def _judgement(self, logit: float, reason: str) -> Judgement:
+        return Judgement(validator=self.name, score=self.head.probability(logit), reason=reason)
+
+
+class Injection(_Learned):
+    """Probability that a text from outside holds instructions to whoever reads it."""
+
+    def __init__(self, embedder: Embedder, head: Head | None = None) -> None:
+        super().__init__(embedder, head or load("injection"))
+
+    async def judge(self, text: str, sources: Sequence[str] = ()) -> Judgement:
+        """The reason is the window that speaks most like an instruction."""
+        pieces = _pieces(text)
+        logits = self.head.logits(await self._rows(pieces))
+        place = int(logits.argmax())
+        return self._judgement(float(logits[place]), f"most like an instruction: {pieces[place][:SHOWN]!r}")
+
+
+class Risk(_Learned):
+    """Probability that doing what a request asks changes something or reaches outside, rather than only reads."""
+
+    def __init__(self, embedder: Embedder, head: Head | None = None) -> None:
+        super().__init__(embedder, head or load("risk"))
+
+    async def judge(self, text: str, sources: Sequence[str] = ()) -> Judgement:
+        pieces = _pieces(text)
+        logits = self.head.logits(await self._rows(pieces))
+        place = int(logits.argmax())
+        return self._judgement(float(logits[place]), f"asks to change something: {pieces[place][:SHOWN]!r}")
+
+
+class Support(_Learned):
+    """Probability that an answer is off its sources' topic. With no sources it has nothing to compare."""
+
+    def __init__(self, embedder: Embedder, head: Head | None = None) -> None:
+        super().__init__(embedder, head or load("support"))
+
+    async def judge(self, text: str, sources: Sequence[str] = ()) -> Judgement:
+        """The reason is the sentence of the answer that is farthest from all sources."""
+        if not sources or not text.strip():
+            return Judgement(validator=self.name, score=0.0, reason="there are no sources to compare with")
+        said, known = _pieces(text), [piece for source in sources for piece in _pieces(source)]
+        if len(known) > MAX_WINDOWS:
+            raise _too_long()
+        vectors = await self._embedder.embed([*said, *known], interactive=True)
+        logits = self.head.logits(closeness(vectors[: len(said)], vectors[len(said) :], said, known))
+        place = int(logits.argmax())
+        return self._judgement(float(logits[place]), f"farthest from the sources: {said[place][:SHOWN]!r}")
+
+
+def learned(embedder: Embedder) -> dict[str, Validator]:
+    """All of them by name. Raises Corrupt when a head's file was changed."""
+    return {each.name: each for each in (Injection(embedder), Risk(embedder), Support(embedder))}
+
+
+def rows(vectors: "NDArray[np.float32]", pieces: Sequence[str]) -> "NDArray[np.float32]":
+    """What the heads for one text take: the embedding, then the signs. Shape (pieces, 384 + signs)."""
+    return np.hstack([vectors, np.stack([signs(piece) for piece in pieces])])
+
+
+CLOSENESS = ("highest_cosine", "second_cosine", "mean_of_three", "shared_words", "length")
+
+
+def closeness(
+    said: "NDArray[np.float32]", known: "NDArray[np.float32]", texts: Sequence[str], sources: Sequence[str]
+) -> "NDArray[np.float32]":
+    """What the head for support takes of each piece of an answer. Shape (pieces, CLOSENESS)."""
+    cosines = -np.sort(-(said @ known.T), axis=1)[:, :3]
+    words = {word for source in sources for word in _words(source)}
+    shared = [len(own & words) / max(1, len(own)) for own in map(_words, texts)]
+    lengths = [min(1.0, len(text) / 200) for text in texts]
+    second = cosines[:, min(1, cosines.shape[1] - 1)]
+    return np.column_stack([cosines[:, 0], second, cosines.mean(1), shared, lengths]).astype(np.float32)
+
+
+def _words(text: str) -> set[str]:
+    """Those that carry meaning: long ones and numbers, in lower case."""
+    cleaned = (word.strip(".,;:!?()[]{}'\"").lower() for word in text.split())
+    return {word for word in cleaned if len(word) > 3 or word.isdigit()}
+
+
+def _pieces(text: str) -> list[str]:
+    """Raises ModelUnavailable for a text that is too long to be looked at whole: the end is where one would hide."""
+    if len(text) > MAX_CHARACTERS or len(pieces := windows(text)) > MAX_WINDOWS:
+        raise _too_long()
+    return pieces
+
+
+def _too_long() -> ModelUnavailable:
+    return ModelUnavailable(f"more than {MAX_WINDOWS} sentences are not judged at once: judge parts of the text")

@@ -1,0 +1,120 @@
+"""How Ray Serve does what a keeper needs.
+
+Serve reads its settings from the environment when it is imported, so this module is imported by who uses it, when it
+does.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import ray
+from ray import serve
+from ray._private.state import available_resources_per_node
+from ray.autoscaler.sdk import request_resources
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ApplicationStatus
+
+from .deployer import Deployed
+from .door import Door
+from .replica import Prepare, Replica
+from .serve_door import ServeDoor
+from .source import Weights
+from .stages import announced, forget
+from .tier import Tier
+from .vllm_tier import bundles, deployment_options
+
+TRIES = 2
+"""Of a replica that cannot start, before it is called broken."""
+
+
+class ServeDeployer:
+    """Applications of the Serve instance that is there, one for each tier, without a route: only handles reach them."""
+
+    def __init__(self, prefix: str, prepare: Prepare | None = None) -> None:
+        """`prepare` runs first in each replica's process: a function of a module."""
+        self._prefix = prefix
+        self._prepare = prepare
+
+    def engine(self) -> bool:
+        return find_spec("vllm") is not None
+
+    async def up(self) -> bool:
+        return await asyncio.to_thread(_running)
+
+    async def deploy(self, tier: Tier, weights: Weights) -> None:
+        await asyncio.to_thread(self._deploy, tier, weights)
+
+    async def remove(self, tier: Tier) -> None:
+        await asyncio.to_thread(self._remove, tier)
+
+    async def deployed(self, tiers: Sequence[Tier]) -> dict[str, Deployed | None]:
+        return await asyncio.to_thread(self._deployed, tiers)
+
+    async def free(self) -> list[dict[str, float]]:
+        return await asyncio.to_thread(_free)
+
+    async def wish(self, tier: Tier) -> None:
+        await asyncio.to_thread(_wish, bundles(tier) * max(1, tier.min_replicas))
+
+    def door(self, tier: Tier) -> Door:
+        return ServeDoor(self._name(tier), tier.name)
+
+    def _name(self, tier: Tier) -> str:
+        return application_name(self._prefix, tier.name)
+
+    def _deploy(self, tier: Tier, weights: Weights) -> None:
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        name = self._name(tier)
+        forget(name)
+        made = serve.deployment(Replica, **deployment_options(tier), max_constructor_retry_count=TRIES)
+        target = serve.RunTarget(made.bind(tier, weights, name, self._prepare), name=name, route_prefix=None)
+        serve.run_many([target], wait_for_applications_running=False, wait_for_ingress_deployment_creation=False)
+
+    def _remove(self, tier: Tier) -> None:
+        if _running():
+            serve.delete(self._name(tier), _blocking=False)
+
+    def _deployed(self, tiers: Sequence[Tier]) -> dict[str, Deployed | None]:
+        found = serve.status().applications if _running() else {}
+        return {tier.name: self._how(tier, found.get(self._name(tier))) for tier in tiers}
+
+    def _how(self, tier: Tier, application: Any) -> Deployed | None:
+        if application is None or application.status in (ApplicationStatus.DELETING, ApplicationStatus.NOT_STARTED):
+            return None
+        deployment = application.deployments.get(tier.name)
+        states = deployment.replica_states if deployment else {}
+        running = states.get("RUNNING", 0)
+        return Deployed(
+            running=running,
+            wanted=max(tier.min_replicas, running),
+            failed=application.status == ApplicationStatus.DEPLOY_FAILED,
+            message=_last_line((deployment.message if deployment else "") or application.message),
+            stage=None if running or not states else announced(self._name(tier)),
+        )
+
+
+def application_name(prefix: str, tier: str) -> str:
+    """Of a tier's Serve application."""
+    return f"{prefix}-tier-{tier}"
+
+
+def _running() -> bool:
+    """Asking for Serve in a process without Ray would start a cluster."""
+    return ray.is_initialized() and _get_global_client(raise_if_no_controller_running=False) is not None
+
+
+def _free() -> list[dict[str, float]]:
+    return [dict(node) for node in available_resources_per_node().values()]
+
+
+def _wish(wanted: list[dict[str, float]]) -> None:
+    request_resources(bundles=wanted)
+
+
+def _last_line(message: str) -> str:
+    """Serve reports a whole traceback; its last line names the error."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else ""

@@ -1,0 +1,124 @@
+"""The audit of a data folder with no federation running: every store in it that keeps a journal, from its genesis.
+
+It reads files and nothing else, so it also works on a copy, on another machine, and for somebody who trusts nobody
+here. What was cut off at the end of a journal can only be seen by whoever kept a head: its sequence and its hash.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..contracts import AuditReport, HanseError, InvalidInput, NotFound
+from .journal import GENESIS, Audit
+from .store.reading import StoreReader
+
+Progress = Callable[[str, int, int], None]
+"""Takes a journal's name, how many of its entries were checked, and how many there are."""
+_SHARD = re.compile(r"coordinator-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """An entry that somebody kept: what a journal must still hold."""
+
+    sequence: int
+    hash: bytes
+    journal: str | None = None
+    """Of several."""
+
+    @staticmethod
+    def parse(text: str) -> "Head":
+        """`SEQUENCE:HASH`, or `JOURNAL:SEQUENCE:HASH` where there are several. Raises InvalidInput."""
+        found = re.fullmatch(r"(?:([^:]+):)?(\d+):([0-9a-fA-F]{64})", text.strip())
+        if found is None:
+            raise InvalidInput(
+                f"{text!r} is no head. Write SEQUENCE:HASH, or JOURNAL:SEQUENCE:HASH, as verify prints it"
+            )
+        return Head(int(found[2]), bytes.fromhex(found[3]), found[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One journal."""
+
+    journal: str
+    """Its store's file, without the ending, seen from the data folder."""
+    report: AuditReport
+
+    @property
+    def head(self) -> str:
+        """As `Head.parse` takes it."""
+        return f"{self.journal}:{self.report.entries}:{self.report.head}"
+
+
+def audit(data: Path, kept: Iterable[Head] = (), progress: Progress = lambda *_: None) -> list[Audited]:
+    """Every journal in a data folder. Raises NotFound where there is none, InvalidInput for a head of none of them."""
+    names = journals(data)
+    if not names:
+        raise NotFound(f"there is no journal in {data}. Say where one is: --data", data=str(data))
+    heads = _assigned(kept, names)
+    return [Audited(name, _audited(path, name, heads.get(name), progress)) for name, path in names.items()]
+
+
+def journals(data: Path) -> dict[str, Path]:
+    """The stores with a journal, by name. One that cannot be read is among them: somebody must say so."""
+    found = {_name(data, path): path for path in sorted(data.rglob("*.sqlite")) if path.is_file() and _counts(path)}
+    return found | {name: data / f"{name}.sqlite" for name in _gaps(found)}
+
+
+def _name(data: Path, path: Path) -> str:
+    return path.relative_to(data).with_suffix("").as_posix()
+
+
+def _counts(path: Path) -> bool:
+    try:
+        with closing(StoreReader(path, "journal")) as store:
+            return store.has("journal")
+    except HanseError:
+        return True
+
+
+def _gaps(names: Iterable[str]) -> list[str]:
+    """Shards are numbered from 0: one that is missing below another one was there."""
+    there = {int(found[1]) for name in names if (found := _SHARD.fullmatch(name))}
+    return [f"coordinator-{number}" for number in range(max(there, default=0)) if number not in there]
+
+
+def _assigned(kept: Iterable[Head], names: Mapping[str, Path]) -> dict[str, Head]:
+    return {_meant(head, names): head for head in kept}
+
+
+def _meant(head: Head, names: Mapping[str, Path]) -> str:
+    """A head without a name is the coordinator's, where there is only one."""
+    shards = [name for name in names if _SHARD.fullmatch(name)]
+    name = head.journal or (shards[0] if len(shards) == 1 else "")
+    if name not in names:
+        raise InvalidInput(f"which journal is the head of? Write JOURNAL:{head.sequence}:…, one of {', '.join(names)}")
+    return name
+
+
+def _audited(path: Path, name: str, kept: Head | None, progress: Progress) -> AuditReport:
+    if not path.exists():
+        return _unreadable("it is missing: journals of higher numbers are there")
+    try:
+        with closing(StoreReader(path, "journal")) as store:
+            return _chained(store, name, kept, progress)
+    except HanseError as error:
+        return _unreadable(error.detail)
+
+
+def _chained(store: Any, name: str, kept: Head | None, progress: Progress) -> AuditReport:
+    audit = Audit(store, (kept.sequence, kept.hash) if kept else (0, GENESIS))
+    last = store.read("head")
+    expected = last[0][0] if last else 0
+    progress(name, 0, expected)
+    while audit.read_on():
+        progress(name, audit.entries, expected)
+    return audit.report()
+
+
+def _unreadable(why: str) -> AuditReport:
+    return AuditReport(ok=False, entries=0, head=GENESIS.hex(), problems=[why])

@@ -1,0 +1,68 @@
+"""The process that a crash test kills: a memory over its store, which does one thing and says so.
+
+`HANSE_CRASH_AT` says where it dies. What it was acknowledged is printed, line by line, before it goes on.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from hanse.contracts import IdempotencyKey
+from hanse.contracts.memory import Change, Draft, Layer, Provenance
+from hanse.memory.service import MemoryService
+from hanse.runtime.world import faults_from_environment
+from tests.memory.plain import Clock, ann, memory
+
+MANY = 30
+SECRET = "zqsecretword"
+
+
+def say(*words: Any) -> None:
+    print(*words, flush=True)
+
+
+async def prepare(service: MemoryService) -> None:
+    """What every life begins with: some records, one revised, one with what was derived from it, one that expires."""
+    told = await service.remember([Draft(text=f"record number {i}") for i in range(MANY)], ann())
+    await service.revise(told[0].record.id, Change(text="record number zero"), ann(), version=1)
+    [root] = await service.remember([Draft(text=f"{SECRET} root", episode="root")], ann())
+    sources = Provenance(derived_from=(root.record.id,))
+    await service.remember([Draft(text=f"{SECRET} derived", provenance=sources, episode="derived")], ann())
+    await service.remember([Draft(text="soon over", layer=Layer.WORKING, ttl_seconds=1, episode="soon")], ann())
+    await service.tell("snapshot", {}, ann())
+    say("prepared", root.record.id, told[0].record.id)
+
+
+async def act(service: MemoryService, what: str, root: str, first: str, clock: Clock) -> None:
+    match what:
+        case "remember":
+            drafts = [Draft(text=f"another one {i}") for i in range(3)]
+            await service.remember(drafts, ann(), key=IdempotencyKey("key"))
+        case "revise":
+            await service.revise(first, Change(text="record number null"), ann(), version=2)
+        case "forget":
+            await service.forget([root], ann())
+            await service.tell("compact", {}, ann())
+        case "expire":
+            clock.ms += 2000
+            await service.upkeep._expire()
+        case "snapshot":
+            await service.tell("snapshot", {}, ann())
+        case _:
+            await service.tell("rebuild", {}, ann())
+    say("done")
+
+
+async def main(folder: Path, what: str) -> None:
+    clock = Clock()
+    faults = None if what == "prepare" else faults_from_environment()
+    async with memory(folder / "m.sqlite", clock=clock, snapshots=folder / "s", faults=faults) as service:
+        if what == "prepare":
+            await prepare(service)
+        else:
+            await act(service, what, sys.argv[3], sys.argv[4], clock)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
