@@ -32,6 +32,7 @@ def test_what_nobody_said_before_is_stored():
         "  Ann Lee prefers green tea,  in the office - and never drinks coffee after 4 pm ",
         "Ann Lee prefers green tea in the office.",
         "As noted earlier, Ann Lee preferred green tea in the office and never drinks coffee after 4 pm.",
+        "It’s said that Ann Lee prefers green tea in the office, and that’s why Ann Lee never drinks coffee.",
         "Ann Lee never drinks coffee after four pm and prefers green tea in the office",
     ],
 )
