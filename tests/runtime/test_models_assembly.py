@@ -9,7 +9,7 @@ import pytest
 from hanse.contracts import InvalidConfiguration, ModelUnavailable, NotFound, Tenant
 from hanse.contracts.caller import Caller
 from hanse.contracts.pool import Ask, Message, TierState
-from hanse.models.heads import FOLDER
+from hanse.models.head import FOLDER
 from hanse.runtime.assembly import World
 from hanse.runtime.client import Shard
 from hanse.runtime.config import Configuration
