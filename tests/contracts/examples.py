@@ -4,6 +4,7 @@
 
 When a message gets a new field, add an example with the next number (`call.2`): the old file goes on to prove that
 yesterday's bytes are read, the new one what is written import dataclasses
+import dataclasses
 from now on.
 """
 
