@@ -3,11 +3,10 @@
     python tests/contracts/examples.py      writes the files that are missing, and touches no other
 
 When a message gets a new field, add an example with the next number (`call.2`): the old file goes on to prove that
-yesterday's bytes are read, the new one what is written import dataclasses
-import dataclasses
-from now on.
+yesterday's bytes are read, the new one what is written from now on.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
