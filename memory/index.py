@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DAY_MS = 86_400_000
+_NONE = np.empty(0, np.int32)
 LIKELY = 64
 """Candidates that are weighed with the vectors of their neighbours, at least; or twice as many as are asked for."""
 SAMPLE = 2048
@@ -234,7 +235,7 @@ class TenantIndex:
         return may
 
     def _candidates(self, asked: _Asked, depth: int) -> "NDArray[int32]":
-        """All while they are few. When nothing is asked, the newest."""
+        """All while they are few. Where the question finds too few, the newest."""
         if (left := int(np.count_nonzero(asked.may))) <= depth:
             return np.flatnonzero(asked.may).astype(np.int32)
         found = list[Any]()
@@ -243,11 +244,13 @@ class TenantIndex:
         if asked.vector is not None:
             nearest, _ = self._vectors.search(asked.vector, depth, None if left == len(self) else asked.may)
             found += [nearest, self._episodes.around(nearest[: depth // 4]).ravel()]
-        if not found:
-            times = self._times.rows - self._times.rows.min()
-            found.append(_best(np.where(asked.may, times + 1, 0), depth))
-        rows = _distinct(np.concatenate(found), len(self._ids))
-        return rows[asked.may[rows]]
+        rows = _distinct(np.concatenate(found or [_NONE]), len(self._ids))
+        rows = rows[asked.may[rows]]
+        return rows if len(rows) >= depth // 2 else np.union1d(rows, self._newest(asked.may, depth)).astype(np.int32)
+
+    def _newest(self, may: "NDArray[bool_]", count: int) -> "NDArray[int32]":
+        times = self._times.rows - self._times.rows.min()
+        return _best(np.where(may, times + 1, 0), count)
 
     def _by_words(self, scores: "NDArray[float32]", depth: int) -> "NDArray[int32]":
         """The best by their own scores together with their neighbours'."""
