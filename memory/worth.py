@@ -7,6 +7,7 @@ and what is no language at all. None of it looks at who wrote it; a typed fact a
 
 import math
 import re
+import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -48,9 +49,10 @@ _GREETING = re.compile(
     r"ring)|be of (?:any |some |further )?(?:assistance|help|service)|for the (?:delay|confusion|inconvenience|trouble|"
     r"mix-?up|wait|late reply|misunderstanding|heads.?up|reminder)(?: earlier)?|how(?:'s it going| are (?:you|things)|"
     r" have you been)|see you (?:later|soon|around|then|tomorrow)|what'?s up|as (?:always|ever)|in advance|"
-    r"(?:the )?same here|me too|like a charm|all set|no (?:rush|hurry)|doing business|(?:i )?(?:didn't|did not) "
-    r"catch (?:that|you|it)|(?:one|a) (?:more )?(?:quick )?(?:question|thing)|(?:that's|that is|that'll be) all|whenever you|with "
-    r"(?:something|this|that)|coffee first|be right back)\b",
+    r"(?:the )?same here|me too|like a charm|all set|"
+    r"no (?:rush|hurry)|doing business|(?:i )?(?:didn't|did not) "
+    r"catch (?:that|you|it)|(?:one|a) (?:more )?(?:quick )?(?:question|thing)|(?:that's|that is|that'll be) all|"
+    r"whenever you|with (?:something|this|that)|coffee first|be right back)\b",
     re.IGNORECASE,
 )
 """The same in several words, of which some would tell something by themselves."""
@@ -109,7 +111,7 @@ _MACHINE = re.compile(
 )
 """Lines that only machines write: logs, stack traces, markup, data, code, progress bars, rules."""
 
-_COMMON_PAIRS = word_set(
+_PAIRS = (
     "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi ri ro ic "
     "ne ea ra ce li ch ll be ma si om ur ca el ta la ns di fo ho pe ec pr no ct us ac ot il tr ly nc et ut ss so rs un "
     "lo wa ge ie wh ee wi em ad ol rt po we na ul ni ts mo ow pa im mi ai sh ir su id os iv ia am fi ci vi pl ig tu ev "
@@ -120,6 +122,12 @@ _COMMON_PAIRS = word_set(
 )
 """Pairs of letters in the order of how often English has them, after Norvig's counts (English letter frequency counts
 revisited, 2013). Other languages in Latin letters have mostly the same ones."""
+_PAIR_RANKS = {pair: rank for rank, pair in enumerate(_PAIRS.split())}
+_COMMON_PAIRS = frozenset(_PAIR_RANKS)
+_UNKNOWN_RANK = 400
+STRANGE_RANK = 195
+"""Sentences in English have mean ranks up to 115, in other languages of Latin letters up to 190, keys that were hit at
+random from 200 on. Anagrams of real words lie between, and are let through."""
 
 
 def objection(text: str) -> str:
@@ -140,9 +148,15 @@ def _is_noise(text: str, visible: str) -> str:
         return "is encoded data"
     if _repeats_itself(visible):
         return "repeats itself"
-    if _is_gibberish(visible):
+    if not _is_of_names(text) and _is_gibberish(visible):
         return "is no language"
     return ""
+
+
+def _is_of_names(text: str) -> bool:
+    """Names may have any letters in any order, and whoever hits keys at random seldom writes capitals."""
+    words = re.findall(r"[^\W\d_]{2,}", text)
+    return sum(word.istitle() for word in words) > 0.5 * len(words)
 
 
 def _is_encoded(text: str) -> bool:
@@ -175,13 +189,25 @@ def _repeats_itself(visible: str) -> bool:
 
 def _is_gibberish(visible: str) -> bool:
     """Letters in an order that hardly any text in Latin letters has. Other scripts are not judged."""
-    words = _LATIN.findall(visible)
+    words = _LATIN.findall(_folded(visible))
     letters = len(_LETTERS.findall(visible))
     if sum(map(len, words)) < 0.5 * letters:
         return False
     if not words:
         return letters > 8 and len(visible.split()) > 3
-    return _strange_share(words) > 0.5
+    return _strange_share(words) > 0.5 and _mean_rank(words) > STRANGE_RANK
+
+
+def _folded(visible: str) -> str:
+    """Without accents, so that a word stays one word."""
+    apart = unicodedata.normalize("NFKD", visible.replace("ł", "l").replace("ø", "o").replace("đ", "d"))
+    return "".join(character for character in apart if not unicodedata.combining(character))
+
+
+def _mean_rank(words: Sequence[str]) -> float:
+    """Of the pairs of letters, by how often English has them."""
+    pairs = [word[i : i + 2] for word in words for i in range(len(word) - 1)]
+    return sum(_PAIR_RANKS.get(pair, _UNKNOWN_RANK) for pair in pairs) / len(pairs)
 
 
 def _strange_share(words: Sequence[str]) -> float:

@@ -26,6 +26,7 @@ from hanse.memory.worth import objection
         "The customer service team in Oslo has 12 people.",
         "Our trademark was registered in 2019.",
         "Account 4417 was closed.",
+        "Grzegorz Brzęczyszczykiewicz, Łękołody",
         "Strzyżewski prosi o faktury pocztą elektroniczną",
         "Ludwigshafen",
         "SKU 8310926033 is out of stock until week 47",
