@@ -135,11 +135,11 @@ def test_what_says_nothing_is_quarantined_with_a_reason():
 
 def test_what_is_like_small_talk_is_set_aside_too_but_not_what_is_like_that():
     aside = record("r1", "Thank you so much!", state=State.QUARANTINED)
-    found = outcome("Much obliged, everybody!", [aside], vector=0.7)
+    found = outcome("Ta ever so, neighbours!", [aside], vector=0.7)
     assert (found.outcome, found.reason) == ("quarantined", "is like r1, which is courtesy")
-    assert outcome("Much obliged, everybody!", [aside], vector=0.4).outcome == "stored"
-    assert outcome("Much obliged to Ann Lee!", [aside], vector=0.7).outcome == "stored"
-    chained = record("r2", "Much obliged, everybody!", state=State.QUARANTINED)
+    assert outcome("Ta ever so, neighbours!", [aside], vector=0.4).outcome == "stored"
+    assert outcome("Ta ever so, Ann Lee!", [aside], vector=0.7).outcome == "stored"
+    chained = record("r2", "Ta ever so, neighbours!", state=State.QUARANTINED)
     assert outcome("Obliged indeed, neighbours!", [chained], vector=0.9).outcome == "stored"
 
 
