@@ -41,7 +41,7 @@ class VectorSettings:
     """Of each vector in the graph (HNSW's M)."""
     build_width: int = 48
     """Candidates for a vector's links (efConstruction)."""
-    search_width: int = 160
+    search_width: int = 320
     """Candidates of a search (efSearch), or twice the number of those asked for."""
     dead_share: float = 0.3
     """Share of removed vectors at which a new generation is made."""
@@ -249,7 +249,7 @@ class _Generation:
         """Along the graph, with more candidates the fewer of them may be returned; or one by one."""
         if self.graph is None or left <= self._settings.exact_up_to:
             return self.flat, None if selector is None else self._faiss.SearchParameters(sel=selector)
-        width = max(self._settings.search_width, 2 * limit) * (len(self) / left) ** 0.5
+        width = max(self._settings.search_width, 2 * limit) * (len(self) / left) ** 0.25
         return self.graph, self._faiss.SearchParametersHNSW(sel=selector, efSearch=int(width))
 
     def _make_graph(self) -> Any:
