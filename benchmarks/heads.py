@@ -8,7 +8,6 @@ scores, and then trained once more on everything. The same data and embedder giv
 
 import argparse
 import asyncio
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,11 +62,12 @@ async def injection(data: Path, embedder: LocalEmbedder) -> Head:
 def _held_out(own: Guard) -> tuple[np.ndarray, np.ndarray]:
     scores: list[np.ndarray] = []
     labels: list[np.ndarray] = []
-    for trained, tested in guard.folds(own.attacked)["attack out"]:
+    benign, parts = [*own.dojo_benign, *own.held_out], guard.folds(own.attacked)["attack out"]
+    for at, (trained, tested) in enumerate(parts):
         line = own.line(trained)
-        groups = ([each for each in own.attacked if tested(each)], own.dojo_benign, own.held_out)
+        groups = ([each for each in own.attacked if tested(each)], benign[at :: len(parts)])
         scores += [own.scores(line, group) for group in groups]
-        labels += [np.full(len(group), float(label)) for label, group in zip((1, 0, 0), groups, strict=True)]
+        labels += [np.full(len(group), float(label)) for label, group in zip((1, 0), groups, strict=True)]
     return np.concatenate(scores), np.concatenate(labels)
 
 
@@ -138,19 +138,17 @@ def _crossed(samples: Sequence[Sample], train: Any, score: Any) -> tuple[np.ndar
 
 def _report(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Reliability of a calibration that was found on the other half."""
-    halves = np.arange(len(scores)) % 2 == 0
-    found: list[float] = []
+    halves = np.random.default_rng(SEED).random(len(scores)) < 0.5
     said = np.zeros(len(scores))
     for half in (halves, ~halves):
         slope, shift = calibrate(scores[half], labels[half])
         said[~half] = sigmoid(slope * scores[~half] + shift)
     error, rows = reliability(said, labels)
-    found.append(error)
     return {
         "texts": len(scores),
         "positives": int(labels.sum()),
         "auroc": round(auroc(scores, labels), 4),
-        "calibration_error": round(statistics.fmean(found), 4),
+        "calibration_error": round(error, 4),
         "reliability": [[round(score, 3), round(share, 3), count] for score, share, count in rows],
     }
 

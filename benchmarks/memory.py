@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ def timed(calls: Iterator[Callable[[], Any]], found: list[Any] | None = None) ->
         processor.append((time.thread_time() - used) * 1000)
         if found is not None:
             found.append(result)
+    print(".", end="", flush=True)
     shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
     figures = {f"ms_{name}": percentile(wall, share) for name, share in shares.items()}
     return figures | {"processor_ms_p50": percentile(processor, 0.5)}
@@ -194,7 +196,7 @@ def vectors_alone(data: Data) -> Iterator[dict[str, Any]]:
     def search_here(vector: Any, filtered: bool) -> list[int]:
         return index.search(vector, LIMIT, third if filtered else None)[0].tolist()
 
-    for name, search in (("memory", search_here), *_peers(data)):
+    for name, search in chain([("memory", search_here)], _peers(data)):
         for what, filtered in ((f"vectors: {name}", False), (f"vectors: {name}, a third", True)):
             found = list[list[int]]()
             times = timed(((lambda v=v, f=filtered, s=search: s(v, f)) for v in data.asked), found)

@@ -42,6 +42,8 @@ from ..models.pool import Pool
 from ..models.source import Sources
 from ..models.tier import Kind, Tier
 from ..models.vllm_tier import engine_options, environment_of
+from ..runtime.cluster import join_ray
+from ..runtime.config import Configuration
 from ..runtime.journal import Journal
 from ..runtime.store import SqliteStore
 from ..runtime.world import SystemClock, SystemEntropy
@@ -308,9 +310,6 @@ def _fail(error: BaseException) -> None:
 @asynccontextmanager
 async def kept(tier: Tier, sources: Sources, data: Path) -> AsyncIterator[Keeper]:
     """The tier on Ray Serve in a cluster of its own, ready."""
-    from ..runtime.cluster import join_ray
-    from ..runtime.config import Configuration
-
     await asyncio.to_thread(join_ray, Configuration.for_agents([], data=data))
     import ray
     from ray import serve

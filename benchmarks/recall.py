@@ -99,7 +99,6 @@ def ablations() -> list[Variant]:
         "BM25 of the turn alone": replace(alone, text=1),
         "BM25 with neighbours alone": replace(alone, neighbours=1),
         "vector of the turn alone": replace(alone, vector=1),
-        "vectors with neighbours alone": replace(alone, context=1),
         "BM25 and vector, no neighbours": replace(base, text=1, neighbours=0, context=0),
         "without vectors of neighbours": replace(base, context=0),
         "without the turn's own vector": replace(base, vector=0),

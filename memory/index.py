@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DAY_MS = 86_400_000
+_NONE = np.empty(0, np.int32)
+LIKELY = 64
+"""Candidates that are weighed with the vectors of their neighbours, at least; or twice as many as are asked for."""
 SAMPLE = 2048
 """Scores that are looked at to know where the best begin."""
 
@@ -134,7 +137,15 @@ class TenantIndex:
         asked = self._asked(query.text, vector, allowed)
         wanted = query.limit * (4 if query.diversity or query.token_budget else 1)
         rows = self._candidates(asked, max(self._settings.candidates, 2 * wanted))
-        return self._ranked(rows, self._parts(rows, asked, now_ms), wanted) if len(rows) else []
+        if not len(rows):
+            return []
+        parts = self._parts(rows, asked, now_ms)
+        if asked.vector is not None:
+            # The vectors of their neighbours are most of what a search reads, so only the likely ones are asked for.
+            likely = _best(self._fused(parts) + 1e-6, max(LIKELY, 2 * wanted))
+            rows, parts = rows[likely], {name: values[likely] for name, values in parts.items()}
+            parts["context"] = self._context(rows, asked)
+        return self._ranked(rows, parts, wanted)
 
     def near(self, text: str, vector: "NDArray[float32] | None", limit: int) -> list[Scored]:
         """The most similar: by cosine, and by words where there is no vector."""
@@ -224,7 +235,7 @@ class TenantIndex:
         return may
 
     def _candidates(self, asked: _Asked, depth: int) -> "NDArray[int32]":
-        """All while they are few. When nothing is asked, the newest."""
+        """All while they are few. Where the question finds too few, the newest."""
         if (left := int(np.count_nonzero(asked.may))) <= depth:
             return np.flatnonzero(asked.may).astype(np.int32)
         found = list[Any]()
@@ -233,11 +244,13 @@ class TenantIndex:
         if asked.vector is not None:
             nearest, _ = self._vectors.search(asked.vector, depth, None if left == len(self) else asked.may)
             found += [nearest, self._episodes.around(nearest[: depth // 4]).ravel()]
-        if not found:
-            times = self._times.rows - self._times.rows.min()
-            found.append(_best(np.where(asked.may, times + 1, 0), depth))
-        rows = _distinct(np.concatenate(found), len(self._ids))
-        return rows[asked.may[rows]]
+        rows = _distinct(np.concatenate(found or [_NONE]), len(self._ids))
+        rows = rows[asked.may[rows]]
+        return rows if len(rows) >= depth // 2 else np.union1d(rows, self._newest(asked.may, depth)).astype(np.int32)
+
+    def _newest(self, may: "NDArray[bool_]", count: int) -> "NDArray[int32]":
+        times = self._times.rows - self._times.rows.min()
+        return _best(np.where(may, times + 1, 0), count)
 
     def _by_words(self, scores: "NDArray[float32]", depth: int) -> "NDArray[int32]":
         """The best by their own scores together with their neighbours'."""
@@ -256,29 +269,29 @@ class TenantIndex:
             parts["text"] = _of_best(asked.scores[rows])
             parts["neighbours"] = _of_best(self._text.around(asked.words, near, asked.may, self._mean_length()))
         if asked.vector is not None:
-            parts["vector"], parts["context"] = self._cosines(asked.vector, near, asked.may)
+            parts["vector"] = self._vectors.cosines(asked.vector, rows)
         age = np.maximum(now_ms - self._times.rows[rows], 0) / DAY_MS
         parts["recency"] = np.exp2(-age / weights.half_life_days).astype(np.float32)
         parts["importance"] = self._importances.rows[rows]
         return parts
 
-    def _cosines(
-        self, vector: "NDArray[float32]", near: Neighbours, may: "NDArray[bool_]"
-    ) -> tuple["NDArray[float32]", "NDArray[float32]"]:
-        every = _distinct(near.rows, len(self._ids))
-        of_row = np.zeros(len(self._ids), np.float32)
-        of_row[every] = self._vectors.cosines(vector, every)
-        cosines = of_row[near.rows]
-        weights = near.seen(may)
-        return cosines[:, 0], np.einsum("ij,ij->i", cosines, weights) / weights.sum(axis=1)
+    def _context(self, rows: "NDArray[int32]", asked: _Asked) -> "NDArray[float32]":
+        """Mean cosine of each and its neighbours."""
+        near = Neighbours(self._episodes.around(rows), self._settings.weights.of_neighbours())
+        every, of_row = _distinct(near.rows, len(self._ids)), np.zeros(len(self._ids), np.float32)
+        if asked.vector is not None:
+            of_row[every] = self._vectors.cosines(asked.vector, every)
+        weights = near.seen(asked.may)
+        return np.einsum("ij,ij->i", of_row[near.rows], weights) / weights.sum(axis=1)
 
     def _ranked(self, rows: "NDArray[int32]", parts: "dict[str, NDArray[float32]]", limit: int) -> list[Scored]:
-        weights, total, sum_of_weights = self._settings.weights, np.zeros(len(rows), np.float32), 0.0
-        for name, values in parts.items():
-            weight = getattr(weights, name)
-            total += np.float32(weight) * (_of_best(values) if name in ("vector", "context") else values)
-            sum_of_weights += weight
-        return self._scored(rows, total / max(sum_of_weights, 1e-9), parts, limit)
+        return self._scored(rows, self._fused(parts), parts, limit)
+
+    def _fused(self, parts: "dict[str, NDArray[float32]]") -> "NDArray[float32]":
+        weights = {name: getattr(self._settings.weights, name) for name in parts}
+        cosines = ("vector", "context")
+        total = sum(weights[name] * (_of_best(each) if name in cosines else each) for name, each in parts.items())
+        return np.asarray(total, np.float32) / np.float32(max(sum(weights.values()), 1e-9))
 
     def _scored(
         self, rows: "NDArray[int32]", total: "NDArray[float32]", parts: "dict[str, NDArray[float32]]", limit: int

@@ -8,6 +8,7 @@ between 500 and 600, and cheap enough for every write.
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -45,7 +46,7 @@ FRAMING_WORDS = word_set(
     "note noted particular person previous previously quote reading recall recalled record recorded records recollect "
     "refer remember remembered reminder report reported restate retrieve retrieved said saved say saying says "
     "speaker state stated state stored summarise summarize summary tell telling tells thing think told user "
-    "again back basically certainly clearly following given simply speak spoken"
+    "self relevant reminder again back basically certainly clearly following given simply speak spoken"
 )
 """Words that say who says it, or that it was said before: they make no statement new."""
 
@@ -83,7 +84,9 @@ class Wording:
     names: frozenset[str]
     """Stems of words that stand with a capital inside a sentence."""
     denied: frozenset[str]
-    """Content stems that follow a negation: `never drinks` denies `drink`."""
+    """Content stems that follow a negation somewhere: `never drinks` denies `drink`."""
+    affirmed: frozenset[str]
+    """Content stems that stand somewhere without one."""
 
     def new_beside(self, *others: "Wording") -> frozenset[str]:
         """Content stems that none of the others has, nor another form of the word: `prefer` and `preferred` are one."""
@@ -91,15 +94,13 @@ class Wording:
         return frozenset(word for word in new if not any(_has_form(word, other.stems) for other in others))
 
     def turns(self, *others: "Wording") -> frozenset[str]:
-        """Numbers, negations and names here that none of the others has, and words that only one side denies."""
+        """Numbers, negations and names here that none of the others has, and words that are denied, or not denied, here
+        and in none of the others that have them.
+        """
         known = frozenset[str]().union(*(other.marks | other.stems for other in others))
-        denied = {word for word in self.stems if self._is_denied_elsewhere(word, others)}
-        return ((self.marks | self.names) - known) | denied
-
-    def _is_denied_elsewhere(self, word: str, others: Sequence["Wording"]) -> bool:
-        """Whether all others that have the word deny it and this one does not, or the other way round."""
-        said = {word in other.denied for other in others if word in other.stems}
-        return bool(said) and (word in self.denied) not in said
+        denied = self.denied.difference(*(other.denied for other in others))
+        affirmed = self.affirmed.difference(*(other.affirmed for other in others))
+        return ((self.marks | self.names) - known) | ((denied | affirmed) & known)
 
     def shared_order(self, *others: "Wording") -> float:
         """Share of its neighbouring content stems that are neighbours in one of the others too, in [0, 1]."""
@@ -114,13 +115,15 @@ def wording(text: str) -> Wording:
     """The words of a text."""
     words = tuple(_words(text))
     content = [stem(word) for word in words if is_content(word)]
+    denied = Counter(word for part in sentences(text) for word in _denied(_words(part)))
     return Wording(
         words=words,
         stems=frozenset(content),
         pairs=frozenset(pairwise(content)),
         marks=frozenset(_marks(words)),
         names=frozenset(_names(text)),
-        denied=frozenset(_denied(words)),
+        denied=frozenset(denied),
+        affirmed=frozenset(word for word, count in Counter(content).items() if count > denied[word]),
     )
 
 
@@ -135,10 +138,19 @@ def _is_form(one: str, other: str) -> bool:
     return shared >= max(5, 0.75 * max(len(one), len(other)))
 
 
+def without_frame(text: str) -> str:
+    """The text without the words before a colon that only say that it was said before: `As a reminder: …`."""
+    frame, colon, rest = text.partition(":")
+    words = _words(frame)
+    framing = any(stem(word) in FRAMING_WORDS or word in FRAMING_WORDS for word in words)
+    is_frame = bool(colon) and bool(rest.strip()) and framing and len(words) <= 6 and not set(_names(frame))
+    return rest if is_frame and not any(map(str.isdigit, frame)) else text
+
+
 def plain_text(text: str) -> str:
     """One spelling of the same text: compatibility forms, invisible characters, white space and case are gone."""
     visible = unicodedata.normalize("NFKC", text).translate(_INVISIBLE)
-    return " ".join(visible.split()).casefold()
+    return " ".join(visible.replace("’", "'").split()).casefold()
 
 
 def fingerprint(text: str) -> str:
@@ -185,7 +197,7 @@ def _single(word: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return [_number(word.replace("’", "'")) for word in _WORD.findall(plain_text(text))]
+    return [_number(word) for word in _WORD.findall(plain_text(text))]
 
 
 def _number(word: str) -> str:

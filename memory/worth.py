@@ -7,28 +7,33 @@ and what is no language at all. None of it looks at who wrote it; a typed fact a
 
 import math
 import re
+import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Sequence
 
 from .wording import FUNCTION_WORDS, is_content, plain_text, sentences, stem, word_set, wording
 
+MACHINE = "is the output of a machine"
+
 _LETTERS = re.compile(r"[^\W\d_]")
 _LATIN = re.compile(r"[a-z]{3,}")
 
 _COURTESY = word_set(
-    "no not absolutely agree ah aha alright amazing anytime apologies apologise apologize appreciate appreciated "
-    "aw awesome aye beautiful best bet bravo brilliant bye cheers cheer clear come congrats "
-    "congratulations cool correct couldnt course deal delighted dear definitely everyone everything exactly "
-    "excellent excited exciting fab fabulous fantastic feel fine fingers folks forward free fun glad gladly "
-    "go good goodbye goodnight gosh gotcha grateful great greetings guess ha haha happy hear hello help helped helpful "
-    "helping hey hi hiya hmm hold hope hoping huge incredible indeed interesting kind kindly know later lol look "
-    "looking luck luckily mate maybe mhm much nah need neat nice nope noted now "
-    "oh ok okay okey one oops ouch pal pardon patience patient perfect perfectly perhaps please pleased pleasure "
-    "possibly problem proceed quick quickly reach ready really receive reply right roger safe see sec second sense "
-    "sincerely soon sorry sound sounds splendid stay super sure swell take talk terrific thank thanks thankyou thing "
-    "think thumb time totally touch truly try ty understand understood useful wait wanna want "
-    "warm wave way welcome well whoa wish wonderful worry wow ya yay yea yeah yep yes yo yup"
+    "absolutely afk agree ah aha alright amazing anybody anytime apologies apologise apologize appreciate appreciated "
+    "aw awesome aww aye beautiful best bet bless bravo brb brilliant btw bye catch chat cheer cheers clear come "
+    "completely congrats congratulations cool cordially correct couldnt course deal dear definitely delighted dokey "
+    "earlier everybody everyone everything exactly excellent excited exciting fab fabulous fantastic feel fine "
+    "fingers folks forward free fun fyi glad gladly go going good goodbye goodnight gosh gotcha gr8 grateful great "
+    "greetings gtg guess ha haha happy hear hello help helped helpful helping hey hi hilarious hiya hmm hold honored "
+    "honoured hope hoping hth huge humble hurry idk imho imo incredible indeed interesting k kind kindly kk know "
+    "later lmao lol look looking luck luckily mate maybe meet mhm much nah neat need nice no nope not noted nothing "
+    "now np nvm obliged oh ok okay okey omg omw one oops ouch pal pardon patience patient perfect perfectly perhaps "
+    "please pleased pleasure pls plz possibly problem proceed question quick quickly reach ready really receive "
+    "regards relief reply respectfully right rofl roger rush safe sec second see sense sincerely smh somebody soon "
+    "sorry sound sounds splendid stay super sure sweet swell take talk tbh terrific thank thanks thankyou thing think "
+    "thrilled thumb thx time totally touch truly try ttyl ty understand understood useful wait wanna want warm warmly "
+    "wave way welcome well whoa wish wonderful worries worry wow ya yay yea yeah yep yes yo yup yw"
 )
 """What people say to be kind, and what they say while they think. Alone it tells nothing that anyone would look up."""
 
@@ -39,21 +44,32 @@ _GREETING = re.compile(
     r"|\b(?:would|'d) (?:love|like) (?:to|that|it)\b|\blove (?:it|that|this)\b|\b(?:take care|makes? sense|no worries|"
     r"no problem|my bad|of course|not at all|by all means|give me|hang on|one (?:moment|second|minute|sec)|a (?:moment|"
     r"minute|second|bit)|at (?:this|the) moment|right away|get(?:ting)? back|(?:good|great|nice) (?:job|work|chat|talk)"
-    r"(?:ing)?)\b",
+    r"(?:ing)?|fair (?:enough|point)|to be (?:honest|fair|frank)|(?:that is|that's|what) (?:\w+ )?news|means? a (?:lot|"
+    r"great deal)|keep (?:it up|up the)|you rock|long time no see|a million|sleep well|give (?:me|us) a (?:shout|call|"
+    r"ring)|be of (?:any |some |further )?(?:assistance|help|service)|for the (?:delay|confusion|inconvenience|trouble|"
+    r"mix-?up|wait|late reply|misunderstanding|heads.?up|reminder)(?: earlier)?|how(?:'s it going| are (?:you|things)|"
+    r" have you been)|see you (?:later|soon|around|then|tomorrow)|what'?s up|as (?:always|ever)|in advance|"
+    r"(?:the )?same here|me too|like a charm|all set|"
+    r"no (?:rush|hurry)|doing business|(?:i )?(?:didn't|did not) "
+    r"catch (?:that|you|it)|(?:one|a) (?:more )?(?:quick )?(?:question|thing)|(?:that's|that is|that'll be) all|"
+    r"whenever you|with (?:something|this|that)|coffee first|be right back)\b",
     re.IGNORECASE,
 )
 """The same in several words, of which some would tell something by themselves."""
 
 _WORKING = word_set(
-    "no not unable action additional agent anything analyse analysing analyze answer api appropriate argument assist "
-    "assistant attempt available await begin call capability carry check command complete completed completion confirm "
-    "context continue data database detail determine done empty entry error execute executed executing execution fetch "
-    "fetched final finalise finalize find finished found function gather generate handle identify input inquiry invoke "
-    "item load look lookup match message next null number operation output parameter parse perform plan prepare "
-    "previous proceed process processed processing query question ready relevant request requested required respond "
-    "response result retrieve retry return returned review run running save search searching select start started step "
-    "store submit subtask succeed success successful successfully task tool update updated use user using validate "
-    "verify wait waiting"
+    "account action additional agent analyse analysing analyze answer anything api appropriate argument assist "
+    "assistant attempt available await based begin call capability carry check checking command complete completed "
+    "completion confirm connected connecting context continue could data database detail determine different done "
+    "empty enough entry error errors execute executed executing execution fetch fetched final finalise finalize find "
+    "finish finished first found function functions gather generate going handle identify information initialise "
+    "initialize initializing input inquiry instruct instruction instructions invoke item items latest load loaded "
+    "loading look lookup mark marked match message move moving ms new next no not nothing null number ok operation "
+    "output parameter parameters parse pass passed perform plan prepare previous proceed process processed processing "
+    "pull query question ready relevant report request requested required respond response result retrieve retry "
+    "return returned review row run running save search searching select server start started status step store "
+    "submit subtask succeed success successful successfully task timed timeout tool unable update updated use user "
+    "using validate validation verify wait waiting without workflow working"
 )
 """What an agent says of its own work."""
 
@@ -68,7 +84,14 @@ _BOILERPLATE = re.compile(
     r"message|e-?mail|understanding))|view (?:this|it) (?:e-?mail|message)? ?in (?:your|a) browser|sent from my|"
     r"click (?:here|the (?:link|button))|subject to change|past performance|without warrant|add us to your (?:address|"
     r"contacts)|follow us on|(?:feel free|(?:do )?not hesitate) to (?:contact|reach|ask|let)|is there anything else|"
-    r"how (?:can|may) i (?:help|assist)|(?:out of (?:the )?office|back in the office)|lorem ipsum|consider the "
+    r"how (?:can|may) i (?:help|assist)|(?:out of (?:the )?office|back in the office)|lorem ipsum|"
+    r"(?:rate|about) your (?:recent )?(?:experience|visit)|powered by|value your (?:privacy|feedback|business)|"
+    r"(?:strictly|expressly) prohibited|(?:you are|you're) receiving this|(?:manage|update) your "
+    r"(?:notification|e-?mail|subscription|preferences)|visit our (?:website|site|page)|property of their respective|"
+    r"(?:kind|best|warm)(?:est)? regards|(?:cannot|can't|may not) be combined with|please allow \d|just an ai|"
+    r"reply stop|opt[ -]out|if you have any (?:further |other |additional |more )?questions|^disclaimer\b|^copyright\b|"
+    r"apologi[sz]e for (?:any|the)|please see attached|finds you well|^(?:the )?(?:\w+ )?(?:service|support) team\W*$|"
+    r"get back to you (?:within|as soon|shortly)|may be (?:recorded|monitored)|your feedback|consider the "
     r"environment|scanned (?:by|for virus)",
     re.IGNORECASE,
 )
@@ -88,7 +111,7 @@ _MACHINE = re.compile(
 )
 """Lines that only machines write: logs, stack traces, markup, data, code, progress bars, rules."""
 
-_COMMON_PAIRS = word_set(
+_PAIRS = (
     "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi ri ro ic "
     "ne ea ra ce li ch ll be ma si om ur ca el ta la ns di fo ho pe ec pr no ct us ac ot il tr ly nc et ut ss so rs un "
     "lo wa ge ie wh ee wi em ad ol rt po we na ul ni ts mo ow pa im mi ai sh ir su id os iv ia am fi ci vi pl ig tu ev "
@@ -99,6 +122,12 @@ _COMMON_PAIRS = word_set(
 )
 """Pairs of letters in the order of how often English has them, after Norvig's counts (English letter frequency counts
 revisited, 2013). Other languages in Latin letters have mostly the same ones."""
+_PAIR_RANKS = {pair: rank for rank, pair in enumerate(_PAIRS.split())}
+_COMMON_PAIRS = frozenset(_PAIR_RANKS)
+_UNKNOWN_RANK = 400
+STRANGE_RANK = 195
+"""Sentences in English have mean ranks up to 115, in other languages of Latin letters up to 190, keys that were hit at
+random from 200 on. Anagrams of real words lie between, and are let through."""
 
 
 def objection(text: str) -> str:
@@ -119,9 +148,15 @@ def _is_noise(text: str, visible: str) -> str:
         return "is encoded data"
     if _repeats_itself(visible):
         return "repeats itself"
-    if _is_gibberish(visible):
+    if not _is_of_names(text) and _is_gibberish(visible):
         return "is no language"
     return ""
+
+
+def _is_of_names(text: str) -> bool:
+    """Names may have any letters in any order, and whoever hits keys at random seldom writes capitals."""
+    words = re.findall(r"[^\W\d_]{2,}", text)
+    return sum(word.istitle() for word in words) > 0.5 * len(words)
 
 
 def _is_encoded(text: str) -> bool:
@@ -154,13 +189,25 @@ def _repeats_itself(visible: str) -> bool:
 
 def _is_gibberish(visible: str) -> bool:
     """Letters in an order that hardly any text in Latin letters has. Other scripts are not judged."""
-    words = _LATIN.findall(visible)
+    words = _LATIN.findall(_folded(visible))
     letters = len(_LETTERS.findall(visible))
     if sum(map(len, words)) < 0.5 * letters:
         return False
     if not words:
         return letters > 8 and len(visible.split()) > 3
-    return _strange_share(words) > 0.5
+    return _strange_share(words) > 0.5 and _mean_rank(words) > STRANGE_RANK
+
+
+def _folded(visible: str) -> str:
+    """Without accents, so that a word stays one word."""
+    apart = unicodedata.normalize("NFKD", visible.replace("ł", "l").replace("ø", "o").replace("đ", "d"))
+    return "".join(character for character in apart if not unicodedata.combining(character))
+
+
+def _mean_rank(words: Sequence[str]) -> float:
+    """Of the pairs of letters, by how often English has them."""
+    pairs = [word[i : i + 2] for word in words for i in range(len(word) - 1)]
+    return sum(_PAIR_RANKS.get(pair, _UNKNOWN_RANK) for pair in pairs) / len(pairs)
 
 
 def _strange_share(words: Sequence[str]) -> float:
@@ -180,6 +227,8 @@ def _is_strange(word: str) -> bool:
 
 def _says_nothing(text: str) -> str:
     reasons = Counter(reason for part in sentences(text) if (reason := _of_sentence(part)) != "")
+    if reasons[MACHINE] > 0.6 * reasons.total():
+        return MACHINE
     if not reasons or "something" in reasons:
         return ""
     return reasons.most_common(1)[0][0]
@@ -190,7 +239,7 @@ def _of_sentence(part: str) -> str:
     if not _LETTERS.search(part):
         return ""
     if _MACHINE.match(part):
-        return "is the output of a machine"
+        return MACHINE
     if _BOILERPLATE.search(part):
         return "is boilerplate"
     words = wording(_GREETING.sub(" ", part)).words

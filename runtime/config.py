@@ -443,9 +443,7 @@ class Models(Section):
             if tier not in tiers:
                 known = ", ".join(tiers) or "none"
                 problem = {"at": ("policy", "floors", pattern), "tier": tier, "known": known}
-                raise PydanticCustomError(
-                    "floor", "no tier that generates is called {tier}. There is {known}", problem
-                )
+                raise PydanticCustomError("floor", "no tier that generates is called {tier}. There is {known}", problem)
         return self
 
 

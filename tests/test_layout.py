@@ -103,11 +103,18 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
     "need not have, when it is imported",
     ("hanse.runtime.models_assembly", "hanse.models.encoder"): "as the embedder",
+    ("hanse.runtime.models_assembly", "hanse.models.learned"): "as the embedder",
+    **{
+        ("hanse.benchmarks.pool", name): "Ray Serve reads its settings when it is imported: they must be in the "
+        "environment by then"
+        for name in ("ray", "ray.serve.config", "hanse.models.serve_deployer", "hanse.runtime.gateway.proxy")
+    },
 }
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 
 DYNAMIC: dict[str, str] = {
     "hanse": "the root's door loads a name's room at first use, so that contracts can be read without loading Ray",
+    "hanse.benchmarks.memory": "the peers that it measures beside are nobody's dependency",
     "hanse.runtime.config": "hanse.yaml names the user's agent classes, which exist only when the federation starts",
 }
 """Modules that import by a name in a string, and why they must."""

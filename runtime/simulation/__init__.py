@@ -8,3 +8,5 @@ The parts are the real ones. Only the world around them is made here: `loop` giv
 middle of anything, `disk` loses what was not synced, `network` delays and cuts, `village` is what they work on, `fate`
 decides what goes wrong, `story` runs one seed and judges it.
 """
+
+__all__: list[str] = []

@@ -6,6 +6,7 @@ When a message gets a new field, add an example with the next number (`call.2`):
 yesterday's bytes are read, the new one what is written from now on.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,9 @@ MESSAGES: Mapping[str, Any] = {
     "call.1": CALL,
     "calls.1": m.Calls([CALL, m.Call(AWARD, CALL.key, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD, [], 2, 0)]),
     "result.1": RESULT,
+    "result.2": dataclasses.replace(RESULT, model_cents=0.25),
     "results.1": m.Results([RESULT, FAILURE, m.Result(AWARD, ODD)]),
+    "results.2": m.Results([dataclasses.replace(RESULT, model_cents=0.25), FAILURE, m.Result(AWARD, ODD)]),
     "stop.1": m.Stop([AWARD, AwardId(f"{TASK}/pay[3]#2")]),
     "progress.1": m.Progress(TASK, STEP, 0.5, "half of it"),
     "proposal.1": m.Proposal(7, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD),

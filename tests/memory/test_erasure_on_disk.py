@@ -142,8 +142,9 @@ async def test_what_expires_is_not_shown_and_then_not_there(tmp_path: Path):
         clock.ms += 1
         with pytest.raises(NotFound):
             await service.get(record.id, ann())
-        found = await service.recall(Query(text="now for ever"), ann())
-        assert [hit.record.text for hit in found.hits] == ["for ever"]
+        assert [hit.record.text for hit in (await service.recall(Query(text="now for ever"), ann())).hits] == [
+            "for ever"
+        ]
         assert traces(tmp_path, word(2)) == [word(2)]
         await service.upkeep._expire()
         assert traces(tmp_path, word(2)) == []

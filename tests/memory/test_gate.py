@@ -32,6 +32,7 @@ def test_what_nobody_said_before_is_stored():
         "  Ann Lee prefers green tea,  in the office - and never drinks coffee after 4 pm ",
         "Ann Lee prefers green tea in the office.",
         "As noted earlier, Ann Lee preferred green tea in the office and never drinks coffee after 4 pm.",
+        "It’s said that Ann Lee prefers green tea in the office, and that’s why Ann Lee never drinks coffee.",
         "Ann Lee never drinks coffee after four pm and prefers green tea in the office",
     ],
 )
@@ -64,11 +65,15 @@ def test_recalled_text_that_comes_back_is_an_echo():
 
 def test_recalled_texts_put_together_are_an_echo():
     one, other = record("r1", TEA), record("r2", "Ann Lee works in the Bergen branch since 2019.")
-    found = outcome(
-        "Ann Lee works in the Bergen branch since 2019 and prefers green tea in the office.", (), [one, other]
-    )
+    found = outcome(f"Relevant context: Ann Lee works in the Bergen branch since 2019. {TEA}", (), [one, other])
     assert found.outcome == "echo"
     assert {"r1", "r2"} <= set(found.reason.replace(",", "").split())
+
+
+def test_words_of_several_records_that_say_something_new_together_are_new():
+    """Order 17 is known, and so is that something is on hold; that order 17 is on hold is news."""
+    known = [record("r1", "Order 17 of Emma Kim is pending."), record("r2", "Order 18 of Emma Kim is on hold now.")]
+    assert outcome("Order 17 of Emma Kim is on hold now.", known, known).outcome == "stored"
 
 
 def test_a_conclusion_from_recalled_texts_is_new():
@@ -126,6 +131,16 @@ def test_an_untrusted_copy_does_not_count_as_said():
 
 def test_what_says_nothing_is_quarantined_with_a_reason():
     assert outcome("Thanks a lot, talk to you soon!").reason == "is courtesy"
+
+
+def test_what_is_like_small_talk_is_set_aside_too_but_not_what_is_like_that():
+    aside = record("r1", "Thank you so much!", state=State.QUARANTINED)
+    found = outcome("Ta ever so, neighbours!", [aside], vector=0.7)
+    assert (found.outcome, found.reason) == ("quarantined", "is like r1, which is courtesy")
+    assert outcome("Ta ever so, neighbours!", [aside], vector=0.4).outcome == "stored"
+    assert outcome("Ta ever so, Ann Lee!", [aside], vector=0.7).outcome == "stored"
+    chained = record("r2", "Ta ever so, neighbours!", state=State.QUARANTINED)
+    assert outcome("Obliged indeed, neighbours!", [chained], vector=0.9).outcome == "stored"
 
 
 def test_what_a_person_pins_is_kept_as_it_is():

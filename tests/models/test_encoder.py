@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hanse.contracts import ModelUnavailable
+from hanse.models import smoothing
 from hanse.models.encoder import OnnxEncoder, digest_of, exported
 from hanse.models.graph import Precision
 from hanse.models.minilm import MAX_TOKENS, Weights
@@ -148,3 +149,11 @@ def test_cutting_a_long_text_before_its_tokens_changes_none(fast: OnnxEncoder, p
     whole = fast._tokenizer.encode(text).ids
     assert fast.tokens([text]) == [whole]
     assert len(whole) <= MAX_TOKENS
+
+
+def test_smoothing_factors_are_found_again(fast: OnnxEncoder):
+    weights = Weights.packaged()
+    one, other = (smoothing.found(weights, TEXTS[:2]) for _ in range(2))
+    assert one == other
+    assert one["weights"] == weights.sha256["model.safetensors"]
+    assert one["factors"].keys() == smoothing.factors(weights).keys()

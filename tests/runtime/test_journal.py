@@ -214,7 +214,9 @@ async def test_a_journal_goes_on_where_the_last_one_stopped(tmp_path: Path):
         await store.close()
 
 
-@pytest.mark.parametrize("data", [{"reason": object()}, {"reason": 1 << 70}, {"reason": "\ud800"}], ids=repr)
+@pytest.mark.parametrize(
+    "data", [{"reason": object()}, {"reason": 1 << 70}, {"reason": "\ud800"}], ids=["object", "2^70", "surrogate"]
+)
 async def test_what_cannot_be_written_leaves_the_journal_as_it_was(data: Any):
     store = open_store()
     journal = journal_over(store)

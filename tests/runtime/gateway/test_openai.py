@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import openai
@@ -54,7 +54,10 @@ async def client_over(app: FastAPI, token: str = TOKEN, **options: Any) -> Async
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport) as http:
         made = openai.AsyncOpenAI(
-            base_url="http://127.0.0.1:8000/v1", api_key=token, http_client=http, **{"max_retries": 0, **options}
+            base_url="http://127.0.0.1:8000/v1",
+            api_key=token,
+            http_client=cast("Any", http),
+            **{"max_retries": 0, **options},
         )
         async with made:
             yield made
@@ -162,12 +165,12 @@ async def test_tools(client: openai.AsyncOpenAI, pool: ScriptedModels) -> None:
     )
     choice = given.choices[0]
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
-    (call,) = choice.message.tool_calls or ()
+    [call] = choice.message.tool_calls or []
     assert call.type == "function"
     assert (call.function.name, call.function.arguments) == ("look", '{"at": 1}')
     back = {"role": "tool", "tool_call_id": call.id, "content": "a duck"}
     await client.chat.completions.create(
-        model="planner", messages=[*ASKED, choice.message.model_dump(), back], tools=TOOLS
+        model="planner", messages=cast("Any", [*ASKED, choice.message.model_dump(), back]), tools=TOOLS
     )
     turns = pool.asked[1][0].messages
     assert (turns[1].tool_calls[0].name, turns[2].tool_call_id, turns[2].content) == ("look", call.id, "a duck")
@@ -387,7 +390,7 @@ async def test_who_hangs_up_before_the_answer_ends_the_work(server: Server, pool
         finally:
             ended.set()
 
-    pool.ask = ask
+    pool.ask = ask  # pyright: ignore[reportAttributeAccessIssue]
     async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=TOKEN) as client:
         asking = asyncio.create_task(client.chat.completions.create(model="planner", messages=ASKED))
         await asyncio.wait_for(begun.wait(), 5)
