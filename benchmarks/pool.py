@@ -196,7 +196,8 @@ async def _rate(way: Way, asks: Sequence[Ask], concurrency: int) -> float:
     async def take() -> None:
         nonlocal tokens
         for each in waiting:
-            tokens += await way(each)
+            written = await way(each)
+            tokens += written
 
     started = time.perf_counter()
     await asyncio.gather(*(take() for _ in range(concurrency)))
