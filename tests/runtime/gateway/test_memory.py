@@ -10,11 +10,13 @@ from fastapi import FastAPI
 from hanse.contracts import Conflict, IdempotencyKey, InvalidInput, NotFound, Unavailable
 from hanse.contracts.memory import Certificate, Change, Draft, Query
 from hanse.memory import erasure
+from hanse.runtime.federation import Federation
 from hanse.runtime.gateway import Settings, create_app
 from hanse.runtime.http_client import HttpClient
 
+from ...memory.plain import WordEmbedder
 from ...support.memory import clean_memory, client_for
-from .conftest import OTHER_TOKEN, SETTINGS, TOKEN, app_of, app_over, asking, assert_problem
+from .conftest import OTHER_TOKEN, SETTINGS, TOKEN, Ledger, app_of, app_over, asking, assert_problem
 
 TEA = "Ann Lee prefers green tea in the office."
 
@@ -188,6 +190,26 @@ async def test_tools_are_described_and_called(http):
     assert_problem(await http.post("/v1/memory/tools/memory_pin:call", json={}), 404, "not_found")
     refused = await http.post("/v1/memory/tools/memory_remember:call", json={"text": TEA, "pinned": True})
     assert_problem(refused, 422, "invalid_input")
+
+
+async def test_the_memory_of_a_running_federation_is_behind_the_same_routes():
+    """Gateway, link, part, service: nothing between them is a double but the embedder."""
+    async with (
+        Federation.in_process(agents=[Ledger], memory={"shards": 2}, embedder=WordEmbedder()) as federation,
+        asking(app_over(federation), TOKEN) as http,
+        asking(app_over(federation), OTHER_TOKEN) as other,
+    ):
+        told = await kept(http)
+        echo = await kept(http, f"As noted earlier, {TEA}")
+        assert (echo["outcome"], echo["record"]["id"]) == ("merged", told["record"]["id"])
+        found = (await http.post("/v1/memory/recall", json={"text": "green tea"})).json()
+        assert [hit["record"]["id"] for hit in found["hits"]] == [told["record"]["id"]]
+        assert (await other.post("/v1/memory/recall", json={"text": "green tea"})).json()["hits"] == []
+        assert (await http.post("/v1/memory:audit")).json()["records"] == 1
+        late = await http.patch(
+            f"/v1/memory/records/{told['record']['id']}", json={"text": "x"}, headers={"If-Match": '"7"'}
+        )
+        assert_problem(late, 412, "version_gone")
 
 
 async def test_without_a_memory_every_route_says_so(federation):
