@@ -148,8 +148,8 @@ def _run(*command: str | Path, cwd: Path | None = None) -> str:
 
 
 def _importable() -> list[str]:
-    """Modules that may be imported for the asking: all but the ones that are programs."""
-    return [name for name in modules() if not name.endswith("__main__")]
+    """Programs run when they are imported. What loads vLLM is for a process of its own: tests/models/vllm has it."""
+    return [name for name in modules() if not name.endswith(("__main__", ".vllm_server"))]
 
 
 def _locked_versions() -> dict[str, Version]:
