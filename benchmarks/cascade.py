@@ -224,6 +224,8 @@ class World:
     engines: dict[str, Classifier]
     validator: WrongTool
     test: list[Request]
+    informed: Classifier
+    """The largest tier, had it learned from all that the validator knows too."""
 
 
 def divided(requests: Sequence[Request], vectors: Vectors, seed: int) -> World:
@@ -242,7 +244,8 @@ def divided(requests: Sequence[Request], vectors: Vectors, seed: int) -> World:
     }
     proposed = [(each, engine.choose(each.text)) for each in calibration for engine in engines.values()]
     chance.shuffle(test)
-    return World(tools, engines, WrongTool(_known([*training, *calibration], vectors), vectors, proposed), test)
+    everything = _known([*training, *calibration], vectors)
+    return World(tools, engines, WrongTool(everything, vectors, proposed), test, All(everything, vectors))
 
 
 def _known(requests: Sequence[Request], vectors: Vectors) -> Known:
@@ -353,14 +356,19 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
         "rows": [_row(threshold, *pair) for threshold, pair in zip(options.thresholds, rows, strict=True)],
         "largest": _sum(largest).figures("largest"),
         "at_equal_quality": at_equal_quality(options.thresholds, [routed for routed, _ in rows], largest),
-        "strengths": {name: _strength(worlds, name) for name in worlds[0].engines},
+        "strengths": {
+            **{name: _strength([(world.engines[name], world.test) for world in worlds]) for name in worlds[0].engines},
+            "all, had it learned from the validator's requests too": _strength(
+                [(world.informed, world.test) for world in worlds]
+            ),
+        },
         "requests": len(requests),
     }
 
 
-def _strength(worlds: Sequence[World], name: str) -> float:
+def _strength(pairs: Sequence[tuple[Classifier, Sequence[Request]]]) -> float:
     """Share of the test's requests that a tier answers right, alone and unjudged."""
-    right = [world.engines[name].choose(each.text) == each.tool for world in worlds for each in world.test]
+    right = [engine.choose(each.text) == each.tool for engine, test in pairs for each in test]
     return round(sum(right) / len(right), 4)
 
 

@@ -61,7 +61,8 @@ class Kind(StrEnum):
     MEMORY_PINNED = "memory.pinned"
     """tenant, by, records (as above), pinned"""
     MEMORY_FORGOTTEN = "memory.forgotten"
-    """tenant, by, records (ids), derived (ids that went with them), cause (asked, expired, erased, replaced, evicted)"""
+    """tenant, by, records (ids), derived (ids that went with them), cause (asked, expired, erased, replaced,
+    evicted)"""
     MEMORY_GRANTED = "memory.granted"
     """tenant, by, owner, reader, granted (false when it was taken back)"""
 

@@ -1,7 +1,7 @@
-"""Shared memory: working, episodic and semantic records with provenance, and the indexes that find them again.
+"""Shared memory: working, episodic and semantic records with provenance, the indexes that find them, and forgetting.
 
-It holds nothing yet: an agent's own state lives with the agent, and what agents share comes later. It will know
-records, vectors and forgetting, and nothing of agents, models or tasks; it meets them through the ports in `contracts`.
+It knows records, vectors, filters and erasure, and nothing of agents, models or tasks; it meets them through the ports
+in `contracts`. `service.MemoryService` is the whole of it, as a class that needs no Ray.
 """
 
 __all__: list[str] = []

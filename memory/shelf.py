@@ -6,7 +6,7 @@ that was acknowledged before it asked.
 """
 
 import asyncio
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,7 +29,7 @@ RECALLED_LATELY = 256
 """Records that are remembered as given out, for the gate."""
 AT_HAND = 4096
 """Records that need not be read from the log."""
-SMALL = 2000
+SMALL = 20_000
 """Records up to which a question is answered on the spot: a thread would cost more than it frees."""
 PAST = "@"
 """Between the id and the version of a record as the past knows it."""
@@ -126,7 +126,7 @@ class Shelf:
         self._turn = Turn()
         self._cache: OrderedDict[str, Record] = OrderedDict()
         self._facts: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        self._lately: deque[Record] = deque(maxlen=RECALLED_LATELY)
+        self._lately: OrderedDict[str, Record] = OrderedDict()
         self._grants: dict[str, set[str]] = {}
         self.live = 0
         self.text_bytes = 0
@@ -166,8 +166,7 @@ class Shelf:
         for record in gone.values():
             self._uncounted(record)
         cached = sum(self._cache.pop(id, None) is not None for id in gone)
-        recalled = sum(record.id in gone for record in self._lately)
-        self._lately = deque((each for each in self._lately if each.id not in gone), RECALLED_LATELY)
+        recalled = sum(self._lately.pop(id, None) is not None for id in gone)
         self._changes.append(tuple(gone))
         self._forget_past()
         return {"cache": cached + recalled}
@@ -178,9 +177,11 @@ class Shelf:
 
     def recalled(self, records: Iterable[Record]) -> None:
         """Notes what was given out. What is given out again is there once, as the latest."""
-        given = {record.id: record for record in records}
-        kept = (each for each in self._lately if each.id not in given)
-        self._lately = deque((*kept, *given.values()), RECALLED_LATELY)
+        for record in records:
+            self._lately[record.id] = record
+            self._lately.move_to_end(record.id)
+        while len(self._lately) > RECALLED_LATELY:
+            self._lately.popitem(last=False)
 
     # Questions
 
@@ -192,7 +193,7 @@ class Shelf:
     @property
     def recalled_lately(self) -> list[Record]:
         """Oldest first."""
-        return list(self._lately)
+        return list(self._lately.values())
 
     def record(self, id: str) -> Record | None:
         """The current version, or None."""
@@ -232,7 +233,9 @@ class Shelf:
 
     async def near(self, text: str, vector: "NDArray[float32] | None", limit: int) -> list[tuple[Scored, Record]]:
         """The most similar records, for the gate."""
-        scored = await self._in_turn(lambda: self._present.index.near(text, vector, limit), urgent=True)
+        async with self._turn.take(urgent=True):
+            await self._catch_up(self._present)
+            scored = self._present.index.near(text, vector, limit)  # takes less than a thread costs
         found = ((each, self.record(each.id)) for each in scored)
         return [(each, record) for each, record in found if record is not None]
 

@@ -8,6 +8,10 @@ A conversation says little in one turn: what it is about stands in the turns aro
 row's words together with those of its neighbours: each word's count first and the saturation after, which asks that
 many words of the question are near, not that one is often there.
 
+A library's index (tantivy) was weighed against this: a write that is to be seen at once costs it 3.5 ms of processor
+time, a tenant of a hundred records 2.4 MB, and it gives scores of its best rows alone; here it is 0.05 ms, 40 kB, and
+every row's score, which filters, neighbours and fusion ask for.
+
     BM25: Robertson and Zaragoza, The Probabilistic Relevance Framework (2009). Its statistics are those of the live
     rows, so the scores are those of an index made anew.
 """

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy
+
 from ..contracts import (
     BudgetExhausted,
     Clock,
@@ -41,7 +43,7 @@ from .numbering import Numbering
 from .ports import Decision, Erasure, Gate, PlanErasure, Scored
 from .shelf import Shelf
 
-NEAR = 8
+NEAR = 5
 """Records that the gate looks at for each draft."""
 Clean = Callable[[Draft], Draft]
 """A draft as it may be written: without what must not be kept."""
@@ -73,6 +75,27 @@ class _Batch:
     results: list[Remembered] = field(default_factory=list[Remembered])
     places: dict[str, int] = field(default_factory=dict[str, int])
     """Last position by episode."""
+    ids: list[str] = field(default_factory=list[str])
+    """Of those in `new` that have a vector, by their row in `vectors`."""
+    vectors: Any = None
+
+    def store(self, each: Kept, most: int) -> None:
+        """One more of at most so many."""
+        self.new[each.record.id] = each
+        if each.vector is not None:
+            if self.vectors is None:
+                self.vectors = numpy.empty((most, len(each.vector)), numpy.float32)
+            self.vectors[len(self.ids)] = each.vector
+            self.ids.append(each.record.id)
+
+    def near(self, vector: Any) -> list[tuple[Scored, Record]]:
+        """Drafts before this one in the same batch, the most similar first; without vectors the latest."""
+        if vector is None or not self.ids:
+            return [(Scored(id, 0, {}), each.record) for id, each in list(self.new.items())[-NEAR:]]
+        cosines = self.vectors[: len(self.ids)] @ vector
+        best = numpy.argsort(-cosines)[:NEAR] if len(cosines) <= NEAR else numpy.argpartition(-cosines, NEAR)[:NEAR]
+        found = [(self.ids[row], float(cosines[row])) for row in best]
+        return [(Scored(id, cosine, {"vector": cosine}), self.new[id].record) for id, cosine in found]
 
     def latest(self, shelf: Shelf, id: str) -> Kept | None:
         """A record as it will be."""
@@ -141,25 +164,26 @@ class Writing:
         for draft, vector in zip(drafts, vectors.rows, strict=True):
             draft = self._with_sources(shelf, draft, caller)
             decision = await self._decision(shelf, batch, draft, vector, caller)
-            self._follow(shelf, batch, decision, Kept(self._record(shelf, batch, draft, vectors.model, now_ms), vector))
+            record = self._record(shelf, batch, draft, vectors.model, now_ms)
+            self._follow(shelf, batch, decision, Kept(record, vector), len(drafts))
         return batch
 
     async def _decision(self, shelf: Shelf, batch: _Batch, draft: Draft, vector: Any, caller: Caller) -> Decision:
         if self._gate is None:
             return Decision()
         view, now_ms = view_of(caller, shelf.grants), self._clock.now_ms()
-        found = [*await shelf.near(draft.text, vector, NEAR), *_near_in(batch, vector)]
+        found = [*await shelf.near(draft.text, vector, NEAR), *batch.near(vector)]
         near = [_hit(scored, record) for scored, record in found if view.shows(record) and _lives(record, now_ms)]
         lately = [record for record in shelf.recalled_lately if view.shows(record)]
         facts = [*shelf.facts(draft.fact), *_facts_in(batch, shelf, draft)] if draft.fact else []
         return self._gate.judge(draft, caller, near, lately, [each for each in facts if view.shows(each)])
 
-    def _follow(self, shelf: Shelf, batch: _Batch, decision: Decision, each: Kept) -> None:
-        """Does what the gate decided."""
+    def _follow(self, shelf: Shelf, batch: _Batch, decision: Decision, each: Kept, most: int) -> None:
+        """Does what the gate decided, of at most so many."""
         contradicts = list(decision.contradicts)
         target = batch.latest(shelf, decision.target) if decision.target else None
         if target is not None and decision.outcome in ("merged", "echo"):
-            if decision.change is not None:
+            if decision.change is not None and not target.record.pinned:
                 target = Kept(self._changed(target.record, decision.change), target.vector)
                 batch.replace(target)
             result = Remembered(record=target.record, outcome=decision.outcome, reason=decision.reason)
@@ -168,7 +192,7 @@ class Writing:
             labels = tuple(sorted({*each.record.labels, *decision.labels}))
             state = State.QUARANTINED if aside else State.LIVE
             record = each.record.model_copy(update={"labels": labels, "state": state})
-            batch.new[record.id] = Kept(record, each.vector)
+            batch.store(Kept(record, each.vector), most)
             self._end(shelf, batch, decision.ends)
             outcome = "quarantined" if aside else "stored"
             result = Remembered(record=record, outcome=outcome, reason=decision.reason, contradicts=contradicts)
@@ -488,18 +512,6 @@ def _last(revised: Sequence[Kept]) -> list[Kept]:
 
 def _hit(scored: Scored, record: Record) -> Hit:
     return Hit(record=record, score=scored.score, why="", parts=dict(scored.parts))
-
-
-def _near_in(batch: _Batch, vector: Any) -> list[tuple[Scored, Record]]:
-    """Drafts before this one in the same batch, the most similar first."""
-    if vector is None:
-        return [(Scored(id, 0, {}), each.record) for id, each in list(batch.new.items())[-NEAR:]]
-    found = [
-        (Scored(id, cosine, {"vector": cosine}), each.record)
-        for id, each in batch.new.items()
-        if each.vector is not None and (cosine := float(each.vector @ vector)) > 0
-    ]
-    return sorted(found, key=lambda pair: -pair[0].score)[:NEAR]
 
 
 def _facts_in(batch: _Batch, shelf: Shelf, draft: Draft) -> list[Record]:

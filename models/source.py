@@ -81,18 +81,14 @@ class Sources:
         try:
             return make_tiny(self.cache)
         except ModuleNotFoundError as error:
-            raise _absent(
-                f"{error.name} is not installed", "Install it with: pip install 'hanse[models]'", TINY
-            ) from error
+            raise _absent(f"{error.name} is not installed", INSTALL, TINY) from error
 
     def _from_hub(self, source: str) -> Path:
         """A snapshot from the local cache, or from the hub where that is allowed."""
         try:
             from huggingface_hub import snapshot_download
         except ModuleNotFoundError as error:
-            raise _absent(
-                f"{source}: huggingface_hub is not installed", "Install it with: pip install 'hanse[models]'", source
-            ) from error
+            raise _absent(f"{source}: huggingface_hub is not installed", INSTALL, source) from error
         offline = os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
         fetch = self.downloads and not offline
         try:

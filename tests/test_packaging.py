@@ -72,7 +72,11 @@ def test_the_lock_holds_every_requirement_and_nothing_of_this_machine():
 def test_the_lock_is_what_these_tests_run_with():
     """A set-up that drifted from the lock proves nothing about the lock. Which build of torch it has is left open."""
     found = {canonicalize_name(each.name): Version(Version(each.version).public) for each in distributions()}
-    drifted = {name: version for name, version in _locked_versions().items() if found.get(name) != version}
+    drifted = {
+        name: version
+        for name, version in _locked_versions().items()
+        if found.get(canonicalize_name(name)) != version
+    }
     assert not drifted, f"not installed in these versions: {drifted} (make setup)"
 
 

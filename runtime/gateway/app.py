@@ -23,7 +23,7 @@ from .settings import Settings
 ROUTERS = (
     *(tasks, capabilities, agents, approvals, events, audit, tiers, memory),
     *(listing, chat, embeddings, scores),
-    *(memory, health, console),
+    *(health, console),
 )
 NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]

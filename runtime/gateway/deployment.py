@@ -28,7 +28,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
 from ...contracts import Conflict, Tenant, TimedOut, Unavailable
-from ...models.deployer import application_name
+from ...models.serve_deployer import application_name
 from ..client import Client
 from ..loopback import stay_on_loopback
 from ..world import crash_points

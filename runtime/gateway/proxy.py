@@ -30,6 +30,9 @@ DRAIN_SECONDS = 1
 """How long a gateway that is stopped still takes requests. Ray's own 30 are for balancers that hear of it slowly."""
 LOOK_SECONDS = 2
 """Between two looks at whether HAProxy still runs. After the third in vain it is started again."""
+START_SECONDS = 60
+"""How long the proxy may take to start. On a busy machine Ray's own 5 are soon over; then it is killed, and it starts
+again and again."""
 SILENCE_SECONDS = 600
 """Of a gateway that was asked. Longer than any wait, and event streams give signs of life."""
 FIRST_PORT, LAST_PORT, PORTS = 20_000, 32_000, 100
@@ -66,6 +69,7 @@ def environment(data: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(SILENCE_SECONDS),
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(LOOK_SECONDS),
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(START_SECONDS),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports.start),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.stop),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_SECONDS),

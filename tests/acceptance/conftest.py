@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hanse.runtime import cluster
+from hanse.runtime import actors, cluster
 from hanse.runtime.config import Configuration
 
 _numbers = itertools.count(1)
@@ -20,6 +20,15 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     if started:
         ray.shutdown()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient() -> Iterator[None]:
+    """Clients wait longer for a process that comes back: on a machine that is busy it takes its time, and here it is
+    not the time that counts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(actors, "PATIENCE_SECONDS", 90.0)
+        yield
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ SHAPE = {"rows": 1, "columns": 384}
 async def federation(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Federation]:
     pytest.importorskip("onnxruntime")
     async with Federation.local(
-        agents=[AgentEntry(**{"class": Reader})],
+        agents=[AgentEntry(class_=Reader)],
         data=tmp_path_factory.mktemp("reader"),
         federation={"name": "reader"},
         models={},

@@ -14,7 +14,8 @@ from .plain import SHOP
 
 async def test_a_model_remembers_recalls_revises_and_forgets():
     async with clean_memory() as service:
-        own = LinkedMemory(service, Caller(tenant=Tenant(SHOP), by="scribe", agent=AgentId("scribe"), labels=("private",)))
+        scribe = Caller(tenant=Tenant(SHOP), by="scribe", agent=AgentId("scribe"), labels=("private",))
+        own = LinkedMemory(service, scribe)
         fact = {"entity": "ann", "attribute": "drink", "value": "green tea"}
         told = await tools.call("memory_remember", {"text": "Ann drinks green tea.", "fact": fact}, own)
         assert (told["outcome"], told["version"]) == ("stored", 1)

@@ -87,7 +87,7 @@ class EmbeddingPage(_Given):
     data: list[EmbeddingShape]
     model: str
     usage: TokenUsage
-    """An estimate: four bytes of text make a token."""
+    """An estimate, never too low: three characters make a token."""
 
 
 class ScoreShape(_Given):

@@ -1,0 +1,64 @@
+"""Tiers as hanse.yaml describes them."""
+
+from pathlib import Path
+
+import pytest
+
+from hanse.contracts import InvalidConfiguration
+from hanse.models.tier import Kind, Tier
+from hanse.runtime.config import Configuration, Models, TierEntry, load
+from hanse.runtime.tiers import make_keeper
+from hanse.runtime.world import SystemClock
+
+
+def models(text: str, tmp_path: Path) -> Configuration:
+    file = tmp_path / "hanse.yaml"
+    file.write_text("version: 1\n" + text)
+    return load(file, {})
+
+
+def test_a_tier_is_what_the_file_says(tmp_path: Path) -> None:
+    text = """
+models:
+  tiers:
+    - name: planner
+      source: /models/llama
+      rank: 2
+      replicas: {min: 1, max: 4}
+      accelerator: H200
+      engine: {tensor_parallel_size: 2}
+"""
+    (entry,) = models(text, tmp_path).models.tiers  # type: ignore[union-attr]
+    tier = entry.tier()
+    assert (tier.kind, tier.min_replicas, tier.max_replicas, tier.devices) == (Kind.GENERATE, 1, 4, 2)
+
+
+def test_the_files_defaults_are_those_of_a_tier() -> None:
+    assert TierEntry(name="a", source="tiny").tier() == Tier("a", Kind.GENERATE, "tiny")
+
+
+def test_without_the_section_there_is_no_pool() -> None:
+    assert Configuration().models is None
+    assert Configuration(models=Models()).models is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "about"),
+    [
+        ("- {name: a, source: x, replicas: {min: 3, max: 2}}", "max is below min"),
+        ("- {name: a, source: x, contextwindow: 10}", "context_window"),
+        ("- {name: a, source: x}\n    - {name: a, source: y}", "two models.tiers are called a"),
+        ("- {name: a, source: x, digest: abc}", "digest"),
+        ("- {name: a}", "source"),
+    ],
+)
+def test_what_cannot_be_is_named(tmp_path: Path, line: str, about: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=about):
+        models(f"models:\n  tiers:\n    {line}\n", tmp_path)
+
+
+def test_the_keeper_knows_the_tiers_before_there_is_a_cluster(tmp_path: Path) -> None:
+    made = Configuration(models=Models(tiers=(TierEntry(name="a", source="tiny"),))).over(tmp_path)
+    keeper = make_keeper(made, "hanse-test", SystemClock())
+    assert [tier.name for tier in keeper.tiers] == ["a"]
+    assert keeper.condition("a").state == "waiting"
