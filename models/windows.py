@@ -7,7 +7,7 @@ they could say something: whoever writes one word a line is read all the same.
 
 import re
 import unicodedata
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 MAX_WINDOWS = 2_000
 CHARACTERS = 600
@@ -23,7 +23,7 @@ def windows(text: str) -> list[str]:
     text = "".join(char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
     pieces = _joined([part for piece in _END.split(text) for part in _cut(piece.strip()) if part])
     pairs = (f"{one} {other}" for one, other in pairwise(pieces))
-    both = [piece for pair in zip([*pairs, ""], pieces, strict=True) for piece in pair[::-1]]
+    both = [piece for pair in zip_longest(pieces, pairs) for piece in pair]
     return list(dict.fromkeys(piece for piece in both if piece)) or [text[:CHARACTERS]]
 
 
