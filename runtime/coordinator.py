@@ -567,7 +567,12 @@ class Coordinator:
             return RetryPolicy()
 
     def _retry_later(self, run: Run, step: StepRun) -> None:
-        self._timers.at(run.task, f"retry {step.id}", step.retry_at_ms, lambda: self._retry(run, step))
+        """Never later than the policy's longest interval from now: a wall clock that was set back by an hour while
+        nobody ran would make it wait for an hour.
+        """
+        latest = self.clock.now_ms() + round(self._retry_policy(step).max_interval * 1000)
+        at = min(step.retry_at_ms, latest)
+        self._timers.at(run.task, f"retry {step.id}", at, lambda: self._retry(run, step))
 
     def _retry(self, run: Run, step: StepRun) -> None:
         if not run.status.terminal:

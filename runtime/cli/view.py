@@ -228,6 +228,12 @@ def _reason(data: Mapping[str, Any]) -> str:
     return plain(data.get("reason", ""))
 
 
+def _model_words(data: Mapping[str, Any]) -> str:
+    cents = data.get("microcents")
+    spent = f" {cents / 1e6:g}¢" if isinstance(cents, int | float) else ""
+    return f"{plain(data.get('tier') or 'no tier')}{spent}"
+
+
 def _records_words(data: Mapping[str, Any]) -> str:
     return f"{len(data.get('records', []))} records of {plain(data.get('tenant'))} by {plain(data.get('by'))}"
 
@@ -250,6 +256,13 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     Kind.STEP_FAILED: _error_words,
     Kind.APPROVAL_REQUESTED: _asked_words,
     Kind.APPROVAL_DECIDED: lambda data: f"{data.get('decision')} by {plain(data.get('by') or 'nobody')}",
+    Kind.MODEL_RESERVED: _model_words,
+    Kind.MODEL_ROUTED: lambda data: f"{_model_words(data)} {_reason(data)}",
+    Kind.MODEL_CALLED: lambda data: f"{_model_words(data)} {plain(data.get('outcome') or '')}",
+    Kind.MODEL_SETTLED: _model_words,
+    Kind.MODEL_LAPSED: _model_words,
+    Kind.MODEL_SHADOWED: lambda data: f"{_model_words(data)} {plain(data.get('shadow') or '')}",
+    Kind.MODEL_PURGED: lambda data: f"{data.get('entries')} answers by {plain(data.get('by') or 'nobody')}",
     Kind.MEMORY_REMEMBERED: _records_words,
     Kind.MEMORY_REVISED: _records_words,
     Kind.MEMORY_PINNED: _records_words,

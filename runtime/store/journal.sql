@@ -50,7 +50,7 @@ ON CONFLICT (id) DO UPDATE SET decision = excluded.decision, body = excluded.bod
 SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1
 
 -- query: reign is the epoch of whoever opened this last
-SELECT epoch FROM writer
+SELECT epoch FROM writer WHERE only = 1
 
 -- query: entries after a sequence, oldest first
 SELECT sequence, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?

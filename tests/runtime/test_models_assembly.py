@@ -89,7 +89,7 @@ def test_a_floor_is_a_tier_that_generates(tmp_path: Path) -> None:
     tiers = [{"name": "planner", "source": "tiny"}, {"name": "vectors", "source": "x", "kind": "embed"}]
     configured(tmp_path, tiers=tiers, policy={"floors": {"payments.*": "planner"}})
     for floor in ("planer", "vectors"):
-        with pytest.raises(InvalidConfiguration, match=f"no generating tier {floor}"):
+        with pytest.raises(InvalidConfiguration, match=f"no tier that generates is called {floor}"):
             configured(tmp_path, tiers=tiers, policy={"floors": {"payments.*": floor}})
 
 
