@@ -70,8 +70,12 @@ def test_the_lock_holds_every_requirement_and_nothing_of_this_machine():
 
 
 def test_the_lock_is_what_these_tests_run_with():
-    """A set-up that drifted from the lock proves nothing about the lock. Which build of torch it has is left open."""
-    found = {canonicalize_name(each.name): Version(Version(each.version).public) for each in distributions()}
+    """A set-up that drifted from the lock proves nothing about the lock. Which build of torch it has is left open.
+
+    The first on the path counts, as in an import: setuptools puts older copies of its own at the path's end.
+    """
+    there = reversed(list(distributions()))
+    found = {canonicalize_name(each.name): Version(Version(each.version).public) for each in there}
     drifted = {
         name: version for name, version in _locked_versions().items() if found.get(canonicalize_name(name)) != version
     }
