@@ -89,6 +89,8 @@ from .token import Demand, Token
 # What clients see
 from .views import (
     AgentView,
+    AnchoringView,
+    AnchorView,
     ApprovalStatus,
     ApprovalView,
     AuditReport,
@@ -191,6 +193,8 @@ __all__ = [
     "Token",
     # What clients see
     "AgentView",
+    "AnchorView",
+    "AnchoringView",
     "ApprovalStatus",
     "ApprovalView",
     "AuditReport",

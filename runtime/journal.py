@@ -9,15 +9,12 @@ import asyncio
 import hashlib
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from ..contracts import (
-    AuditReport,
     Clock,
-    Corrupt,
     Event,
     Kind,
     Sequence,
@@ -174,77 +171,6 @@ class Journal:
             self._broken = error
             _log.critical("the journal cannot be written: %s", error, extra={"action": "journal.failed"})
             self._on_failure(error)
-
-
-class Audit:
-    """Recomputes the chain from its genesis, page by page: `read_on` until it says that there is no more.
-
-    Finds any edit, deletion, insertion and reordering of entries, an entry of a lower epoch after a higher one, and an
-    entry that is filed under another task than its own. What is missing at the end only shows against a `known` entry,
-    its sequence and hash, kept elsewhere.
-    """
-
-    def __init__(self, store: Store, known: tuple[int, bytes] = (0, GENESIS)) -> None:
-        self._store = store
-        self._known = known
-        self._epoch = 0
-        self._started = time.perf_counter()
-        self.entries = 0
-        self.head = GENESIS
-        self.problems: list[str] = []
-
-    def read_on(self, limit: int = _PAGE) -> bool:
-        """Checks up to `limit` entries. Whether there may be more."""
-        rows = self._store.read("chain", (self.entries, limit))
-        for number, task, entry, recorded in rows:
-            problem = self._problem(number, task, entry, recorded)
-            self.entries = number
-            if problem:
-                self.problems.append(problem)
-                return False
-        if not rows and self.entries < self._known[0]:
-            self.problems.append(f"the journal ends at entry {self.entries}, and there was an entry {self._known[0]}")
-        return bool(rows)
-
-    def report(self) -> AuditReport:
-        return AuditReport(
-            ok=not self.problems,
-            entries=self.entries,
-            head=self.head.hex(),
-            problems=self.problems,
-            seconds=round(time.perf_counter() - self._started, 3),
-        )
-
-    def _problem(self, number: int, task: str | None, entry: bytes, recorded: bytes) -> str:
-        if number != self.entries + 1:
-            return f"entry {self.entries + 1} is missing: the next one is {number}"
-        self.head = hashlib.sha256(self.head + entry).digest()
-        if self.head != recorded:
-            return f"entry {number} was changed: its bytes do not give its hash"
-        if number == self._known[0] and self.head != self._known[1]:
-            return f"entry {number} is not the one that was written: somebody has written the journal anew"
-        return self._problem_within(number, task, entry)
-
-    def _problem_within(self, number: int, task: str | None, entry: bytes) -> str:
-        try:
-            event = decode_event(entry)
-        except Corrupt as error:
-            return f"entry {number} cannot be read: {error.detail}"
-        below, self._epoch = event.epoch < self._epoch, event.epoch
-        if event.sequence != number:
-            return f"entry {number} says it is {event.sequence}"
-        if event.task != task:
-            return f"entry {number} is about task {event.task} and filed under {task}"
-        return f"entry {number} is from epoch {event.epoch}, after a higher one" if below else ""
-
-
-def verify(store: Store, *, progress: Callable[[int], None] | None = None) -> AuditReport:
-    """The whole audit at once."""
-    audit = Audit(store)
-    while audit.read_on():
-        if progress:
-            progress(audit.entries)
-    return audit.report()
 
 
 def _head(store: Store) -> tuple[Sequence, bytes]:

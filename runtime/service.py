@@ -32,10 +32,11 @@ from ..contracts.messages import Request, Response
 from ..contracts.plain import check
 from ..contracts.schema import invalid
 from ..contracts.wire import unpack
+from .audit.chain import Audit
+from .audit.head import Head
 from .coordinator import Coordinator
 from .directory import Member
 from .execution import Run
-from .journal import Audit
 from .link import Link
 from .views import agent_view, step_views, task_view
 
@@ -332,12 +333,12 @@ class Service:
     async def _verify(self, request: Request) -> JsonObject:
         """Page by page between other work: a thread of its own would get in the way of who reads the store here."""
         journal = self._coordinator.journal
-        known = (journal.sequence, journal.head)
+        known = Head(journal.sequence, journal.head)
         await journal.durable()
-        audit = Audit(self._coordinator.store, known)
+        audit = Audit(self._coordinator.store, [known], has_subtrees=True)
         more = True
         while more:
-            more = audit.read_on(AUDIT_PAGE) and audit.entries < known[0]
+            more = audit.read_on(AUDIT_PAGE) and audit.entries < known.sequence
             await asyncio.sleep(0)
         return _dump(audit.report())
 

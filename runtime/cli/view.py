@@ -242,6 +242,9 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     Kind.COORDINATOR_STARTED: lambda data: f"epoch {data.get('epoch')}, {data.get('tasks', 0)} open tasks",
     Kind.AGENT_JOINED: lambda data: plain(data.get("agent")),
     Kind.AGENT_LEFT: _agent_and_reason,
+    Kind.JOURNAL_COMPACTED: lambda data: (
+        f"{data.get('removed')} entries of {data.get('tasks')} tasks by {plain(data.get('by') or 'nobody')}"
+    ),
     Kind.TASK_SUBMITTED: lambda data: f"{len((data.get('plan') or {}).get('steps', []))} steps",
     Kind.TASK_CANCELING: _reason,
     Kind.TASK_ABORTING: _error_words,

@@ -33,6 +33,13 @@ CREATE TABLE IF NOT EXISTS approval (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS approval_of_tenant ON approval (tenant, decision, id);
 
+CREATE TABLE IF NOT EXISTS subtree (
+    level  INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    root   BLOB NOT NULL,
+    PRIMARY KEY (level, number)
+) WITHOUT ROWID;
+
 -- write: insert_entry adds one journal entry; a sequence is used once
 INSERT INTO journal (sequence, task, entry, hash) VALUES (?, ?, ?, ?)
 
@@ -46,14 +53,19 @@ UPDATE task SET status = ?, updated_ms = ? WHERE id = ?
 INSERT INTO approval (id, tenant, task, decision, body) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET decision = excluded.decision, body = excluded.body
 
+-- write: keep_subtree keeps the root of a complete subtree of the entries' Merkle tree: level, number, root
+INSERT INTO subtree (level, number, root) VALUES (?, ?, ?)
+ON CONFLICT (level, number) DO UPDATE SET root = excluded.root
+
 -- query: head gives the last entry
 SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1
 
 -- query: reign is the epoch of whoever opened this last
 SELECT epoch FROM writer WHERE only = 1
 
--- query: entries after a sequence, oldest first
-SELECT sequence, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?
+-- query: entries after a sequence, oldest first, but for those of which compaction has left only hashes
+SELECT sequence, entry, hash FROM journal WHERE sequence > ? AND substr(entry, 1, 1) <> x'00'
+ORDER BY sequence LIMIT ?
 
 -- query: chain of entries after a sequence, each with the task it is filed under
 SELECT sequence, task, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?
@@ -63,7 +75,17 @@ SELECT sequence, entry, hash FROM journal WHERE task = ? AND sequence > ? ORDER 
 
 -- query: entries_of_tenant after a sequence, oldest first: of the tenant's tasks, and of the federation itself
 SELECT sequence, entry, hash FROM journal LEFT JOIN task ON task.id = journal.task
-WHERE sequence > ? AND (journal.task IS NULL OR task.tenant = ?) ORDER BY sequence LIMIT ?
+WHERE sequence > ? AND (journal.task IS NULL AND substr(entry, 1, 1) <> x'00' OR task.tenant = ?)
+ORDER BY sequence LIMIT ?
+
+-- query: subtree root by level and number
+SELECT root FROM subtree WHERE level = ? AND number = ?
+
+-- query: subtrees of a level from one number to another
+SELECT number, root FROM subtree WHERE level = ? AND number BETWEEN ? AND ? ORDER BY number
+
+-- query: hash_of an entry
+SELECT hash FROM journal WHERE sequence = ?
 
 -- query: task by id
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE id = ?
