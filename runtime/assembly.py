@@ -18,8 +18,9 @@ from ..contracts.pool import Models
 from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
 from .approvals import rule_for
-from .config import AgentEntry, Configuration, load_class
-from .coordinator import Coordinator, Limits, Settings
+from .audit.anchors import Anchor, FileAnchor, SyslogAnchor
+from .config import AgentEntry, AnchorEntry, Configuration, FileAnchorEntry, SyslogAnchorEntry, load_class
+from .coordinator import Coordinator, Limits, Settings, Witnesses
 from .host import Host
 from .service import Service
 from .store import SqliteStore
@@ -64,7 +65,7 @@ def root_key(data: Path) -> bytes:
 
 def open_store(configuration: Configuration, name: str, schema: str, *, secure_delete: bool = False) -> SqliteStore:
     """The store of one writer. A configuration whose data is `:memory:` keeps everything in memory."""
-    if str(configuration.federation.data) == ":memory:":
+    if in_memory(configuration):
         return SqliteStore.open(":memory:", schema)
     return SqliteStore.open(configuration.data / f"{name}.sqlite", schema, secure_delete=secure_delete)
 
@@ -95,7 +96,31 @@ def _settings(configuration: Configuration, shard: int) -> Settings:
         expected_agents=frozenset(agent_id(entry) for entry in configuration.agents),
         gate=lambda contract, input: rule_for(rules, contract, input),
         limits=Limits(open_tasks=configuration.limits.queued_tasks),
+        witnesses=None if in_memory(configuration) else make_witnesses(configuration),
     )
+
+
+def in_memory(configuration: Configuration) -> bool:
+    """Whether its truth ends with the process."""
+    return str(configuration.federation.data) == ":memory:"
+
+
+def make_witnesses(configuration: Configuration) -> Witnesses:
+    """Anchors of one shard."""
+    section = configuration.audit
+    anchors = tuple(_anchor(entry) for entry in configuration.anchors)
+    return Witnesses(anchors, section.every_entries, section.every_seconds)
+
+
+def _anchor(entry: AnchorEntry) -> Anchor:
+    if isinstance(entry, FileAnchorEntry):
+        return FileAnchor(entry.path)
+    if isinstance(entry, SyslogAnchorEntry):
+        return SyslogAnchor(entry.host, entry.port, tcp=entry.protocol == "tcp")
+    from .audit.http_anchor import HttpAnchor
+
+    token = entry.token.get_secret_value() if entry.token else None
+    return HttpAnchor(entry.url, token, entry.timeout_seconds)
 
 
 def agent_keys(configuration: Configuration, host: str, key: bytes) -> dict[AgentId, Key]:

@@ -397,5 +397,6 @@ def _merged(views: Sequence[FederationView]) -> FederationView:
             "events": sum(view.events for view in views),
             "heads": [head for view in views for head in view.heads],
             "coordinators": [pid for view in views for pid in view.coordinators],
+            "anchoring": [each for view in views for each in view.anchoring],
         }
     )

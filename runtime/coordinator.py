@@ -62,6 +62,9 @@ from ..contracts.views import ApprovalStatus, ApprovalView
 from ..contracts.wire import pack
 from . import faults
 from .approvals import AUTOMATIC, Ruling
+from .audit.anchoring import Anchoring
+from .audit.anchors import Anchor
+from .audit.head import Signer
 from .checker import Checker, Proved, check_input
 from .directory import Directory, Member
 from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
@@ -90,6 +93,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Witnesses:
+    """Who keeps the heads of the journal outside, and how often they are handed out, whichever comes first."""
+
+    anchors: tuple[Anchor, ...] = ()
+    every_entries: int = 100
+    every_seconds: float = 10
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What a coordinator is told at its start."""
 
@@ -101,6 +113,13 @@ class Settings:
     gate: Callable[[Contract, Any], Ruling] = lambda contract, input: AUTOMATIC
     weights: Weights = field(default_factory=Weights)
     limits: Limits = field(default_factory=Limits)
+    witnesses: Witnesses | None = None
+    """None for a journal that ends with its process."""
+
+    @property
+    def journal(self) -> str:
+        """The name of its journal: that of the store's file."""
+        return f"coordinator-{self.shard}"
 
 
 class Coordinator:
@@ -122,6 +141,7 @@ class Coordinator:
         self.clock = clock
         self.directory = Directory()
         self.journal = Journal(store, clock, on_failure)
+        self.anchoring = self._anchoring(root_key)
         self._on_failure = on_failure
         self.runs: dict[TaskId, Run] = {}
         self.ended: dict[TaskId, Run] = {}
@@ -141,10 +161,28 @@ class Coordinator:
         self._ticking: asyncio.TimerHandle | None = None
         self._handle_request: Callable[[Link, Request], None] | None = None
 
+    def _anchoring(self, root_key: bytes) -> Anchoring | None:
+        if (witnesses := self.settings.witnesses) is None:
+            return None
+        anchoring = Anchoring(
+            self.settings.journal,
+            self.store,
+            Signer(self.settings.name, root_key),
+            witnesses.anchors,
+            self.clock,
+            keep=self.journal.write,
+            every_entries=witnesses.every_entries,
+            every_seconds=witnesses.every_seconds,
+        )
+        self.journal.on_commit = anchoring.committed
+        return anchoring
+
     # Life
 
     async def start(self) -> None:
         """Recovers every open task from the journal. Calls go out when their agents dial in."""
+        if self.anchoring:
+            self.anchoring.start(self.journal.sequence, self.journal.head)
         for (task,) in self.store.read("open_tasks"):
             run = fold(self.journal.read(task))
             assert run is not None, f"open task {task} has no events"
@@ -173,6 +211,8 @@ class Coordinator:
         self._timers.clear()
         self._roster.close("the coordinator stops")
         await self.journal.stop()
+        if self.anchoring:
+            await self.anchoring.stop()
         await self.store.close()
 
     def _take_up(self, run: Run) -> None:

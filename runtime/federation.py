@@ -26,7 +26,7 @@ from ..contracts import (
     TimedOut,
 )
 from ..contracts.pool import Administration, Embedder
-from .assembly import Failure, World, agent_keys, make_coordinator, make_host, root_key
+from .assembly import Failure, World, agent_keys, in_memory, make_coordinator, make_host, root_key
 from .client import Client, LinkClient, Shard
 from .config import Configuration
 from .http_client import HttpClient
@@ -245,8 +245,7 @@ async def _in_process(
     pool: Administration | None,
     embedder: Embedder | None,
 ) -> LinkClient:
-    in_memory = str(configuration.federation.data) == ":memory:"
-    key = world.entropy.bytes(32) if in_memory else root_key(configuration.data)
+    key = world.entropy.bytes(32) if in_memory(configuration) else root_key(configuration.data)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def fail(error: BaseException) -> None:

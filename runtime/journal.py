@@ -47,6 +47,8 @@ class Journal:
         self._scheduled = False
         self.turn = 0
         """Counts the commits. What is appended in one turn comes on disk together."""
+        self.on_commit: Callable[[int, bytes, list[bytes]], None] | None = None
+        """Is told the sequence and the hash of the last entry on disk, and the entries that came there just now."""
         self._under_way = 0
         self._broken: BaseException | None = None
 
@@ -142,17 +144,27 @@ class Journal:
             self._refuse(actions, self._broken)
         elif writes or self._under_way:
             self._under_way += 1
-            self._store.commit(writes).add_done_callback(lambda future: self._committed(future, actions))
+            news = self._news(writes)
+            self._store.commit(writes).add_done_callback(lambda future: self._committed(future, actions, news))
         else:
             self._run(actions)
 
-    def _committed(self, future: "asyncio.Future[None]", actions: "list[_Action]") -> None:
+    def _news(self, writes: list[Write]) -> "list[_Action]":
+        """What `on_commit` is told when these are on disk."""
+        if (tell := self.on_commit) is None:
+            return []
+        entries = [row[2] for name, row in writes if name == "insert_entry"]
+        sequence, head = self.sequence, self.head
+        return [(lambda: tell(sequence, head, entries), None)] if entries else []
+
+    def _committed(self, future: "asyncio.Future[None]", actions: "list[_Action]", news: "list[_Action]") -> None:
         self._under_way -= 1
         if (error := future.exception()) is not None:
             self._fail(error)
             self._refuse(actions, error)
         else:
             self._run(actions)
+            self._run(news)
 
     def _run(self, actions: "list[_Action]") -> None:
         for action, _ in actions:

@@ -327,6 +327,7 @@ class Service:
                 events=coordinator.journal.sequence,
                 heads=[coordinator.journal.on_disk],
                 coordinators=[os.getpid()],
+                anchoring=[coordinator.anchoring.view()] if coordinator.anchoring else [],
             )
         )
 

@@ -4,10 +4,9 @@ It reads journals and never decides anything in a task. What an entry means is t
 """
 
 # A data folder
-from .folder import Audited, Progress, audit, journals
-
 # One journal
 from .chain import Audit, verify
+from .folder import Audited, Progress, audit, journals
 
 # What is kept of it elsewhere
 from .head import Head, SignedHead, Signer

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...contracts import AuditReport, HanseError, InvalidInput, NotFound
 from ..journal import GENESIS

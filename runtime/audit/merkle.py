@@ -46,7 +46,7 @@ class Tree:
         """`peaks` are the roots of the complete subtrees that `size` leaves fall into, the largest first."""
         self.size = size
         self._peaks = list(peaks)
-        self._on_subtree = on_subtree
+        self.on_subtree = on_subtree
 
     @property
     def root(self) -> bytes:
@@ -81,7 +81,7 @@ class Tree:
 
     def _tell(self, level: int, number: int, root: bytes) -> None:
         if level and level % TILE_BITS == 0:
-            self._on_subtree(level, number, root)
+            self.on_subtree(level, number, root)
 
 
 def peaks_of(nodes: Nodes, size: int) -> list[bytes]:

@@ -1,6 +1,7 @@
 """`hanse audit`: the journal, checked."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,21 +19,42 @@ Heads = Annotated[
 ]
 
 
-@command(app)
-async def verify(session: Session, expect_head: Heads = None) -> None:
-    """Recompute the hash chain of every journal from its beginning.
+Anchors = Annotated[
+    list[Path] | None,
+    typer.Option("--anchors", help="A file with heads, of a file anchor or a collector. Repeatable."),
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="The federation's public key, as hanse audit key prints it, or a file with it."),
+]
 
-    A running federation is asked to do it. Where none runs, and for --expect-head, the files in the data folder are
-    read, and nothing is written.
+
+@command(app)
+async def verify(session: Session, expect_head: Heads = None, anchors: Anchors = None, key: Key = None) -> None:
+    """Recompute the hash chain of every journal from its beginning, and compare the heads that were kept outside.
+
+    A running federation is asked for its own chains. Where none runs, and for --expect-head and --anchors, the files in
+    the data folder are read, and nothing is written; without --anchors, the heads are those in the file that the
+    federation keeps beside its data folder. All heads must be in the journals: then nothing that was there when a head
+    was kept was edited, deleted, inserted, reordered, cut off, put back or written anew.
     """
-    if expect_head:
-        return _read(session, expect_head)
+    if expect_head or anchors:
+        return _read(session, expect_head or (), anchors, key)
     try:
         await _ask(session)
     except Unavailable as error:
         if session.options.url:
             raise
-        _read(session, (), error)
+        _read(session, (), None, key, error)
+
+
+@command(app, "key")
+def key_(session: Session) -> None:
+    """Print the public key that the heads of this data folder are signed with. Give it to whoever checks them."""
+    from .journals import found, public_key
+
+    key = public_key(found(session))
+    session.out.show({"key": key}, lambda: key)
 
 
 async def _ask(session: Session) -> None:
@@ -44,16 +66,22 @@ async def _ask(session: Session) -> None:
     _end(session, report.ok, report.problems)
 
 
-def _read(session: Session, heads: Sequence[str], absent: Unavailable | None = None) -> None:
+def _read(
+    session: Session,
+    heads: Sequence[str],
+    anchors: Sequence[Path] | None,
+    key: str | None,
+    absent: Unavailable | None = None,
+) -> None:
     """`absent` is why no federation was asked."""
     from .journals import drawn, found, read
 
-    if heads and session.options.url:
+    if session.options.url:
         raise InvalidInput(
-            "--expect-head reads the journals' files, and --url asks a federation. Leave one of them out"
+            "--expect-head and --anchors read the journals' files, and --url asks a federation. Leave one of them out"
         )
     data = found(session, absent)
-    report = read(session.out, data, heads)
+    report = read(session.out, data, heads, anchors, key)
     session.out.show(report, lambda: drawn(report))
     _end(session, report["ok"], report["problems"])
 

@@ -84,6 +84,9 @@ SELECT root FROM subtree WHERE level = ? AND number = ?
 -- query: subtrees of a level from one number to another
 SELECT number, root FROM subtree WHERE level = ? AND number BETWEEN ? AND ? ORDER BY number
 
+-- query: subtree_count of a level: they are kept in order, without a gap
+SELECT coalesce(max(number) + 1, 0) FROM subtree WHERE level = ?
+
 -- query: hash_of an entry
 SELECT hash FROM journal WHERE sequence = ?
 
