@@ -138,17 +138,15 @@ class TestSyslog:
         assert read_anchors([file]).heads == [head()]
 
     async def test_a_stream_carries_it_with_its_length(self):
-        received: list[bytes] = []
+        received = asyncio.get_running_loop().create_future()
 
         async def collect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            received.append(await reader.read())
+            received.set_result(await reader.read())
             writer.close()
 
         async with await asyncio.start_server(collect, "127.0.0.1", 0) as server:
             await SyslogAnchor("127.0.0.1", server.sockets[0].getsockname()[1], tcp=True).keep(head())
-            while not received:
-                await asyncio.sleep(0)
-        length, _, frame = received[0].partition(b" ")
+            length, _, frame = (await received).partition(b" ")
         assert int(length) == len(frame)
         assert frame.startswith(b"<109>1 ")
 
