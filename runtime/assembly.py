@@ -18,9 +18,10 @@ from ..contracts.pool import Models
 from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
 from .approvals import rule_for
+from .audit.anchoring import Witnesses
 from .audit.anchors import Anchor, FileAnchor, SyslogAnchor
 from .config import AgentEntry, AnchorEntry, Configuration, FileAnchorEntry, SyslogAnchorEntry, load_class
-from .coordinator import Coordinator, Limits, Settings, Witnesses
+from .coordinator import Coordinator, Limits, Settings
 from .host import Host
 from .service import Service
 from .store import SqliteStore

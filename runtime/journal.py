@@ -37,7 +37,7 @@ class Journal:
     """The journal of one shard. One writer; `on_failure` is called once when the disk refuses, and nothing after it."""
 
     def __init__(self, store: Store, clock: Clock, on_failure: Callable[[BaseException], None]) -> None:
-        self._store = store
+        self.store = store
         self._clock = clock
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
@@ -65,7 +65,7 @@ class Journal:
         `fold` takes the event in before it is journaled: one that cannot be folded would trip up every recovery. What
         it raises, or the encoding of what is no plain data, leaves the journal as it was.
         """
-        event = Event(Sequence(self.sequence + 1), self._store.epoch, self._clock.now_ms(), kind, task, step, data)
+        event = Event(Sequence(self.sequence + 1), self.store.epoch, self._clock.now_ms(), kind, task, step, data)
         entry = encode_event(event)  # may refuse the data; then no number is used up and no place stays empty
         if fold is not None:
             fold(event)
@@ -116,19 +116,19 @@ class Journal:
     @property
     def on_disk(self) -> Sequence:
         """Sequence of the last event that a reader would find."""
-        return _head(self._store)[0]
+        return _head(self.store)[0]
 
     def read_tenant(self, tenant: Tenant, after: int, limit: int) -> list[Event]:
         """Events on disk of a tenant's tasks and of the federation itself, oldest first.
 
         An empty list means that there is none behind `after`, however much of other tenants lies there.
         """
-        return [decode_event(entry) for _, entry, _ in self._store.read("entries_of_tenant", (after, tenant, limit))]
+        return [decode_event(entry) for _, entry, _ in self.store.read("entries_of_tenant", (after, tenant, limit))]
 
     def _page(self, task: TaskId | None, after: int, limit: int) -> list[tuple[Any, ...]]:
         if task is None:
-            return self._store.read("entries", (after, limit))
-        return self._store.read("entries_of_task", (task, after, limit))
+            return self.store.read("entries", (after, limit))
+        return self.store.read("entries_of_task", (task, after, limit))
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -145,7 +145,7 @@ class Journal:
         elif writes or self._under_way:
             self._under_way += 1
             news = self._news(writes)
-            self._store.commit(writes).add_done_callback(lambda future: self._committed(future, actions, news))
+            self.store.commit(writes).add_done_callback(lambda future: self._committed(future, actions, news))
         else:
             self._run(actions)
 

@@ -15,11 +15,13 @@ At the start the last head that a file holds is compared: a journal that does no
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
-from ...contracts import AnchoringView, AnchorView, Clock, HanseError, Store, Write
+from ...contracts import AnchoringView, AnchorView, Clock, HanseError, Write
 from ...contracts.events import timestamp
+from ..journal import Journal
 from .anchors import Anchor
 from .head import SignedHead, Signer
 from .merkle import Tree
@@ -37,31 +39,30 @@ _MAX_FRESH = 4096
 """Entries whose bytes wait in memory for the tree. Of more than that the store is asked."""
 
 
-class Anchoring:
-    """Of one shard. All methods are called on the journal's event loop."""
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """Who keeps the heads of a journal, and how often they are handed out, whichever comes first."""
 
-    def __init__(
-        self,
-        journal: str,
-        store: Store,
-        signer: Signer,
-        anchors: Iterable[Anchor],
-        clock: Clock,
-        *,
-        keep: Callable[[Write], None],
-        every_entries: int = 100,
-        every_seconds: float = 10,
-    ) -> None:
-        """`journal` is its name, `keep` writes a row with the next commit."""
+    anchors: tuple[Anchor, ...] = ()
+    every_entries: int = 100
+    every_seconds: float = 10
+
+    def of(self, journal: Journal, name: str, federation: str, root_key: bytes, clock: Clock) -> "Anchoring":
+        """For one journal, by its name in the federation. Not started."""
+        return Anchoring(journal, name, Signer(federation, root_key), self, clock)
+
+
+class Anchoring:
+    """Of one journal, on whose event loop all methods are called."""
+
+    def __init__(self, journal: Journal, name: str, signer: Signer, witnesses: Witnesses, clock: Clock) -> None:
         self._journal = journal
-        self._store = store
+        self._name = name
         self._signer = signer
         self._clock = clock
-        self._keep = keep
-        self._every_entries = every_entries
-        self._every_seconds = every_seconds
+        self._witnesses = witnesses
         self._loop = asyncio.get_running_loop()
-        self._lines = [_Line(anchor, self) for anchor in anchors]
+        self._lines = [_Line(anchor, self) for anchor in witnesses.anchors]
         self._sequence, self._hash = 0, b""
         self._tree = Tree()
         self._fresh: list[bytes] = []
@@ -71,9 +72,10 @@ class Anchoring:
         self._is_ready = False
         self._alarm = ""
 
-    def start(self, sequence: int, hash: bytes) -> None:
-        """From the journal's end as it is on disk. The tree is caught up aside."""
-        self._sequence, self._hash = sequence, hash
+    def start(self) -> None:
+        """From the journal's end, before anything is appended. The tree is caught up aside."""
+        self._sequence, self._hash = self._journal.sequence, self._journal.head
+        self._journal.on_commit = self.committed
         self._starting = self._loop.create_task(self._start())
 
     async def stop(self) -> None:
@@ -102,7 +104,7 @@ class Anchoring:
     def view(self) -> AnchoringView:
         held = max((line.sequence for line in self._lines), default=0)
         return AnchoringView(
-            journal=self._journal,
+            journal=self._name,
             sequence=self._sequence,
             unanchored=self._sequence - held,
             anchors=[line.view() for line in self._lines],
@@ -114,7 +116,7 @@ class Anchoring:
         if self._head is None or self._head.sequence != self._sequence:
             self._grow()
             now = self._clock.now_ms()
-            self._head = self._signer.sign(self._journal, self._sequence, self._hash, self._tree.root, now)
+            self._head = self._signer.sign(self._name, self._sequence, self._hash, self._tree.root, now)
         return self._head
 
     @property
@@ -129,19 +131,19 @@ class Anchoring:
         try:
             await self._catch_up()
             for line in self._lines:
-                self._compare(await line.last(self._journal), line)
+                self._compare(await line.last(self._name), line)
         except HanseError as error:
-            self._raise_alarm(f"the tree of {self._journal} cannot be made: {error.detail}")
+            self._raise_alarm(f"the tree of {self._name} cannot be made: {error.detail}")
             return
         self._is_ready = True
         self._look(at_once=True)
 
     async def _catch_up(self) -> None:
         """The kept roots first, then the entries behind them, page by page between other work."""
-        self._tree = kept_tree(self._store)
+        self._tree = kept_tree(self._journal.store)
         self._tree.on_subtree = self._keep_subtree
         while self._missing:
-            rows = self._store.read("chain", (self._tree.size, min(_PAGE, self._missing)))
+            rows = self._journal.store.read("chain", (self._tree.size, min(_PAGE, self._missing)))
             self._tree.extend([leaf_of(entry) for _, _, entry, _ in rows])
             await asyncio.sleep(0)
 
@@ -156,19 +158,19 @@ class Anchoring:
         self._fresh.clear()
 
     def _keep_subtree(self, level: int, number: int, root: bytes) -> None:
-        self._keep(Write("keep_subtree", (level, number, root)))
+        self._journal.write(Write("keep_subtree", (level, number, root)))
 
     def _compare(self, last: SignedHead | None, line: "_Line") -> None:
         if last is None:
             return
         if last.sequence > self._sequence:
             found = f"ends at entry {self._sequence}"
-        elif self._store.read("hash_of", (last.sequence,)) != [(last.hash,)]:
+        elif self._journal.store.read("hash_of", (last.sequence,)) != [(last.hash,)]:
             found = f"has another entry {last.sequence}"
         else:
             return
         self._raise_alarm(
-            f"{line.name} holds a head of entry {last.sequence}, and {self._journal} {found}: it was rolled back or "
+            f"{line.name} holds a head of entry {last.sequence}, and {self._name} {found}: it was rolled back or "
             "written anew. Look with hanse audit verify; if you began anew on purpose, move the heads away"
         )
 
@@ -183,11 +185,11 @@ class Anchoring:
         behind = False
         for line in self._lines:
             wants = self._sequence - line.sequence
-            if not line.busy and (wants >= self._every_entries or (at_once and wants)):
+            if not line.busy and (wants >= self._witnesses.every_entries or (at_once and wants)):
                 line.send()
             behind = behind or wants > 0
         if behind and self._timer is None:
-            self._timer = self._loop.call_later(self._every_seconds, self._time_is_up)
+            self._timer = self._loop.call_later(self._witnesses.every_seconds, self._time_is_up)
 
     def _time_is_up(self) -> None:
         self._timer = None

@@ -45,7 +45,7 @@ def audit(data: Path, kept: Iterable[Head] = (), progress: Progress = lambda *_:
     names = journals(data)
     if not names:
         raise NotFound(f"there is no journal in {data}. Say where one is: --data", data=str(data))
-    names |= {head.journal: data / f"{head.journal}.sqlite" for head in heads if _is_gone(head, names)}
+    names |= {name: data / f"{name}.sqlite" for head in heads if (name := _gone(head, names))}
     known = _assigned(heads, names)
     return [Audited(name, _audited(path, name, known.get(name, []), progress)) for name, path in names.items()]
 
@@ -74,9 +74,10 @@ def _gaps(names: Iterable[str]) -> list[str]:
     return [f"coordinator-{number}" for number in range(max(there, default=0)) if number not in there]
 
 
-def _is_gone(head: Head, names: Mapping[str, Path]) -> bool:
-    """A head of a coordinator's journal that is not there. Any other unknown name is a slip of whoever wrote it."""
-    return head.journal is not None and head.journal not in names and bool(_SHARD.fullmatch(head.journal))
+def _gone(head: Head, names: Mapping[str, Path]) -> str:
+    """A coordinator's journal that is not there. Any other unknown name is a slip of whoever wrote it."""
+    name = head.journal or ""
+    return name if name not in names and _SHARD.fullmatch(name) else ""
 
 
 def _assigned(kept: Iterable[Head], names: Mapping[str, Path]) -> dict[str, list[Head]]:

@@ -11,7 +11,7 @@ import pytest
 from hanse.contracts import Kind, Unavailable
 from hanse.runtime.audit import Audit, SignedHead, Signer
 from hanse.runtime.audit import anchoring as anchorings
-from hanse.runtime.audit.anchoring import Anchoring
+from hanse.runtime.audit.anchoring import Anchoring, Witnesses
 from hanse.runtime.audit.merkle import TILE
 from hanse.runtime.audit.tree import StoredNodes, kept_size
 from hanse.runtime.journal import Journal
@@ -87,18 +87,9 @@ async def open(tmp_path: Path) -> AsyncIterator[Open]:
     def make(*witnesses: Witness, every_seconds: float = 3600, path: Path = tmp_path / "journal.sqlite") -> Shard:
         store = SqliteStore.open(path, "journal")
         journal = Journal(store, SystemClock(), _fail)
-        anchoring = Anchoring(
-            "coordinator-0",
-            store,
-            SIGNER,
-            witnesses,
-            SystemClock(),
-            keep=journal.write,
-            every_entries=100,
-            every_seconds=every_seconds,
-        )
-        journal.on_commit = anchoring.committed
-        anchoring.start(journal.sequence, journal.head)
+        witnessed = Witnesses(witnesses, every_seconds=every_seconds)
+        anchoring = witnessed.of(journal, "coordinator-0", "here", bytes(32), SystemClock())
+        anchoring.start()
         opened.append(Shard(store, journal, anchoring))
         return opened[-1]
 
