@@ -98,6 +98,7 @@ def _settings(configuration: Configuration, shard: int) -> Settings:
         gate=lambda contract, input: rule_for(rules, contract, input),
         limits=Limits(open_tasks=configuration.limits.queued_tasks),
         witnesses=None if in_memory(configuration) else make_witnesses(configuration),
+        data=None if in_memory(configuration) else configuration.data,
     )
 
 

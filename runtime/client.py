@@ -19,6 +19,7 @@ from ..contracts import (
     Event,
     FederationView,
     HanseError,
+    JsonObject,
     NotFound,
     StepView,
     Submission,
@@ -103,6 +104,11 @@ class Client(Protocol):
 
     async def verify(self) -> AuditReport:
         """Checks the hash chain of every journal from its genesis."""
+        ...
+
+    async def bundle(self, task: str) -> JsonObject:
+        """The evidence of a task, to be checked anywhere (`hanse audit check`). Raises NotFound, Unavailable for a
+        federation in memory."""
         ...
 
     @property
@@ -352,6 +358,9 @@ class LinkClient:
             problems=[f"shard {i}: {text}" for i, report in enumerate(reports) for text in report.problems],
             seconds=max(report.seconds for report in reports),
         )
+
+    async def bundle(self, task: str) -> JsonObject:
+        return await self._ask_owner(task, "bundle")
 
     async def close(self) -> None:
         for shard in self._shards:

@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..contracts import (
@@ -94,6 +95,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     witnesses: Witnesses | None = None
     """None for a journal that ends with its process."""
+    data: Path | None = None
+    """Where the stores of the federation lie, for the evidence of a task; None when they end with their process."""
 
     @property
     def journal(self) -> str:

@@ -111,6 +111,14 @@ class Anchoring:
             alarm=self._alarm,
         )
 
+    @property
+    def signer(self) -> Signer:
+        return self._signer
+
+    def held(self) -> SignedHead | None:
+        """The newest head that an anchor holds, since the start."""
+        return max((line.held for line in self._lines if line.held), key=lambda head: head.sequence, default=None)
+
     def head(self) -> SignedHead:
         """The newest one, signed. Once for all lines that want it."""
         if self._head is None or self._head.sequence != self._sequence:
@@ -207,10 +215,14 @@ class _Line:
         self._anchor = anchor
         self._anchoring = anchoring
         self._task: asyncio.Task[None] | None = None
-        self._at_ms: int | None = None
         self._error = ""
-        self.sequence = 0
+        self.held: SignedHead | None = None
         self.name = anchor.name
+
+    @property
+    def sequence(self) -> int:
+        """Of the last entry that the anchor's head covers."""
+        return self.held.sequence if self.held else 0
 
     @property
     def busy(self) -> bool:
@@ -236,7 +248,7 @@ class _Line:
         await self._anchor.close()
 
     def view(self) -> AnchorView:
-        at = timestamp(self._at_ms) if self._at_ms is not None else None
+        at = timestamp(self.held.at_ms) if self.held else None
         return AnchorView(name=self.name, sequence=self.sequence, at=at, error=self._error)
 
     async def _deliver(self) -> None:
@@ -257,7 +269,7 @@ class _Line:
         self._kept(head)
 
     def _kept(self, head: SignedHead) -> None:
-        self.sequence, self._at_ms, self._error = head.sequence, head.at_ms, ""
+        self.held, self._error = head, ""
         asyncio.get_running_loop().call_soon(self._anchoring.freed)
 
     def _failed(self, why: str) -> None:

@@ -124,9 +124,12 @@ class Signer:
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
         self.public = self._key.public_key().public_bytes_raw()
 
+    def sign_text(self, text: bytes) -> bytes:
+        """The signature of something else, whose first line must say what it is."""
+        return self._key.sign(text)
+
     def sign(self, journal: str, sequence: int, hash: bytes, root: bytes, at_ms: int) -> SignedHead:
-        text = signed_text(self.federation, journal, sequence, hash, root, at_ms)
-        signature = self._key.sign(text)
+        signature = self._key.sign(signed_text(self.federation, journal, sequence, hash, root, at_ms))
         return SignedHead(self.federation, journal, sequence, hash, root, at_ms, self.public, signature)
 
 

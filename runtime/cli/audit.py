@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from ...contracts import InvalidInput, Unavailable
+from ...contracts import InvalidInput, JsonObject, Unavailable
 from .command import Ended, Session, command
 from .exits import Exit
-from .text import duration, plain
+from .text import duration, json_text, plain
 
 app = typer.Typer(help="The journal: what happened, and that nobody changed it.", no_args_is_help=True)
 
@@ -55,6 +55,89 @@ def key_(session: Session) -> None:
 
     key = public_key(found(session))
     session.out.show({"key": key}, lambda: key)
+
+
+@command(app)
+def prove(
+    session: Session,
+    sequence: Annotated[int, typer.Argument(help="Number of the entry.", min=1)],
+    journal: Annotated[str, typer.Option(help="Name of the journal, as verify shows it.")] = "coordinator-0",
+    since: Annotated[
+        int, typer.Option(help="Also prove that the first so many entries are still the same.", min=0)
+    ] = 0,
+    anchors: Anchors = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the proof into this file.")] = None,
+) -> None:
+    """Prove that one entry is in a journal, without showing the others.
+
+    The proof holds its bytes, the path to the root of the journal's Merkle tree (RFC 9162), and the signed head. It is
+    read from the files of the data folder, and `hanse audit check` checks it anywhere.
+    """
+    from .evidence import proof_of
+    from .journals import found
+
+    _hand_over(session, proof_of(session, found(session), journal, sequence, since, anchors), out)
+
+
+@command(app)
+async def bundle(
+    session: Session,
+    task: Annotated[str, typer.Argument(help="Id of the task.", metavar="TASK")],
+    anchors: Anchors = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the bundle into this file.")] = None,
+) -> None:
+    """Gather the evidence of a task in one signed file.
+
+    Plan, bids, award, token, approval, effect, receipt, and what models and memory gave. A running federation is asked;
+    where none runs, the files in the data folder are read.
+    """
+    try:
+        async with session.client() as client:
+            evidence = await client.bundle(task)
+    except Unavailable as error:
+        if session.options.url:
+            raise
+        evidence = _bundle_from_files(session, task, anchors, error)
+    _hand_over(session, evidence, out)
+
+
+def _bundle_from_files(session: Session, task: str, anchors: Sequence[Path] | None, absent: Unavailable) -> JsonObject:
+    from .evidence import bundle_of
+    from .journals import found
+
+    return bundle_of(session, found(session, absent), task, anchors)
+
+
+@command(app)
+def check(
+    session: Session,
+    file: Annotated[Path, typer.Argument(help="A proof or a bundle.")],
+    key: Key = None,
+    anchors: Anchors = None,
+) -> None:
+    """Check a proof or a bundle with nothing but the file and the federation's public key, and tell what it shows.
+
+    Without --key it only shows that the file fits the key that it names itself. With --anchors the head that it was
+    proved against must be one that was kept there.
+    """
+    from .evidence import checked
+
+    found = checked(file, key, anchors)
+    report = {"ok": not found.problems, "problems": found.problems, "reasons": found.lines}
+    session.out.show(report, lambda: "\n".join(map(plain, found.lines)) or "IT DOES NOT HOLD")
+    if key is None:
+        session.out.remark("hanse: whose key it is was not checked: give it with --key", "yellow")
+    _end(session, not found.problems, found.problems)
+
+
+def _hand_over(session: Session, evidence: JsonObject, out: Path | None) -> None:
+    if out is None:
+        return session.out.emit(evidence)
+    try:
+        out.write_text(json_text(evidence) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{out} cannot be written: {error.strerror}") from error
+    session.out.show({"file": str(out)}, lambda: f"written to {out}")
 
 
 async def _ask(session: Session) -> None:
