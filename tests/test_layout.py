@@ -86,6 +86,7 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.cli.audit", "hanse.runtime.cli.journals"): "only an audit of files reads a store; no other command "
     "should wait for SQLite to load",
     ("hanse.runtime.cli.audit", "hanse.runtime.cli.evidence"): "the same",
+    ("hanse.runtime.cli.audit", "hanse.runtime.cli.compaction"): "the same",
     ("hanse.runtime.cli.contracts", "hanse.runtime.contract_check"): "only `hanse contracts check` loads agents, and "
     "the engine under them; no other command should wait for it",
     (

@@ -100,6 +100,8 @@ class Audit:
         number, task, entry, recorded = row
         if number != self.entries + 1:
             return f"entry {self.entries + 1} is missing: the next one is {number}"
+        if type(entry) is not bytes or type(recorded) is not bytes:
+            return f"entry {number} was changed: it is not made of bytes"
         problem = (
             self._problem_of_stone(row) if is_stone(entry) else self._problem_within(number, task, entry, recorded)
         )

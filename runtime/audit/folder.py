@@ -56,6 +56,11 @@ def journals(data: Path) -> dict[str, Path]:
     return found | {name: data / f"{name}.sqlite" for name in _gaps(found)}
 
 
+def shards(data: Path) -> dict[str, Path]:
+    """The coordinators' journals, by name."""
+    return {name: path for name, path in journals(data).items() if _SHARD.fullmatch(name)}
+
+
 def _name(data: Path, path: Path) -> str:
     return path.relative_to(data).with_suffix("").as_posix()
 

@@ -6,8 +6,9 @@ not show what else is in the journal; that two people hold heads of the same jou
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ...contracts import Corrupt, Event, InvalidInput, JsonObject, NotFound
 from ...contracts.wire import decode_event
 from ..journal import GENESIS
 from ..store.reading import StoreReader
+from .archive import ARCHIVE, find_archived
 from .chain import Readable
 from .head import SignedHead, Signer
 from .merkle import consistency, inclusion, is_consistent, root_from_inclusion, root_of
@@ -74,16 +76,20 @@ class Prover:
         sequence, hash = rows[0] if rows else (0, GENESIS)
         return signer.sign(self._journal, sequence, hash, root_of(self._nodes, sequence), at_ms)
 
-    def included(self, sequence: int, size: int) -> Included:
-        """An entry in the tree of the first `size`. Raises NotFound when it is not there, or only its hashes are."""
+    def included(
+        self, sequence: int, size: int, archived: Callable[[int], bytes | None] = lambda sequence: None
+    ) -> Included:
+        """An entry in the tree of the first `size`. `archived` gives the bytes of one of which only hashes are left.
+
+        Raises NotFound when the entry is not there, or its bytes are not.
+        """
         rows = self._store.read("chain", (sequence - 1, 1))
         if not (0 < sequence <= size and rows and rows[0][0] == sequence):
             raise NotFound(f"{self._journal} has no entry {sequence} among its first {size}")
-        if is_stone(rows[0][2]):
-            raise NotFound(
-                f"entry {sequence} of {self._journal} was compacted: its bytes are in an archive, if anywhere"
-            )
-        return Included(sequence, rows[0][2], inclusion(self._nodes, sequence - 1, size))
+        entry = archived(sequence) if is_stone(rows[0][2]) else rows[0][2]
+        if entry is None:
+            raise NotFound(f"entry {sequence} of {self._journal} was compacted, and no archive here has it")
+        return Included(sequence, entry, inclusion(self._nodes, sequence - 1, size))
 
     def root(self, size: int) -> bytes:
         return root_of(self._nodes, size)
@@ -139,7 +145,7 @@ def prove(
     try:
         prover = Prover(store, journal, has_subtrees=store.has("subtree"))
         head = head or prover.head(signer, at_ms)
-        included = prover.included(sequence, head.sequence)
+        included = prover.included(sequence, head.sequence, partial(find_archived, data / ARCHIVE, journal))
         growth = Growth(since, prover.root(since), prover.growth(since, head.sequence)) if since else None
     finally:
         store.close()

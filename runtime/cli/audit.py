@@ -124,10 +124,34 @@ def check(
 
     found = checked(file, key, anchors)
     report = {"ok": not found.problems, "problems": found.problems, "reasons": found.lines}
-    session.out.show(report, lambda: "\n".join(map(plain, found.lines)) or "IT DOES NOT HOLD")
+    session.out.show(report, lambda: "\n".join(map(_indented, found.lines)) or "IT DOES NOT HOLD")
     if key is None:
         session.out.remark("hanse: whose key it is was not checked: give it with --key", "yellow")
     _end(session, not found.problems, found.problems)
+
+
+@command(app, "compact")
+async def compact_(
+    session: Session,
+    before: Annotated[str | None, typer.Option(help="Tasks that ended before this date go.", metavar="DATE")] = None,
+    keep_days: Annotated[float | None, typer.Option(help="Tasks that ended longer ago go.", min=1)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say exactly what would go, and change nothing.")] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Keep no archive of what goes.")] = False,
+) -> None:
+    """Let go of tasks that ended long ago, so that the journal can still be verified.
+
+    Of their entries the journal keeps the hashes; the entries go into an archive in the data folder. The tasks, their
+    idempotency keys and their receipts are forgotten. No federation may be running over the folder.
+    """
+    from . import compaction
+    from .journals import found
+
+    before_ms, data = compaction.horizon(before, keep_days), found(session)
+    if dry_run:
+        gone = compaction.planned(data, before_ms)
+    else:
+        gone = await compaction.done(data, before_ms, discard=discard, by="cli")
+    session.out.show(compaction.reported(gone, dry_run=dry_run), lambda: compaction.drawn(gone, dry_run=dry_run))
 
 
 def _hand_over(session: Session, evidence: JsonObject, out: Path | None) -> None:
@@ -167,6 +191,11 @@ def _read(
     report = read(session.out, data, heads, anchors, key)
     session.out.show(report, lambda: drawn(report))
     _end(session, report["ok"], report["problems"])
+
+
+def _indented(line: str) -> str:
+    """Made harmless, with its indentation as it was."""
+    return " " * (len(line) - len(line.lstrip())) + plain(line)
 
 
 def _end(session: Session, ok: bool, problems: Sequence[str]) -> None:

@@ -53,6 +53,15 @@ UPDATE task SET status = ?, updated_ms = ? WHERE id = ?
 INSERT INTO approval (id, tenant, task, decision, body) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET decision = excluded.decision, body = excluded.body
 
+-- write: make_stone leaves of an entry its leaf hash, and files it under no task: stone, sequence
+UPDATE journal SET entry = ?, task = NULL WHERE sequence = ?
+
+-- write: forget_approvals of a task: its id, twice
+DELETE FROM approval WHERE id >= ? || ':' AND id < ? || ';'
+
+-- write: forget_task that ended, with its idempotency key
+DELETE FROM task WHERE id = ?
+
 -- write: keep_subtree keeps the root of a complete subtree of the entries' Merkle tree: level, number, root
 INSERT INTO subtree (level, number, root) VALUES (?, ?, ?)
 ON CONFLICT (level, number) DO UPDATE SET root = excluded.root
@@ -106,6 +115,10 @@ WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?
 -- query: tasks_with_status of a tenant before an id, newest first
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task
 WHERE tenant = ? AND id < ? AND status = ? ORDER BY id DESC LIMIT ?
+
+-- query: ended_before a moment, after an id: tasks that ended, with their idempotency key
+SELECT id, tenant, key, status, updated_ms FROM task
+WHERE id > ? AND status IN ('completed', 'failed', 'canceled') AND updated_ms < ? ORDER BY id LIMIT ?
 
 -- query: task_counts per status of a tenant
 SELECT status, count(*) FROM task WHERE tenant = ? GROUP BY status
