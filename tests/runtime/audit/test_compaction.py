@@ -147,8 +147,8 @@ async def test_an_archive_holds_what_went_byte_for_byte(data: Path):
         "UPDATE journal SET entry = 'a text', task = NULL WHERE sequence = 1",
         "UPDATE journal SET entry = x'00' || randomblob(32), task = NULL WHERE sequence = 1",
         "UPDATE journal SET entry = CAST(x'00' || randomblob(32) AS BLOB), task = NULL WHERE sequence = 1",
-        "UPDATE journal SET entry = CAST(x'00' || randomblob(32) AS BLOB) WHERE sequence = (SELECT min(sequence) FROM journal "
-        "WHERE substr(entry, 1, 1) = x'00')",
+        "UPDATE journal SET entry = CAST(x'00' || randomblob(32) AS BLOB) "
+        "WHERE sequence = (SELECT min(sequence) FROM journal WHERE substr(entry, 1, 1) = x'00')",
         "UPDATE journal SET hash = randomblob(32) WHERE sequence = (SELECT min(sequence) FROM journal "
         "WHERE substr(entry, 1, 1) = x'00')",
         "UPDATE journal SET task = 't' WHERE sequence = (SELECT min(sequence) FROM journal "
