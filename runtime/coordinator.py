@@ -156,7 +156,10 @@ class Coordinator:
         for (task,) in self.store.read("open_tasks"):
             run = fold(self.journal.read(task))
             assert run is not None, f"open task {task} has no events"
-            self._take_up(run)
+            if run.status.terminal:  # its row was damaged: the journal is the truth
+                self.journal.write(Write("update_task", (str(run.status), run.updated_ms, run.task)))
+            else:
+                self._take_up(run)
         if self.runs:
             self._faults.reach(faults.RECOVERING)
         self.journal.append(

@@ -1,26 +1,22 @@
 """The audit of one journal: its hash chain from the genesis, its Merkle tree, and what was kept of both elsewhere."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any
 
 from ...contracts import AuditReport, Corrupt, Event, Kind
 from ...contracts.wire import decode_event
 from ..journal import GENESIS
 from .head import Head
 from .merkle import Tree, leaf_hash
+from .readable import Readable
 from .stones import Stones, is_stone, leaf_of
+from .tasks import WATCHED, TaskTable
 
 PAGE = 5000
 
 _Row = tuple[int, str | None, bytes, bytes]
-
-
-class Readable(Protocol):
-    """The reading half of a store."""
-
-    def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
 
 
 class Audit:
@@ -34,8 +30,12 @@ class Audit:
     journal's own record of the compaction, which stands in the chain, and by every head with a root.
     """
 
-    def __init__(self, store: Readable, known: Iterable[Head] = (), *, has_subtrees: bool = False) -> None:
-        """`has_subtrees` says that the store keeps roots of subtrees, which must be the right ones."""
+    def __init__(
+        self, store: Readable, known: Iterable[Head] = (), *, has_subtrees: bool = False, has_tasks: bool = False
+    ) -> None:
+        """The store may keep roots of subtrees, and a table of tasks: they must be what the journal says. The table
+        can only be compared by an audit that goes on to the journal's end.
+        """
         self._store = store
         self._known = _by_sequence(known)
         self._last_known = max(self._known, default=0)
@@ -44,6 +44,7 @@ class Audit:
         self._tree = Tree(on_subtree=self._check_subtree if has_subtrees else lambda level, number, root: None)
         self._leaves: list[bytes] = []
         self._stones = Stones()
+        self._tasks = TaskTable(store) if has_tasks else None
         self._compaction: Mapping[str, Any] = {}
         self.entries = 0
         self.head = GENESIS
@@ -92,6 +93,9 @@ class Audit:
         if self.entries < self._last_known:
             self.problems.append(f"the journal ends at entry {self.entries}, and there was an entry {self._last_known}")
 
+        elif self._tasks and (problem := self._tasks.problem_at_end()):
+            self.problems.append(problem)
+
     def _grow(self) -> None:
         self._tree.extend(self._leaves)
         self._leaves.clear()
@@ -127,7 +131,9 @@ class Audit:
             return f"entry {number} says it is {event.sequence}"
         if event.task != task:
             return f"entry {number} is about task {event.task} and filed under {task}"
-        return f"entry {number} is from epoch {event.epoch}, after a higher one" if below else ""
+        if below:
+            return f"entry {number} is from epoch {event.epoch}, after a higher one"
+        return self._tasks.problem(event) if self._tasks and event.kind in WATCHED else ""
 
     def _problem_of_stone(self, row: _Row) -> str:
         """Its hash is proved by the entry behind it, and all of them by the record of the compaction."""

@@ -26,7 +26,8 @@ from ..journal import Journal
 from ..store import SqliteStore
 from ..store.reading import StoreReader
 from .archive import write_archive
-from .chain import PAGE, Readable
+from .chain import PAGE
+from .readable import Readable
 from .stones import Stones, is_stone, stone_of
 
 SHORTEST_MS = 86_400_000

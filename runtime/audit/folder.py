@@ -119,7 +119,7 @@ def _checked(store: StoreReader, name: str, kept: list[Head], progress: Progress
 
 
 def _chained(store: StoreReader, name: str, kept: list[Head], progress: Progress) -> AuditReport:
-    audit = Audit(store, kept, has_subtrees=store.has("subtree"))
+    audit = Audit(store, kept, has_subtrees=store.has("subtree"), has_tasks=store.has("task"))
     last = store.read("head")
     expected = last[0][0] if last else 0
     progress(name, 0, expected)

@@ -17,9 +17,9 @@ from ...contracts.wire import decode_event
 from ..journal import GENESIS
 from ..store.reading import StoreReader
 from .archive import ARCHIVE, find_archived
-from .chain import Readable
 from .head import SignedHead, Signer
 from .merkle import consistency, inclusion, is_consistent, root_from_inclusion, root_of
+from .readable import Readable
 from .stones import is_stone
 from .tree import StoredNodes
 

@@ -2,8 +2,8 @@
 
 from itertools import takewhile
 
-from .chain import Readable
 from .merkle import TILE, TILE_BITS, Tree, parents, peaks_of
+from .readable import Readable
 from .stones import leaf_of
 
 _TILES = 64

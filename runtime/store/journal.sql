@@ -22,7 +22,8 @@ CREATE TABLE IF NOT EXISTS task (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS task_of_key ON task (tenant, key) WHERE key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS task_of_tenant ON task (tenant, id);
-CREATE INDEX IF NOT EXISTS task_open ON task (id) WHERE status IN ('submitted', 'working', 'input_required');
+DROP INDEX IF EXISTS task_open;
+CREATE INDEX IF NOT EXISTS task_not_ended ON task (id) WHERE status NOT IN ('completed', 'failed', 'canceled');
 
 CREATE TABLE IF NOT EXISTS approval (
     id       TEXT PRIMARY KEY,
@@ -105,8 +106,8 @@ SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE id 
 -- query: task_by_key of a tenant
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE tenant = ? AND key = ?
 
--- query: open_tasks are those that recovery takes up again
-SELECT id FROM task WHERE status IN ('submitted', 'working', 'input_required') ORDER BY id
+-- query: open_tasks are those that recovery takes up again: all that do not say that they ended, with one bit flipped too
+SELECT id FROM task WHERE status NOT IN ('completed', 'failed', 'canceled') ORDER BY id
 
 -- query: tasks of a tenant before an id, newest first
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task

@@ -15,10 +15,9 @@ from hanse.contracts import Epoch, Event, Kind, Sequence, StepId, StorageError, 
 from hanse.contracts.wire import encode_event
 from hanse.runtime.audit import Audit, Head, verify
 from hanse.runtime.journal import GENESIS, Journal
+from hanse.runtime.simulation.power import Disk
 from hanse.runtime.store import SqliteStore
 from hanse.runtime.world import SystemClock
-
-from ..support.power import Disk
 
 ENTRIES = 12
 TASKS = [TaskId("a"), TaskId("b"), None]
