@@ -238,13 +238,13 @@ class Written:
 
 
 def everything(file: Path) -> list[Any]:
-    """What readers get: entries as they stand, entries by task, tasks."""
+    """What readers get: entries as they stand, entries by task, and of tasks what a start or a client is told."""
     with closing(StoreReader(file, "journal")) as store:
         rows = store.read("chain", (0, FOREVER))
         tasks = {task for _, task, _, _ in rows if task is not None}
         by_task = [store.read("entries_of_task", (task, 0, FOREVER)) for task in sorted(tasks)]
-        rest = [store.read("task", (task,)) for task in sorted(tasks)]
-        return [rows, by_task, rest, store.read("open_tasks")]
+        told = [row[:5] for task in sorted(tasks) for row in store.read("task", (task,))]
+        return [rows, by_task, told, store.read("open_tasks")]
 
 
 def torn(folder: Path, stride: int) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...contracts import Clock, InvalidInput, JsonObject, Kind, TaskId, Write
+from ...contracts import Clock, Corrupt, InvalidInput, JsonObject, Kind, TaskId, Write
 from ...contracts.events import timestamp
+from ...contracts.wire import decode_event
 from ..journal import Journal
 from ..store import SqliteStore
 from ..store.reading import StoreReader
@@ -148,9 +149,17 @@ def _doomed(store: Readable, before_ms: int) -> Iterator[Doomed]:
     after = ""
     while rows := store.read("ended_before", (after, before_ms, _TASKS)):
         for task, tenant, key, status, ended_ms in rows:
-            sizes = [len(entry) for _, entry, _ in store.read("entries_of_task", (task, 0, 1 << 40))]
-            yield Doomed(task, tenant, key, status, ended_ms, len(sizes), sum(sizes))
+            entries = [entry for _, entry, _ in store.read("entries_of_task", (task, 0, 1 << 40))]
+            _check_end(task, ended_ms, entries)
+            yield Doomed(task, tenant, key, status, ended_ms, len(entries), sum(map(len, entries)))
         after = rows[-1][0]
+
+
+def _check_end(task: TaskId, ended_ms: int, entries: list[bytes]) -> None:
+    """Nothing goes because a row of a table says so. Raises Corrupt when the journal says otherwise."""
+    last = decode_event(entries[-1]) if entries else None
+    if last is not None and not (last.kind.ends_task and last.at_ms == ended_ms):
+        raise Corrupt(f"the table of tasks says that {task} has ended, and the journal does not: hanse audit verify")
 
 
 def _portion(doomed: Iterator[Doomed]) -> list[Doomed]:

@@ -13,6 +13,7 @@ _ENDED = {
     Kind.TASK_FAILED: TaskStatus.FAILED,
     Kind.TASK_CANCELED: TaskStatus.CANCELED,
 }
+_STATUSES = frozenset(map(str, TaskStatus))
 
 
 class TaskTable:
@@ -42,7 +43,10 @@ class TaskTable:
         rows = self._store.read("task", (task,))
         if not rows:
             return f"the table of tasks has no {task}"
-        _, tenant, key, body, self._open[task], *_ = rows[0]
+        _, tenant, key, body, status, *_ = rows[0]
+        self._open[task] = status
+        if status not in _STATUSES:
+            return f"the table of tasks says that {task} is {status!r:.40}, which no task is"
         said = tuple(event.data.get(name) for name in ("tenant", "key", "body"))
         return "" if said == (tenant, key, body) else f"the table of tasks says other things of {task} than the journal"
 

@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 import pytest
 
-from hanse.contracts import InvalidInput, Kind, NotFound, StorageError, Submission, TaskId, TaskStatus
+from hanse.contracts import Corrupt, InvalidInput, Kind, NotFound, StorageError, Submission, TaskId, TaskStatus
 from hanse.runtime.audit import Head, Signer, audit
 from hanse.runtime.audit.anchors import read_anchors
 from hanse.runtime.audit.archive import archived
@@ -212,6 +212,14 @@ async def test_an_effect_whose_outcome_nobody_knows_stays(data: Path):
     await forget_receipts([data / "agents" / "ledger.sqlite"], [TaskId("t")])
     left = rows(data, "SELECT key FROM effect ORDER BY key", file="agents/ledger")
     assert left == [("t/s!0",), ("t/s!1",), ("u/s!0",)]
+
+
+async def test_nothing_goes_because_a_damaged_row_says_that_it_ended(data: Path):
+    rows(data, "UPDATE task SET status = 'completed' WHERE status = 'submitted'")
+    with pytest.raises(Corrupt, match="hanse audit verify"):
+        await compacted(data)
+    rows(data, "UPDATE task SET status = 'submitted', updated_ms = updated_ms + 1 WHERE status = 'completed'")
+    assert (await compacted(data)).tasks == []
 
 
 def test_a_horizon_lies_a_day_back():
