@@ -236,8 +236,14 @@ def _source(event: Event) -> str:
     said = event.data
     if event.kind is Kind.MODEL_CALLED:
         return ", ".join(f"{name} {said.get(name)}" for name in ("tier", "model", "prompt", "answer"))
-    records = [each if isinstance(each, str) else each.get("id") for each in said.get("records", [])]
-    return f"records {', '.join(map(str, records))}" if records else f"{said.get('call', '')}"
+    if "records" in said:
+        return f"records {', '.join(_record(each) for each in said['records'])}"
+    return f"call {said.get('call')}, tier {said.get('tier')}"
+
+
+def _record(said: Any) -> str:
+    """An id, or id, version and the salted digest of what the record says."""
+    return " ".join(map(str, said)) if isinstance(said, list) else str(said)
 
 
 def _token(token: Any) -> Iterator[str]:

@@ -248,10 +248,21 @@ _MEMORY_EVENTS: Mapping[Kind, Any] = {
     Kind.MEMORY_FORGOTTEN: {"tenant": SHOP, "by": "alice", "records": ["r1"], "derived": ["r2"], "cause": "asked"},
     Kind.MEMORY_GRANTED: {"tenant": SHOP, "by": "alice", "owner": LEDGER, "reader": "audit", "granted": True},
 }
+_AUDIT_EVENTS: Mapping[Kind, Any] = {
+    Kind.JOURNAL_COMPACTED: {
+        "entries": 400,
+        "digest": DIGEST.removeprefix("sha256:"),
+        "removed": 22,
+        "tasks": 1,
+        "before_ms": 1_732_176_000_000,
+        "archive": "coordinator-0-1.jsonl.gz",
+        "by": "cli",
+    },
+}
 
 
 def _event(number: int, kind: Kind, data: Any) -> Event:
-    of_task = not kind.startswith(("coordinator.", "agent."))
+    of_task = not kind.startswith(("coordinator.", "agent.", "journal."))
     of_step = kind.startswith(("step.", "approval."))
     task, step = TASK if of_task else None, STEP if of_step else None
     return Event(Sequence(number), Epoch(17), 1_732_176_000_000 + number, kind, task, step, data)
@@ -259,7 +270,7 @@ def _event(number: int, kind: Kind, data: Any) -> Event:
 
 EVENTS: Mapping[str, Event] = {
     f"{kind}.1": _event(i, kind, data)
-    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS))
+    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS), (401, _AUDIT_EVENTS))
     for i, (kind, data) in enumerate(events.items(), first)
 }
 
