@@ -24,7 +24,7 @@ from ...contracts.events import timestamp
 from ..journal import Journal
 from .anchors import Anchor
 from .head import SignedHead, Signer
-from .merkle import Tree
+from .merkle import Tree, leaf_hash
 from .stones import leaf_of
 from .tree import kept_tree
 
@@ -34,6 +34,9 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 STOP_SECONDS = 2.0
 """How long an orderly stop waits for the last head to be kept."""
+LEAST_SECONDS = 0.05
+"""Between two heads for one anchor. Signing, sending and syncing one costs about what thirty commits do, so under full
+load, at some thousand entries a second, a head covers what came in this time rather than a hundred entries."""
 _PAGE = 256
 _MAX_FRESH = 4096
 """Entries whose bytes wait in memory for the tree. Of more than that the store is asked."""
@@ -86,9 +89,8 @@ class Anchoring:
             async with asyncio.timeout(STOP_SECONDS):
                 if self._starting:
                     await self._starting
-                while self._is_ready and any(line.sequence < self._sequence for line in self._lines):
-                    self._look(at_once=True)
-                    await asyncio.gather(*(line.idle() for line in self._lines))
+                if self._is_ready:
+                    await asyncio.gather(*(line.finish() for line in self._lines))
         for line in self._lines:
             await line.close()
 
@@ -162,7 +164,7 @@ class Anchoring:
 
     def _grow(self) -> None:
         if self._missing == 0:
-            self._tree.extend([leaf_of(entry) for entry in self._fresh])
+            self._tree.extend(map(leaf_hash, self._fresh))
         self._fresh.clear()
 
     def _keep_subtree(self, level: int, number: int, root: bytes) -> None:
@@ -204,7 +206,7 @@ class Anchoring:
         self._look(at_once=True)
 
     def freed(self) -> None:
-        """A line has delivered; what came meanwhile may be due already."""
+        """A line has delivered, a moment ago; what came meanwhile may be due already."""
         self._look()
 
 
@@ -216,6 +218,7 @@ class _Line:
         self._anchoring = anchoring
         self._task: asyncio.Task[None] | None = None
         self._error = ""
+        self._resting = False
         self.held: SignedHead | None = None
         self.name = anchor.name
 
@@ -226,7 +229,8 @@ class _Line:
 
     @property
     def busy(self) -> bool:
-        return self._task is not None and not self._task.done()
+        """Has one on its way, or had one a moment ago."""
+        return self._resting or (self._task is not None and not self._task.done())
 
     async def last(self, journal: str) -> SignedHead | None:
         """What it held before this start. One that cannot say so now will take the next head, or fail then."""
@@ -237,8 +241,14 @@ class _Line:
     def send(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._deliver())
 
-    async def idle(self) -> None:
-        """Returns when nothing is on its way."""
+    async def finish(self) -> None:
+        """Hands out the newest head, behind what is on its way."""
+        await self._idle()
+        if self.sequence < self._anchoring.sequence:
+            self.send()
+            await self._idle()
+
+    async def _idle(self) -> None:
         if self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
 
@@ -270,7 +280,12 @@ class _Line:
 
     def _kept(self, head: SignedHead) -> None:
         self.held, self._error = head, ""
-        asyncio.get_running_loop().call_soon(self._anchoring.freed)
+        self._resting = True
+        asyncio.get_running_loop().call_later(LEAST_SECONDS, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._anchoring.freed()
 
     def _failed(self, why: str) -> None:
         self._error = why

@@ -38,50 +38,52 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class Tree:
-    """A tree that grows. It holds one root for each bit of its size, and tells of the others once."""
+    """A tree that grows. Of whole tiles it holds one root for each bit of their number, and of the last one the leaves.
+
+    So a leaf costs no more than two hashes, one of them when its tile is whole; a root costs those of the last tile.
+    """
 
     def __init__(
         self, size: int = 0, peaks: Iterable[bytes] = (), on_subtree: OnSubtree = lambda level, number, root: None
     ) -> None:
-        """`peaks` are the roots of the complete subtrees that `size` leaves fall into, the largest first."""
-        self.size = size
-        self._peaks = list(peaks)
+        """`peaks` are the roots of the complete subtrees that `size` leaves, whole tiles, fall into, largest first."""
+        assert size % TILE == 0, "begins with whole tiles"
         self.on_subtree = on_subtree
+        self._tiles = size >> TILE_BITS
+        self._peaks = list(peaks)
+        self._tail: list[bytes] = []
+
+    @property
+    def size(self) -> int:
+        return (self._tiles << TILE_BITS) + len(self._tail)
 
     @property
     def root(self) -> bytes:
-        if not self._peaks:
-            return EMPTY
-        *left, root = self._peaks
-        for peak in reversed(left):
-            root = node_hash(peak, root)
+        parts = [*self._peaks, _root_of_row(self._tail)] if self._tail else list(self._peaks)
+        root = parts.pop() if parts else EMPTY
+        while parts:
+            root = node_hash(parts.pop(), root)
         return root
 
-    def extend(self, leaves: Sequence[bytes]) -> None:
-        """More leaves, in order; whole tiles row by row, which costs a third of leaf by leaf."""
-        start = min(len(leaves), -self.size % TILE)
-        for leaf in leaves[:start]:
-            self._add(leaf, 0)
-        whole = start + (len(leaves) - start) // TILE * TILE
-        for at in range(start, whole, TILE):
-            self._add(_root_of_tile(leaves[at : at + TILE]), TILE_BITS)
-        for leaf in leaves[whole:]:
-            self._add(leaf, 0)
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """More leaves, in order."""
+        self._tail.extend(leaves)
+        whole = len(self._tail) // TILE * TILE
+        for at in range(0, whole, TILE):
+            self._push(_root_of_row(self._tail[at : at + TILE]))
+        del self._tail[:whole]
 
-    def _add(self, root: bytes, level: int) -> None:
-        """A complete subtree of that level, whose place is next."""
-        number = self.size >> level
-        self.size += 1 << level
-        self._tell(level, number, root)
+    def _push(self, root: bytes) -> None:
+        """The root of the next tile."""
+        level, number = TILE_BITS, self._tiles
+        self._tiles += 1
+        self.on_subtree(level, number, root)
         while number & 1:
             root = node_hash(self._peaks.pop(), root)
             level, number = level + 1, number >> 1
-            self._tell(level, number, root)
+            if level % TILE_BITS == 0:
+                self.on_subtree(level, number, root)
         self._peaks.append(root)
-
-    def _tell(self, level: int, number: int, root: bytes) -> None:
-        if level and level % TILE_BITS == 0:
-            self.on_subtree(level, number, root)
 
 
 def peaks_of(nodes: Nodes, size: int) -> list[bytes]:
@@ -201,9 +203,10 @@ def _split(count: int) -> int:
     return 1 << (count - 1).bit_length() - 1
 
 
-def _root_of_tile(row: Sequence[bytes]) -> bytes:
+def _root_of_row(row: Sequence[bytes]) -> bytes:
+    """Root of the leaves of one tile, or of as many as it has. A last one without a neighbour rises as it is."""
     while len(row) > 1:
-        row = parents(row)
+        row = [*parents(row), row[-1]] if len(row) & 1 else parents(row)
     return row[0]
 
 

@@ -118,7 +118,7 @@ async def test_a_hundred_entries_are_in_a_head_soon(open: Open):
     shard = open(witness)
     await shard.write(1000)
     await until(lambda: shard.anchoring.view().unanchored < 100)
-    assert len(witness.heads) >= 5
+    assert witness.heads[0].sequence < 900, "not all at the end"
     check(shard, witness.heads)
 
 
@@ -133,6 +133,19 @@ async def test_a_few_entries_are_in_a_head_when_the_time_is_up(open: Open):
     await shard.write(1)
     await until(lambda: witness.heads[-1].sequence == 4)
     check(shard, witness.heads)
+
+
+async def test_under_load_heads_keep_a_moment_between_them(open: Open, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(anchorings, "LEAST_SECONDS", 3600)
+    witness = Witness()
+    shard = open(witness)
+    await shard.write(100)
+    await until(lambda: witness.heads)
+    await shard.write(500)
+    await asyncio.sleep(0.02)
+    assert len(witness.heads) == 1
+    await shard.stop()
+    assert [head.sequence for head in witness.heads[1:]] == [600], "the last one does not rest"
 
 
 async def test_a_slow_anchor_holds_nobody_up_and_gets_the_newest_head(open: Open):
@@ -206,6 +219,8 @@ async def test_the_tree_goes_on_after_a_restart_and_its_roots_are_kept(open: Ope
     first, second = Witness(), Witness()
     shard = open(first)
     await shard.write(3 * TILE + 5, at_once=50)
+    await until(lambda: first.heads and first.heads[-1].sequence >= 2 * TILE)
+    await shard.journal.durable()
     await shard.stop()
     shard = open(second)
     assert kept_size(shard.store) >= 2 * TILE, "but for what was only known when the journal had stopped"
