@@ -8,6 +8,7 @@ from ...agents.engine import Engine
 from ...contracts import AgentId, StorageError, Tenant
 from ...contracts.token import agent_key
 from ..approvals import rule_for
+from ..audit.anchoring import Witnesses
 from ..client import LinkClient, Shard
 from ..config import Above, ApprovalRule
 from ..coordinator import Coordinator, Settings
@@ -17,7 +18,7 @@ from ..service import Service
 from .disk import Disk
 from .loop import Process, SimulatedClock, SimulatedEntropy, VirtualLoop
 from .network import Network
-from .village import AGENTS, Outside, Square
+from .village import AGENTS, Notebook, Outside, Square
 
 EPOCH_MS = 1_800_000_000_000
 KEY = bytes(range(32))
@@ -37,6 +38,7 @@ class Town:
         self.random = random
         self.network = Network(loop, Random(random.random()))
         self.outside = Outside(Random(random.random()))
+        self.notebook = Notebook()
         agents = {agent.name: agent for agent in AGENTS}
         self.disks = {
             name: Disk("agent" if name in agents else "journal", Random(random.random()))
@@ -90,6 +92,7 @@ class Town:
             Settings(
                 expected_agents=frozenset(self._agents),
                 gate=lambda contract, input: rule_for(RULES, contract, input),
+                witnesses=Witnesses((self.notebook,), every_entries=10, every_seconds=1),
             ),
             on_failure=_ends(process),
         )
