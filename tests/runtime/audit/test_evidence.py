@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from hanse.contracts import InvalidInput, NotFound, Submission, TaskId, Unavailable
+from hanse.contracts import InvalidInput, Kind, NotFound, StepId, Submission, TaskId, Unavailable
 from hanse.contracts.wire import decode_event, encode_event
 from hanse.runtime.audit import Signer
 from hanse.runtime.audit.anchors import FileAnchor, read_anchors
@@ -20,8 +20,12 @@ from hanse.runtime.audit.proofs import prove
 from hanse.runtime.audit.reasons import check
 from hanse.runtime.cli.reach import Options
 from hanse.runtime.federation import Federation
+from hanse.runtime.journal import Journal
+from hanse.runtime.store import SqliteStore
+from hanse.runtime.world import SystemClock
 
 from ..cli.shop import AGENTS, RULES, Shop
+from ..gateway.conftest import OTHER_TOKEN, TOKEN, app_over, asking
 
 NOW = 1_800_000_000_000
 PLAN: Any = {
@@ -192,6 +196,41 @@ async def test_a_bundle_is_proved_against_a_head_that_an_anchor_holds(data: Path
     early = signer_of(data).sign("coordinator-0", 3, b"h" * 32, b"r" * 32, 1)
     late = make_bundle(data, TaskId(task), Notary(signer_of(data), NOW, {"coordinator-0": early}))
     assert late["journals"][0]["head"]["sequence"] > 3, "one that does not cover the task is of no use"
+
+
+async def beside(data: Path, name: str, task: str, *entries: tuple[Kind, dict[str, Any]]) -> None:
+    """A journal of another part, with entries about the task and about another."""
+    store = SqliteStore.open(data / f"{name}.sqlite", name.partition("-")[0])
+    journal = Journal(store, SystemClock(), print)
+    for kind, said in entries:
+        journal.append(kind, TaskId(task), StepId("in"), said)
+        journal.append(kind, TaskId("another"), None, said)
+    await journal.durable()
+    await store.close()
+
+
+async def test_what_models_and_memory_gave_is_in_the_bundle(data: Path, task: str):
+    called = {"tier": "planner", "model": "sha256:aa", "prompt": "sha256:bb", "answer": "sha256:cc"}
+    await beside(data, "models", task, (Kind.MODEL_CALLED, called), (Kind.MODEL_SETTLED, {"call": "c", "tier": "x"}))
+    await beside(data, "memory-0", task, (Kind.MEMORY_REMEMBERED, {"records": [["r1", 2, "sha256:dd"]]}))
+    bundle = bundle_of(data, task)
+    assert [each["head"]["journal"] for each in bundle["journals"]] == ["coordinator-0", "memory-0", "models"]
+    told = "\n".join(check(bundle, signer_of(data).public).lines)
+    assert "model.called in step in: tier planner, model sha256:aa, prompt sha256:bb, answer sha256:cc" in told
+    assert "memory.remembered in step in: records r1 2 sha256:dd" in told
+    assert "model.settled in step in: call c, tier x" in told
+    assert "proved against entry 4 of models" in told
+
+
+async def test_the_gateway_hands_it_out_to_its_tenant_alone(data: Path, task: str):
+    async with Federation.in_process(AGENTS, data=data, approvals=RULES) as federation:
+        app = app_over(federation)
+        for token, status in ((TOKEN, 200), (OTHER_TOKEN, 404), ("nobody", 401)):
+            async with asking(app, token) as http:
+                answer = await http.get(f"/v1/tasks/{task}/bundle")
+            assert answer.status_code == status
+            if status == 200:
+                assert check(answer.json(), signer_of(data).public).problems == []
 
 
 async def test_an_unknown_task_has_no_bundle(data: Path, task: str):
