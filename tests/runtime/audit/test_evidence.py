@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,16 +168,12 @@ async def test_an_award_for_something_else_than_the_plan_gives_is_found(data: Pa
     for sequence, held in list(connection.execute("SELECT sequence, entry FROM journal WHERE task = ?", (task,))):
         event = decode_event(held)
         if event.kind == "step.awarded" and event.step == "out":
-            wrong = encode_event(event.__class__(**_fields(event) | {"data": {**event.data, "input": "sha256:00"}}))
+            wrong = encode_event(replace(event, data={**event.data, "input": "sha256:00"}))
             connection.execute("UPDATE journal SET entry = ? WHERE sequence = ?", (wrong, sequence))
     connection.close()
     problems = check(bundle_of(data, task), signer_of(data).public).problems
     assert any("not for what the plan gives" in each for each in problems)
     assert any("what was approved for out is not what was awarded" in each for each in problems)
-
-
-def _fields(event: Any) -> dict[str, Any]:
-    return {name: getattr(event, name) for name in event.__slots__}
 
 
 async def test_a_store_that_is_gone_is_named(data: Path, task: str):
