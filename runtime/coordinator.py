@@ -17,27 +17,19 @@ from typing import Any
 
 from ..contracts import (
     AgentId,
-    ApprovalDenied,
-    ApprovalExpired,
-    AwardId,
     Bid,
     BudgetExhausted,
     Clock,
-    Conflict,
-    Contract,
     DeadlineExceeded,
     Digest,
-    DigestMismatch,
     Entropy,
     Event,
     Failed,
     Fenced,
     HanseError,
-    InvalidContract,
     InvalidInput,
     JsonObject,
     Kind,
-    ModelUnavailable,
     Negotiation,
     NotFound,
     Overloaded,
@@ -48,28 +40,26 @@ from ..contracts import (
     TaskId,
     Tenant,
     TimedOut,
-    Unavailable,
     Verdict,
     Write,
     digest,
 )
-from ..contracts.events import timestamp
-from ..contracts.ids import approval_id, award_id, uuid7
+from ..contracts.ids import award_id, uuid7
 from ..contracts.messages import Drop, Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
 from ..contracts.plain import check as check_plain
 from ..contracts.ports import Faults, NoFaults
-from ..contracts.views import ApprovalStatus, ApprovalView
-from ..contracts.wire import pack
 from . import faults
-from .approvals import AUTOMATIC, Ruling
-from .checker import Checker, Proved, check_input
+from .approvals import AUTOMATIC
 from .directory import Directory, Member
 from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
+from .intake import Intake, submitted
 from .journal import Journal
 from .link import Link
 from .negotiation import Decision, Weights, decide
 from .parking import Parking
-from .roster import Claim, Roster
+from .questions import Gate, Questions
+from .roster import Roster
+from .seating import Seating
 from .standing import Standing
 from .tenders import Tenders
 from .timers import Timers
@@ -99,7 +89,7 @@ class Settings:
     shards: int = 1
     expected_agents: frozenset[str] = frozenset()
     """Until these have dialed in, an unknown capability is `Unavailable` rather than `NotFound`."""
-    gate: Callable[[Contract, Any], Ruling] = lambda contract, input: AUTOMATIC
+    gate: Gate = lambda contract, input: AUTOMATIC
     weights: Weights = field(default_factory=Weights)
     limits: Limits = field(default_factory=Limits)
 
@@ -136,10 +126,12 @@ class Coordinator:
         self._loop = asyncio.get_running_loop()
         self._roster = Roster(self.directory, root_key, clock)
         self._tenders = Tenders(self._roster, self._bids_are_in)
-        self._parking = Parking(self._advance)
+        self._parking = Parking(self.advance)
         self._timers = Timers(clock)
-        self._checker = Checker(self.directory)
+        self._intake = Intake(self.directory, settings.expected_agents)
         self.watchers = Watchers(self.journal)
+        self.questions = Questions(self, self.journal, self._timers, clock, settings.gate)
+        self._seating = Seating(self, self.directory, self._roster, self.journal, self.watchers, clock)
         self._ticking: asyncio.TimerHandle | None = None
         self._handle_request: Callable[[Link, Request], None] | None = None
 
@@ -160,7 +152,7 @@ class Coordinator:
             {"epoch": self.store.epoch, "shard": self.settings.shard, "tasks": len(self.runs)},
         )
         for run in list(self.runs.values()):
-            self._advance(run)
+            self.advance(run)
         await self.journal.durable()
         self._tick()
 
@@ -184,7 +176,7 @@ class Coordinator:
         for step in run.retrying.values():
             self._retry_later(run, step)
         for step in run.asking.values():
-            self._expire_later(run, step)
+            self.questions.expire_later(run, step)
         self._watch_deadline(run)
 
     def _tick(self) -> None:
@@ -208,10 +200,10 @@ class Coordinator:
         """
         if len(self.runs) >= self.settings.limits.open_tasks:
             raise Overloaded(f"{len(self.runs)} tasks are open; come again", retry_after_seconds=1)
-        proved = self._prove(submission)
+        proved = self._intake.prove(submission)
         now, key = self.clock.now_ms(), submission.idempotency_key
         task = TaskId(uuid7(now, self._entropy.bytes(8), self.settings.shard))
-        data = _submitted(tenant, submission, body, proved, now, by)
+        data = submitted(tenant, submission, body, proved, now, by)
         event = self.journal.append(Kind.TASK_SUBMITTED, task, None, data)
         self.journal.write(Write("insert_task", (task, tenant, key, body, "submitted", now, now)))
         run = self.runs[task] = Run(event, proved.plan, proved.pins)
@@ -221,38 +213,23 @@ class Coordinator:
         if self._tested:
             self._reach(Kind.TASK_SUBMITTED)
         self._watch_deadline(run)
-        self._advance(run)
+        self.advance(run)
         return run
-
-    def _prove(self, submission: Submission) -> Proved:
-        try:
-            proved = self._checker.prove(plan_of(submission))
-            if submission.call is not None:
-                check_input(self.directory.contract(proved.plan.steps[0].call), input_of(submission))
-        except NotFound as error:
-            if missing := self._missing():
-                waiting = f"{error.detail}; still waiting for {', '.join(sorted(missing))}"
-                raise Unavailable(waiting, **error.ids) from error
-            raise
-        return proved
 
     @property
     def is_gathering(self) -> bool:
         """Whether agents that are expected have not dialed in since the start."""
-        return bool(self._missing())
-
-    def _missing(self) -> set[str]:
-        return {*self.settings.expected_agents} - self.directory.members.keys()
+        return bool(self._intake.missing())
 
     def cancel(self, run: Run, reason: str, by: str) -> None:
         """Asks for the end of a task. What is in flight is stopped or awaited, then undone."""
         if not (run.status.terminal or run.canceling is not None or run.aborting is not None):
             self._wind_down(run, Kind.TASK_CANCELING, {"reason": reason, "by": by})
-            self._advance(run)
+            self.advance(run)
 
     # The driver
 
-    def _advance(self, run: Run) -> None:
+    def advance(self, run: Run) -> None:
         """Does what has become possible until nothing more is. A plan that trips us up fails alone."""
         try:
             self._go_on(run)
@@ -269,7 +246,7 @@ class Coordinator:
             return
         if run.aborting is None and run.canceling is None:
             self._abort(run, error, None)
-            self._advance(run)
+            self.advance(run)
         else:
             self._conclude(run, Kind.TASK_FAILED, {"error": error, "cost_cents": run.spent_cents})
 
@@ -286,17 +263,17 @@ class Coordinator:
             case Start(step):
                 self._start(run, step)
             case Skip(step, reason):
-                self._record(run, Kind.STEP_SKIPPED, step, {"reason": reason})
+                self.record(run, Kind.STEP_SKIPPED, step, {"reason": reason})
             case Refuse(step, error):
-                self._fail(run, step, error, None)
+                self.fail(run, step, error, None)
             case Expand(step, count):
-                self._record(run, Kind.STEP_EXPANDED, step, {"count": count})
+                self.record(run, Kind.STEP_EXPANDED, step, {"count": count})
             case Abort(error, step_id):
                 self._abort(run, error, step_id)
             case Conclude(kind, data):
                 self._conclude(run, kind, data)
 
-    def _record(self, run: Run, kind: Kind, step: StepRun | None, data: JsonObject) -> Event:
+    def record(self, run: Run, kind: Kind, step: StepRun | None, data: JsonObject) -> Event:
         """Fold and journal. Nothing else changes a run."""
         event = self.journal.append(kind, run.task, step.id if step else None, data, run.apply)
         self.watchers.touch(run.task)
@@ -314,15 +291,13 @@ class Coordinator:
 
     def _wind_down(self, run: Run, kind: Kind, data: JsonObject) -> None:
         """Nothing new starts, questions are void, and what is in flight is told that nobody waits for it."""
-        for step in run.asking.values():
-            self._timers.cancel(run.task, f"expire {step.id}")
-            self._keep_approval(run, step, ApprovalStatus.VOID)
-        self._record(run, kind, None, data)
+        self.questions.withdraw(run)
+        self.record(run, kind, None, data)
         for step in run.in_flight.values():
             self._roster.stop(step)
 
     def _conclude(self, run: Run, kind: Kind, data: JsonObject) -> None:
-        self._record(run, kind, None, data)
+        self.record(run, kind, None, data)
         self.journal.write(Write("update_task", (str(run.status), run.updated_ms, run.task)))
         self.runs.pop(run.task)
         self.ended[run.task] = run
@@ -345,21 +320,21 @@ class Coordinator:
             self._parking.park(run, step)
             return
         except InvalidInput as error:
-            self._fail(run, step, error, None)
+            self.fail(run, step, error, None)
             return
-        ruling = self._ruling(step, contract)
+        ruling = self.questions.ruling(step, contract)
         step.rule = ruling.words
         if ruling.review:
-            self._ask_person(run, step, ruling)
-        elif error := self._decided_against(step):
-            self._fail(run, step, error, None)
+            self.questions.ask(run, step, ruling)
+        elif error := self.questions.objection(step):
+            self.fail(run, step, error, None)
         elif contract.negotiation is Negotiation.PROPOSALS:
             self._call_for_proposals(run, step)
         else:
-            members = self._eligible(step)
+            members = self.eligible(step)
             self._settle(run, step, [member.bid_for(step.call) for member in members])
 
-    def _eligible(self, step: StepRun) -> list[Member]:
+    def eligible(self, step: StepRun) -> list[Member]:
         limit = self.settings.limits.in_flight_per_agent
         found = self.directory.eligible(step.call, step.version, self.clock.monotonic())
         return [member for member in found if member.in_flight < limit and self._may_take(step, member)]
@@ -378,14 +353,14 @@ class Coordinator:
         if winner is None:
             self._nobody(run, step, bids, decision)
         elif step.undoes is None and not run.can_afford(winner.price_cents):
-            self._fail(run, step, _too_dear(run, step, winner), None)
+            self.fail(run, step, _too_dear(run, step, winner), None)
         else:
             self._award(run, step, winner, bids, decision.reason)
 
     def _nobody(self, run: Run, step: StepRun, bids: Sequence[Bid], decision: Decision) -> None:
         """Refusals of all who are here end the step; an empty room is waited out."""
         if bids:
-            self._fail(run, step, HanseError.from_data(_refused(step, decision.reason)), None)
+            self.fail(run, step, HanseError.from_data(_refused(step, decision.reason)), None)
         else:
             self._parking.park(run, step)
 
@@ -393,7 +368,7 @@ class Coordinator:
         attempt = step.attempt + 1
         award = award_id(run.task, step.id, attempt)
         approval = step.approval
-        self._record(
+        self.record(
             run,
             Kind.STEP_AWARDED,
             step,
@@ -414,7 +389,7 @@ class Coordinator:
         self.journal.then(lambda: self._roster.send(award))
 
     def _call_for_proposals(self, run: Run, step: StepRun) -> None:
-        if members := self._eligible(step):
+        if members := self.eligible(step):
             self._tenders.call(run, step, members)
         else:
             self._parking.park(run, step)
@@ -423,91 +398,7 @@ class Coordinator:
         wanted = step.id in run.ready or (step.undoes is not None and not step.done)
         if wanted and not run.status.terminal:
             self._settle(run, step, bids)
-            self._advance(run)
-
-    # People
-
-    def _ruling(self, step: StepRun, contract: Contract) -> Ruling:
-        """What policy says of this step. Undoing is never held up, and what was asked once is not asked again."""
-        if step.undoes is not None or step.approval is not None:
-            return AUTOMATIC
-        return self.settings.gate(contract, step.input)
-
-    def _ask_person(self, run: Run, step: StepRun, ruling: Ruling) -> None:
-        expires = ruling.expires_seconds and self.clock.now_ms() + round(ruling.expires_seconds * 1000)
-        data = {
-            "approval": approval_id(run.task, step.id),
-            "capability": step.call,
-            "input": step.input,
-            "digest": digest(step.input),
-            "rule": ruling.words,
-            "expires_ms": expires,
-        }
-        self._record(run, Kind.APPROVAL_REQUESTED, step, data)
-        self._keep_approval(run, step, ApprovalStatus.PENDING)
-        self._expire_later(run, step)
-
-    def decide_approval(
-        self, run: Run, step: StepRun, decision: ApprovalStatus, digest_seen: str, by: str, note: str
-    ) -> None:
-        """Takes a person's decision; the same one again changes nothing.
-
-        Raises DigestMismatch when it was made about something else, Conflict when it was decided otherwise before.
-        """
-        asked, made = step.asked, step.approval
-        if asked is None:
-            if made and (made["decision"], made["digest"], made["by"]) == (str(decision), digest_seen, by):
-                return
-            raise Conflict("this was decided before", approval=approval_id(run.task, step.id))
-        if digest_seen != asked["digest"]:
-            raise DigestMismatch(
-                "the digest is not that of the waiting step: read the approval again before deciding",
-                approval=asked["approval"],
-                expected=asked["digest"],
-            )
-        self._decide(run, step, decision, by, note)
-        self._advance(run)
-
-    def _decide(self, run: Run, step: StepRun, decision: ApprovalStatus, by: str, note: str) -> None:
-        asked = step.asked
-        assert asked is not None
-        data = {
-            "approval": asked["approval"],
-            "decision": str(decision),
-            "digest": asked["digest"],
-            "rule": asked["rule"],
-            "by": by,
-            "note": note,
-        }
-        self._timers.cancel(run.task, f"expire {step.id}")
-        self._keep_approval(run, step, decision, by, note)
-        self._record(run, Kind.APPROVAL_DECIDED, step, data)
-
-    def _decided_against(self, step: StepRun) -> HanseError | None:
-        approval = step.approval
-        if approval is None or approval["decision"] == ApprovalStatus.APPROVED:
-            if approval is not None and approval["digest"] != digest(step.input):
-                return DigestMismatch(step=step.id)
-            return None
-        said = f"{approval['by']}: {approval['note']}" if approval["note"] else approval["by"]
-        kind = ApprovalExpired if approval["decision"] == ApprovalStatus.EXPIRED else ApprovalDenied
-        return kind(f"{kind.__doc__} {approval['rule']}; {said}", approval=approval["approval"])
-
-    def _expire_later(self, run: Run, step: StepRun) -> None:
-        if step.asked and step.asked["expires_ms"]:
-            self._timers.at(run.task, f"expire {step.id}", step.asked["expires_ms"], lambda: self._expire(run, step))
-
-    def _expire(self, run: Run, step: StepRun) -> None:
-        if step.asked is not None and not run.status.terminal:
-            self._decide(run, step, ApprovalStatus.EXPIRED, "the clock", "")
-            self._advance(run)
-
-    def _keep_approval(
-        self, run: Run, step: StepRun, decision: ApprovalStatus, by: str | None = None, note: str = ""
-    ) -> None:
-        view = question(run, step, decision, by, note)
-        row = (view.id, run.tenant, run.task, view.decision, pack(view.model_dump(mode="json")))
-        self.journal.write(Write("write_approval", row))
+            self.advance(run)
 
     # Outcomes
 
@@ -517,7 +408,7 @@ class Coordinator:
             return  # late: this award was settled otherwise
         run, step = entry
         if result.error is None:
-            self._record(
+            self.record(
                 run,
                 Kind.STEP_COMPLETED,
                 step,
@@ -531,8 +422,8 @@ class Coordinator:
                 },
             )
         else:
-            self._fail(run, step, self._error_of(run, result.error), step.agent)
-        self._advance(run)
+            self.fail(run, step, self._error_of(run, result.error), step.agent)
+        self.advance(run)
 
     def _error_of(self, run: Run, data: Mapping[str, Any]) -> HanseError:
         """An agent drops what comes too late. If only the call was late and not the task, it may be sent again."""
@@ -540,10 +431,10 @@ class Coordinator:
         in_time = run.deadline_ms is None or self.clock.now_ms() < run.deadline_ms
         return TimedOut(error.detail, **error.ids) if isinstance(error, DeadlineExceeded) and in_time else error
 
-    def _fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
+    def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
         retry_at = self._retry_at(run, step, error)
         data = {"agent": agent, "attempt": step.attempt, "error": error.to_data(), "retry_at_ms": retry_at}
-        self._record(run, Kind.STEP_FAILED, step, data)
+        self.record(run, Kind.STEP_FAILED, step, data)
         if retry_at is not None:
             self._retry_later(run, step)
 
@@ -580,7 +471,7 @@ class Coordinator:
     def _retry(self, run: Run, step: StepRun) -> None:
         if not run.status.terminal:
             run.retry(step)
-            self._advance(run)
+            self.advance(run)
 
     def _watch_deadline(self, run: Run) -> None:
         if run.deadline_ms is not None:
@@ -589,7 +480,7 @@ class Coordinator:
     def _expire_task(self, run: Run) -> None:
         if not run.status.terminal and run.aborting is None and run.canceling is None:
             self._abort(run, DeadlineExceeded(task=run.task).to_data(), None)
-            self._advance(run)
+            self.advance(run)
 
     # Links
 
@@ -616,65 +507,13 @@ class Coordinator:
                 link.close(f"a coordinator does not take {type(message).__name__}")
 
     def closed(self, link: Link, reason: str) -> None:
-        for agent in self._roster.empty(link):
-            self._left(agent, reason)
-            if (heir := self._roster.heir(agent)) is not None:
-                self._sit(agent, heir)
+        self._seating.closed(link, reason)
         self._parking.look_again()
 
     def _joined(self, link: Link, hello: Hello) -> None:
-        self._roster.take_in(link)
         link.send(Welcome(self.settings.shard, self.store.epoch))
-        for described in hello.agents:
-            self._join(link, hello, described)
+        self._seating.joined(link, hello)
         self._parking.look_again()
-
-    def _join(self, link: Link, hello: Hello, described: Mapping[str, Any]) -> None:
-        """Seats the agent, unless a process with a later hold on its store sits there already: what an earlier one did
-        would be refused by that store. It has the seat when the other one goes.
-        """
-        agent, claim = AgentId(described["agent"]), Claim(link, hello, described)
-        seated = self._roster.claim(agent, claim)
-        if seated is not None and seated.epoch > claim.epoch:
-            _log.warning("%s is fenced off where it dials from", agent, extra={"action": "agent.fenced"})
-            return
-        if seated is not None:
-            self._left(agent, "another process took its place")
-        self._sit(agent, claim)
-
-    def _sit(self, agent: AgentId, claim: Claim) -> None:
-        try:
-            self._take_seat(agent, claim)
-        except InvalidContract as error:
-            _log.error("%s may not join: %s", agent, error, extra={"action": "agent.refused"})
-
-    def _take_seat(self, agent: AgentId, claim: Claim) -> None:
-        hello, now = claim.hello, self.clock.monotonic()
-        member = self.directory.join(claim.described, host=hello.host, incarnation=hello.incarnation, now=now)
-        self._roster.seat(claim.link, agent)
-        self._roster.count(member)
-        self.journal.append(Kind.AGENT_JOINED, None, None, _joining(member))
-        self.watchers.touch(None)
-        for award, _, _ in self._roster.in_hand(agent):
-            self.journal.then(lambda award=award: self._roster.send(award))
-
-    def _left(self, agent: AgentId, reason: str) -> None:
-        """Whether the calls in flight were done is unknown, and the receipts will tell."""
-        self._roster.rise(agent)
-        in_hand = list(self._roster.in_hand(agent))
-        self.journal.append(Kind.AGENT_LEFT, None, None, {"agent": agent, "reason": reason, "in_flight": len(in_hand)})
-        self.watchers.touch(None)
-        for award, run, step in in_hand:
-            data = {"agent": agent, "attempt": step.attempt, "reason": reason}
-            self._record(run, Kind.STEP_INTERRUPTED, step, data)
-            if not run.pin(step).effect.writes and self._eligible(step):
-                self._give_to_another(run, step, agent, award)
-
-    def _give_to_another(self, run: Run, step: StepRun, agent: AgentId, award: AwardId) -> None:
-        """A step that changes nothing need not wait for its agent, if there is another one."""
-        self._roster.take(award)
-        self._fail(run, step, Unavailable(f"{agent} is gone", agent=agent), agent)
-        self._advance(run)
 
     def _heard(self, offers: Sequence[Mapping[str, Any]]) -> None:
         now = self.clock.monotonic()
@@ -700,53 +539,6 @@ class Coordinator:
         yield from self.directory.members.values()
 
 
-def plan_of(submission: Submission) -> JsonObject:
-    """The plan of a submission, as data. A call is a plan of one step whose input is the task's.
-
-    Raises ModelUnavailable for a goal in words.
-    """
-    if submission.goal is not None:
-        raise ModelUnavailable(
-            "a goal in words needs a planner, and none is configured. Send call and input, or a plan"
-        )
-    if submission.call is not None:
-        step = {"id": "call", "call": submission.call, "input": {"$from": "input"}}
-        return {"steps": [step], "output": {"$from": "call"}}
-    return submission.plan
-
-
-def input_of(submission: Submission) -> Any:
-    """A call without input is a call with an empty one."""
-    return {} if submission.call is not None and submission.input is None else submission.input
-
-
-def _submitted(tenant: Tenant, submission: Submission, body: Digest, proved: Proved, now: int, by: str) -> JsonObject:
-    deadline = submission.deadline_seconds
-    return {
-        "tenant": tenant,
-        "key": submission.idempotency_key,
-        "body": body,
-        "by": by,
-        "plan": proved.plan.data,
-        "input": input_of(submission),
-        "pins": proved.pins_data,
-        "budget_cents": submission.budget.cents if submission.budget else None,
-        "deadline_ms": deadline and now + round(deadline * 1000),
-        "labels": submission.labels,
-    }
-
-
-def _joining(member: Member) -> JsonObject:
-    contracts = list(member.contracts.values())
-    return {
-        "agent": member.agent,
-        "domain": member.domain,
-        "incarnation": member.incarnation,
-        "capabilities": [contract.full_name for contract in contracts],
-        "contract": digest([contract.digest for contract in contracts]),
-    }
-
-
 def _internal(error: Exception) -> JsonObject:
     return Failed(f"the coordinator cannot go on with this task: {type(error).__name__}: {error}").to_data()
 
@@ -762,26 +554,3 @@ def _too_dear(run: Run, step: StepRun, winner: Bid) -> BudgetExhausted:
 
 def _refused(step: StepRun, reason: str) -> JsonObject:
     return {"code": "refused", "branch": "policy", "detail": f"nobody takes {step.call}: {reason}", "ids": {}}
-
-
-def question(
-    run: Run, step: StepRun, decision: ApprovalStatus = ApprovalStatus.PENDING, by: str | None = None, note: str = ""
-) -> ApprovalView:
-    """What a person is asked, as the step that waits for it says."""
-    asked = step.asked
-    assert asked is not None
-    expires = asked["expires_ms"]
-    return ApprovalView(
-        id=asked["approval"],
-        task=run.task,
-        step=step.id,
-        capability=step.call,
-        input=asked["input"],
-        digest=asked["digest"],
-        rule=asked["rule"],
-        requested_at=timestamp(step.asked_ms),
-        expires_at=timestamp(expires) if expires else None,
-        decision=decision,
-        by=by,
-        note=note,
-    )

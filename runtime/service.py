@@ -297,7 +297,7 @@ class Service:
         run = self._coordinator.run_of(request.tenant, TaskId(view["task"]))
         decision = ApprovalStatus.APPROVED if wanted["approve"] else ApprovalStatus.DENIED
         step = run.steps[StepId(view["step"])]
-        self._coordinator.decide_approval(
+        self._coordinator.questions.decide(
             run, step, decision, str(wanted["digest"]), request.by, str(wanted.get("note") or "")
         )
         await self._coordinator.journal.durable()

@@ -1,0 +1,72 @@
+"""How a task comes in: what was asked for becomes a plan, and the plan is proved before anything is written."""
+
+from collections.abc import Set
+from typing import Any
+
+from ..contracts import Digest, JsonObject, ModelUnavailable, NotFound, Submission, Tenant, Unavailable
+from .checker import Checker, Proved, check_input
+from .directory import Directory
+
+
+class Intake:
+    """Proves submissions against the contracts that are offered."""
+
+    def __init__(self, directory: Directory, expected: Set[str]) -> None:
+        """Until the expected agents have dialed in, an unknown capability is `Unavailable` rather than `NotFound`."""
+        self._directory = directory
+        self._expected = expected
+        self._checker = Checker(directory)
+
+    def prove(self, submission: Submission) -> Proved:
+        """Raises InvalidPlan, InvalidInput, NotFound, ModelUnavailable for a goal in words, Unavailable."""
+        try:
+            proved = self._checker.prove(plan_of(submission))
+            if submission.call is not None:
+                check_input(self._directory.contract(proved.plan.steps[0].call), input_of(submission))
+        except NotFound as error:
+            if missing := self.missing():
+                waiting = f"{error.detail}; still waiting for {', '.join(sorted(missing))}"
+                raise Unavailable(waiting, **error.ids) from error
+            raise
+        return proved
+
+    def missing(self) -> set[str]:
+        """Expected agents that have not dialed in since the start."""
+        return {*self._expected} - self._directory.members.keys()
+
+
+def plan_of(submission: Submission) -> JsonObject:
+    """The plan of a submission, as data. A call is a plan of one step whose input is the task's.
+
+    Raises ModelUnavailable for a goal in words.
+    """
+    if submission.goal is not None:
+        raise ModelUnavailable(
+            "a goal in words needs a planner, and none is configured. Send call and input, or a plan"
+        )
+    if submission.call is not None:
+        step = {"id": "call", "call": submission.call, "input": {"$from": "input"}}
+        return {"steps": [step], "output": {"$from": "call"}}
+    return submission.plan
+
+
+def input_of(submission: Submission) -> Any:
+    """A call without input is a call with an empty one."""
+    return {} if submission.call is not None and submission.input is None else submission.input
+
+
+def submitted(tenant: Tenant, submission: Submission, body: Digest, proved: Proved, now: int, by: str) -> JsonObject:
+    """The data of `task.submitted`. `now` is in unix milliseconds."""
+    deadline = submission.deadline_seconds
+    return {
+        "tenant": tenant,
+        "key": submission.idempotency_key,
+        "body": body,
+        "by": by,
+        "plan": proved.plan.data,
+        "input": input_of(submission),
+        "pins": proved.pins_data,
+        "budget_cents": submission.budget.cents if submission.budget else None,
+        "deadline_ms": deadline and now + round(deadline * 1000),
+        "labels": submission.labels,
+    }

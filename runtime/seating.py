@@ -1,0 +1,100 @@
+"""Agents come and go: who takes the seat, and what becomes of the work in the hands of one that left."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ..contracts import AgentId, AwardId, Clock, InvalidContract, JsonObject, Kind, Unavailable, digest
+from ..contracts.messages import Hello
+from .directory import Directory, Member
+from .driver import Driver
+from .execution import Run, StepRun
+from .journal import Journal
+from .link import Link
+from .roster import Claim, Roster
+from .watchers import Watchers
+
+_log = logging.getLogger(__name__)
+
+
+class Seating:
+    """The seats of one shard's agents."""
+
+    def __init__(
+        self, driver: Driver, directory: Directory, roster: Roster, journal: Journal, watchers: Watchers, clock: Clock
+    ) -> None:
+        self._driver = driver
+        self._directory = directory
+        self._roster = roster
+        self._journal = journal
+        self._watchers = watchers
+        self._clock = clock
+
+    def joined(self, link: Link, hello: Hello) -> None:
+        self._roster.take_in(link)
+        for described in hello.agents:
+            self._join(link, hello, described)
+
+    def closed(self, link: Link, reason: str) -> None:
+        for agent in self._roster.empty(link):
+            self._left(agent, reason)
+            if (heir := self._roster.heir(agent)) is not None:
+                self._sit(agent, heir)
+
+    def _join(self, link: Link, hello: Hello, described: Mapping[str, Any]) -> None:
+        """Seats the agent, unless a process with a later hold on its store sits there already: what an earlier one did
+        would be refused by that store. It has the seat when the other one goes.
+        """
+        agent, claim = AgentId(described["agent"]), Claim(link, hello, described)
+        seated = self._roster.claim(agent, claim)
+        if seated is not None and seated.epoch > claim.epoch:
+            _log.warning("%s is fenced off where it dials from", agent, extra={"action": "agent.fenced"})
+            return
+        if seated is not None:
+            self._left(agent, "another process took its place")
+        self._sit(agent, claim)
+
+    def _sit(self, agent: AgentId, claim: Claim) -> None:
+        try:
+            self._take_seat(agent, claim)
+        except InvalidContract as error:
+            _log.error("%s may not join: %s", agent, error, extra={"action": "agent.refused"})
+
+    def _take_seat(self, agent: AgentId, claim: Claim) -> None:
+        hello, now = claim.hello, self._clock.monotonic()
+        member = self._directory.join(claim.described, host=hello.host, incarnation=hello.incarnation, now=now)
+        self._roster.seat(claim.link, agent)
+        self._roster.count(member)
+        self._journal.append(Kind.AGENT_JOINED, None, None, _joining(member))
+        self._watchers.touch(None)
+        for award, _, _ in self._roster.in_hand(agent):
+            self._journal.then(lambda award=award: self._roster.send(award))
+
+    def _left(self, agent: AgentId, reason: str) -> None:
+        """Whether the calls in flight were done is unknown, and the receipts will tell."""
+        self._roster.rise(agent)
+        in_hand = list(self._roster.in_hand(agent))
+        self._journal.append(Kind.AGENT_LEFT, None, None, {"agent": agent, "reason": reason, "in_flight": len(in_hand)})
+        self._watchers.touch(None)
+        for award, run, step in in_hand:
+            data = {"agent": agent, "attempt": step.attempt, "reason": reason}
+            self._driver.record(run, Kind.STEP_INTERRUPTED, step, data)
+            if not run.pin(step).effect.writes and self._driver.eligible(step):
+                self._give_to_another(run, step, agent, award)
+
+    def _give_to_another(self, run: Run, step: StepRun, agent: AgentId, award: AwardId) -> None:
+        """A step that changes nothing need not wait for its agent, if there is another one."""
+        self._roster.take(award)
+        self._driver.fail(run, step, Unavailable(f"{agent} is gone", agent=agent), agent)
+        self._driver.advance(run)
+
+
+def _joining(member: Member) -> JsonObject:
+    contracts = list(member.contracts.values())
+    return {
+        "agent": member.agent,
+        "domain": member.domain,
+        "incarnation": member.incarnation,
+        "capabilities": [contract.full_name for contract in contracts],
+        "contract": digest([contract.digest for contract in contracts]),
+    }
