@@ -65,6 +65,9 @@ SELECT sequence, entry, hash FROM journal WHERE task = ? AND sequence > ? ORDER 
 SELECT sequence, entry, hash FROM journal LEFT JOIN task ON task.id = journal.task
 WHERE sequence > ? AND (journal.task IS NULL OR task.tenant = ?) ORDER BY sequence LIMIT ?
 
+-- query: hash_of an entry
+SELECT hash FROM journal WHERE sequence = ?
+
 -- query: task by id
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE id = ?
 
