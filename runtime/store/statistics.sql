@@ -151,8 +151,8 @@ FROM (
     FROM landed WHERE undoes AND status = 'completed' GROUP BY ALL
     UNION ALL SELECT tenant, 'approvals', '', decision, count(*) FROM answered GROUP BY ALL
     UNION ALL SELECT tenant, 'model_calls', '', coalesce(tier, ''), count(*) FROM incoming_call GROUP BY ALL
-    UNION ALL SELECT span.tenant, metric, coalesce(capability, ''), label, count(*)
-    FROM span JOIN bound ON span.seconds <= bound.seconds GROUP BY ALL
+    UNION ALL SELECT tenant, metric, coalesce(capability, ''), label, count(*) FILTER (span.seconds <= bound.seconds)
+    FROM span CROSS JOIN bound GROUP BY ALL
     UNION ALL SELECT tenant, metric, coalesce(capability, ''), 'sum', sum(seconds) FROM span GROUP BY ALL
 )
 WHERE tenant IS NOT NULL AND value IS NOT NULL GROUP BY ALL

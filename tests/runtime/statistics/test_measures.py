@@ -331,8 +331,9 @@ def test_totals_grow_with_each_batch_and_are_what_prometheus_expects(projection:
     assert found["step_refusals", "orders.get", "refused"] == 1
     bounds = {label: value for (metric, _, label), value in found.items() if metric == "step_seconds"}
     assert bounds["sum"] == pytest.approx(0.73)
-    assert "0.025" not in bounds
-    assert [bounds[bound] for bound in ("0.1", "0.5", "2.5", "+Inf")] == [1, 1, 2, 2]
+    assert [bounds[bound] for bound in ("0.025", "0.1", "0.5", "2.5", "+Inf")] == [0, 1, 1, 2, 2]
+    assert list(bounds)[:4] == ["0.005", "0.025", "0.1", "0.5"]  # in the order of the bounds, as they are read
+    assert list(bounds)[-2:] == ["+Inf", "sum"]
 
 
 def test_the_hundred_and_first_capability_shares_a_series_with_those_after_it(projection: Projection):
