@@ -42,7 +42,7 @@ async def stats(
 
 def seconds_of(text: str) -> float:
     """Of a number and a unit. Raises InvalidInput."""
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhdw])", text.strip())
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw])", text.strip())
     if found is None or not float(found[1]):
         raise InvalidInput(f"{text!r:.40} is no length of time. Write one such as 90s, 30m, 24h, 7d or 4w")
     return float(found[1]) * _UNITS[found[2]]

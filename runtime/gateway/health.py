@@ -62,7 +62,7 @@ async def healthz(request: Request) -> Response:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """The caller's tasks, approvals and outcomes, the agents, the tiers, and the requests that this process answered."""
+    """The caller's tasks, approvals and outcomes, the agents, the tiers, and the requests that were answered here."""
     desk, client = desk_of(request), client_of(request)
     view = await client.status()
     lines = [*_federation(view), *_tiers(await _pool(client, view)), *await outcomes(client), *_requests(desk)]

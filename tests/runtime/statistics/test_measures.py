@@ -185,6 +185,25 @@ def test_refusals_by_policy_are_counted_by_code(projection: Projection):
     assert found.refusals == {"approval_denied": 1, "refused": 2}
 
 
+def test_nothing_of_an_ended_task_is_kept_as_open(projection: Projection):
+    book = Book()
+    book.submitted(0, "t", undo="orders.undo", a="orders.put", b="orders.pay")
+    book.awarded(1, "t", "a")
+    book.asked(2, "t", "b")
+    absorbed(projection, book)
+    tables = ("open_task", "open_step", "open_question", "planned")
+    assert [count(projection, table) for table in tables] == [1, 2, 1, 2]
+    book.ended(3, "t", "canceled")
+    batch = Batch()
+    batch.take(book.events[-1])
+    projection.absorb("coordinator-0", batch, 4, b"hash")
+    assert [count(projection, table) for table in tables] == [0, 0, 0, 0]
+
+
+def count(projection: Projection, table: str) -> int:
+    return projection._run("count", f"SELECT count(*) FROM {table}").fetchall()[0][0]
+
+
 def test_latency_is_of_calls_and_duration_of_completed_tasks(projection: Projection):
     book = Book()
     for i in range(1, 101):
