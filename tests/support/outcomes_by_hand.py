@@ -63,7 +63,10 @@ class _Sums:
             retries=n["retries"],
             retries_per_step=_rate(n["retries"], n["steps"]),
             refusals=dict(self.refusals),
-            **{name: _spread(self.spans[name]) for name in ("deciding", "recovering", "calling", "lasting")},
+            deciding=_spread(self.spans["deciding"]),
+            recovering=_spread(self.spans["recovering"]),
+            calling=_spread(self.spans["calling"]),
+            lasting=_spread(self.spans["lasting"]),
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from hanse.contracts import Kind, TaskId, Tenant, Unavailable, Write
+from hanse.contracts import Kind, Sequence, TaskId, Tenant, Unavailable, Write
 from hanse.runtime.journal import Journal
 from hanse.runtime.statistics import Keeper, Projection, Sources, facts, projection, readers, reading
 from hanse.runtime.store import SqliteStore
@@ -192,7 +192,7 @@ async def test_kinds_of_a_later_version_and_damaged_entries_are_passed_over(shar
     last = shard.journal.sequence
     for number, entry in ((last + 1, later), (last + 2, b"\x07garbage"), (last + 3, b"")):
         await shard.store.commit([Write("insert_entry", (number, None, entry, bytes(32)))])
-    shard.journal.sequence += 3
+    shard.journal.sequence = Sequence(last + 3)
     await shard.work("t2")
     with keeping(tmp_path) as keeper:
         assert tasks(keeper) == 2
