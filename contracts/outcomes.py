@@ -108,6 +108,8 @@ class OutcomesView(View):
     trend: list[Moment] = Field(default_factory=list[Moment])
     entries: int = 0
     """Entries of the journals that these figures take in."""
+    complete: bool = True
+    """Whether that was all there were when it was asked for. After a first start there may be much to read."""
 
 
 class Total(View):

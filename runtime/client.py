@@ -105,7 +105,7 @@ class Client(Protocol):
     async def stats(self, *, since_seconds: float = 86_400, by: str = "capability") -> OutcomesView:
         """How well work went in the last so many seconds, and what it cost, by capability, agent or tenant.
 
-        Raises InvalidInput, and Unavailable also while the journals are read for the first time.
+        Raises InvalidInput. Where there is much to read in the journals, the answer says that it is not complete.
         """
         ...
 

@@ -6,12 +6,13 @@ Nothing waits for it, and it reads nothing before somebody asks.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
-from ..contracts import InvalidInput, JsonObject, Unavailable
+from ..contracts import InvalidInput, JsonObject
 from .answering import Asked, Counter
 from .assembly import World
 from .config import Configuration
@@ -22,7 +23,12 @@ from .statistics.keeper import DAY_SECONDS, MAX_SECONDS
 NAME = "statistics"
 FILE = "statistics.duckdb"
 PATIENCE_SECONDS = 10.0
-"""For reading on, before whoever asks is told to come again. After a first start there may be much to read."""
+"""For reading on, before whoever asks is told what there is."""
+TOTALS_SECONDS = 1.0
+"""The same for totals. Who scrapes them must get them while the machine is busy, and comes again anyway."""
+
+NICENESS = 5
+"""Beside work that takes all cores, counting gets a quarter of one."""
 
 Do = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs something that blocks, and gives what it returns."""
@@ -42,28 +48,31 @@ class StatisticsPart:
 
     async def stop(self) -> None:
         await self.counter.stop()
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
         await self._safely(self._keeper.close)
 
     async def _outcomes(self, asked: Asked) -> JsonObject:
         wanted = asked.parameters
-        await self._read_on()
-        view = await self._safely(
-            partial(self._keeper.outcomes, asked.tenant, seconds_of(wanted), str(wanted.get("by") or "capability"))
-        )
-        return view.model_dump(mode="json")
+        seconds, by = seconds_of(wanted), str(wanted.get("by") or "capability")
+        complete = await self._read_on(PATIENCE_SECONDS)
+        view = await self._safely(partial(self._keeper.outcomes, asked.tenant, seconds, by))
+        return view.model_copy(update={"complete": complete}).model_dump(mode="json")
 
     async def _totals(self, asked: Asked) -> list[JsonObject]:
-        await self._read_on()
+        """Of what was read so far: a series that grows later still grows."""
+        await self._read_on(TOTALS_SECONDS)
         return [each.model_dump(mode="json") for each in await self._safely(partial(self._keeper.totals, asked.tenant))]
 
-    async def _read_on(self) -> None:
-        """Whatever was on disk when this was called is counted. Raises Unavailable while that takes long."""
+    async def _read_on(self, seconds: float) -> bool:
+        """Whether everything that was on disk when this was called has been read, after so many seconds at most."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(seconds):
                 await asyncio.shield(await self._next_reading())
         except TimeoutError:
-            read = self._keeper.entries
-            raise Unavailable(f"the journals are still being read, {read} entries so far; ask again") from None
+            return False
+        return True
 
     async def _next_reading(self) -> "asyncio.Task[None]":
         """One that begins after this was called. Those who come while one is under way share the next."""
@@ -71,10 +80,19 @@ class StatisticsPart:
         if current is not None and not current.done():
             await asyncio.wait([current])
         if self._reading is current:
-            self._reading = asyncio.create_task(self._safely(self._keeper.catch_up))
+            self._reading = asyncio.create_task(self._catch_up())
             self._reading.add_done_callback(lambda done: done.cancelled() or done.exception())
         assert self._reading is not None
         return self._reading
+
+    async def _catch_up(self) -> None:
+        """Batch by batch, and whoever wants an answer gets it between two of them."""
+        steps = self._keeper.read_on()
+        try:
+            while await self._safely(partial(next, steps, 0)):
+                pass
+        finally:
+            await self._safely(steps.close)
 
     async def _safely(self, work: Callable[[], Any]) -> Any:
         """Alone, and to its end, even when whoever asked has gone."""
@@ -88,7 +106,10 @@ class StatisticsPart:
 def make_statistics(
     configuration: Configuration, world: World, fail: Callable[[BaseException], None]
 ) -> StatisticsPart:
-    """Over the files of a data folder. What it keeps can be made again, so nothing here ends the process."""
+    """Over the files of a data folder, in a process that gives way to those that work. What it keeps can be made again,
+    so nothing here ends the process.
+    """
+    os.nice(NICENESS)
     path, shards = configuration.data / FILE, configuration.coordinator.shards
 
     @contextmanager

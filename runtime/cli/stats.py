@@ -79,6 +79,7 @@ def _headline(view: OutcomesView, since: str) -> Text:
     total = view.total
     return Text.assemble(
         (f"last {since}", "bold"),
+        ("" if view.complete else "  (the journals are still being read)", "yellow"),
         f"  {total.tasks} tasks: {total.completed} completed, {total.failed} failed, {total.canceled} canceled  ",
         (spark(view.trend), "cyan"),
     )

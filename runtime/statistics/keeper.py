@@ -1,6 +1,6 @@
 """Keeps a projection up to date and answers from it. Nothing is read before somebody asks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -21,15 +21,19 @@ class Keeper:
         """`path` is the projection's file, None for memory; `sources` opens the journals for one reading."""
         self._path, self._sources, self._clock = path, sources, clock
         self._projection: Projection | None = None
-        self.entries = 0
-        """How many were read since the last time that the ends were reached."""
+
+    def read_on(self) -> Generator[int]:
+        """Takes in what is on disk, a batch with each step; between them there is time for answers.
+
+        Raises Unavailable, StorageError.
+        """
+        with self._sources() as sources:
+            yield from read_on(self._open(), sources)
 
     def catch_up(self) -> None:
-        """Returns when all that was on disk is taken in. Raises Unavailable, StorageError."""
-        with self._sources() as sources:
-            for count in read_on(self._open(), sources):
-                self.entries += count
-        self.entries = 0
+        """All of it at once."""
+        for _ in self.read_on():
+            pass
 
     def outcomes(self, tenant: Tenant, since_seconds: float, by: str) -> OutcomesView:
         """Of the last so many seconds. Raises InvalidInput, StorageError."""

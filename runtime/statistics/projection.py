@@ -21,7 +21,7 @@ LAYOUT = 1
 """Raise it when the rows that `facts` makes of an event change. A change of the SQL is noticed without."""
 INSTALL = "statistics need DuckDB and Arrow: pip install 'hanse[memory]'"
 _SETTINGS = {
-    "threads": 2,
+    "threads": 1,  # the cores are for the work that is counted
     "memory_limit": "512MB",
     "autoload_known_extensions": "false",
     "autoinstall_known_extensions": "false",

@@ -1,4 +1,4 @@
-"""The statistics as an actor on real Ray: killed, work goes on as if nothing were, and they count on where they were."""
+"""The statistics as an actor on real Ray: killed, work goes on as if nothing were, and they count on."""
 
 import asyncio
 import os

@@ -2,13 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any
 
 import pytest
 
-from hanse.contracts import InvalidInput, Tenant, Unavailable
-from hanse.contracts.outcomes import OutcomesView
+from hanse.contracts import InvalidInput, Tenant
+from hanse.contracts.outcomes import OutcomesView, Total
 from hanse.runtime import statistics_part
 from hanse.runtime.answering import Asked
 from hanse.runtime.federation import Federation
@@ -21,23 +21,28 @@ ASKED = Asked(Tenant("acme"), "ada", {})
 
 
 class Slow(Keeper):
-    """Reads when it is let, and counts."""
+    """Reads two batches, the first one when it is let, and counts."""
 
     def __init__(self) -> None:
         super().__init__(None, lambda: pytest.fail("nothing is read"), None)  # type: ignore[arg-type]
-        self.begun = self.inside = self.most = 0
-        self.entries = 7
+        self.begun = self.ended = self.inside = self.most = 0
         self.has_begun = threading.Semaphore(0)
-        self.may_end = threading.Event()
+        self.may_go_on = threading.Event()
 
-    def catch_up(self) -> None:
+    def read_on(self) -> Generator[int]:
         self.begun += 1
         self.has_begun.release()
-        self._alone(lambda: self.may_end.wait(20))
+        try:
+            self._alone(lambda: self.may_go_on.wait(20))
+            yield 5
+            self._alone(lambda: None)
+            yield 3
+        finally:
+            self.ended += 1
 
-    def totals(self, tenant: Tenant) -> list:
+    def totals(self, tenant: Tenant) -> list[Total]:
         self._alone(lambda: None)
-        return []
+        return [Total(metric="ended", value=self.ended)]
 
     def _alone(self, work: Callable[[], Any]) -> None:
         self.inside += 1
@@ -46,45 +51,81 @@ class Slow(Keeper):
         self.inside -= 1
 
 
-async def test_who_comes_while_it_reads_shares_the_next_reading():
-    keeper = Slow()
-    part = StatisticsPart(keeper)
-    first = asyncio.create_task(part._totals(ASKED))
+async def begun(keeper: Slow) -> None:
     assert await asyncio.to_thread(keeper.has_begun.acquire, timeout=10)
+
+
+def ended(answer: Any) -> float:
+    """How many readings had ended when this was answered."""
+    return answer[0]["value"]
+
+
+@pytest.fixture
+async def part(keeper: Slow) -> AsyncIterator[StatisticsPart]:
+    made = StatisticsPart(keeper)
+    yield made
+    keeper.may_go_on.set()
+    await made.stop()
+    assert (keeper.most, keeper.ended) == (1, keeper.begun)
+
+
+@pytest.fixture
+def keeper(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    monkeypatch.setattr(statistics_part, "TOTALS_SECONDS", 20)
+    return Slow()
+
+
+async def test_who_comes_while_it_reads_shares_the_next_reading(keeper: Slow, part: StatisticsPart):
+    first = asyncio.create_task(part._totals(ASKED))
+    await begun(keeper)
     later = [asyncio.create_task(part._totals(ASKED)) for _ in range(20)]
     await asyncio.sleep(0)
-    keeper.may_end.set()
-    assert await asyncio.gather(first, *later) == [[]] * 21
-    assert (keeper.begun, keeper.most) == (2, 1)
-    await part.stop()
+    keeper.may_go_on.set()
+    await first
+    assert {ended(answer) for answer in await asyncio.gather(*later)} == {2}
+    assert keeper.begun == 2
 
 
-async def test_a_long_reading_is_said_and_goes_on(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(statistics_part, "PATIENCE_SECONDS", 0.01)
-    keeper = Slow()
-    part = StatisticsPart(keeper)
-    for _ in range(3):
-        with pytest.raises(Unavailable, match="still being read, 7 entries so far"):
-            await part._totals(ASKED)
-    assert keeper.begun == 1
-    keeper.may_end.set()
-    monkeypatch.setattr(statistics_part, "PATIENCE_SECONDS", 10)
-    assert await part._totals(ASKED) == []
-    await part.stop()
+async def test_who_will_not_wait_gets_what_there_is_between_two_batches(
+    keeper: Slow, part: StatisticsPart, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(statistics_part, "TOTALS_SECONDS", 0)
+    asked = [asyncio.create_task(part._totals(ASKED)) for _ in range(3)]
+    await begun(keeper)
+    keeper.may_go_on.set()
+    assert min(ended(answer) for answer in await asyncio.gather(*asked)) == 0
+    monkeypatch.setattr(statistics_part, "TOTALS_SECONDS", 20)
+    assert ended(await part._totals(ASKED)) == 2
 
 
-async def test_who_leaves_does_not_let_another_in_beside_the_reading():
-    keeper = Slow()
-    part = StatisticsPart(keeper)
+async def test_who_leaves_does_not_let_another_in_beside_the_reading(keeper: Slow, part: StatisticsPart):
     first = asyncio.create_task(part._totals(ASKED))
-    assert await asyncio.to_thread(keeper.has_begun.acquire, timeout=10)
+    await begun(keeper)
     first.cancel()
     second = asyncio.create_task(part._totals(ASKED))
     await asyncio.wait([second], timeout=0.01)
-    keeper.may_end.set()
-    await second
-    assert keeper.most == 1
-    await part.stop()
+    keeper.may_go_on.set()
+    assert ended(await second) == 2
+
+
+async def test_stopping_ends_the_reading_and_then_closes(keeper: Slow):
+    part = StatisticsPart(keeper)
+    asked = asyncio.create_task(part._totals(ASKED))
+    await begun(keeper)
+    stopping = asyncio.create_task(part.stop())
+    await asyncio.wait([stopping], timeout=0.01)
+    keeper.may_go_on.set()
+    await stopping
+    assert (keeper.begun, keeper.ended, keeper.most) == (1, 1, 1)
+    await asyncio.gather(asked, return_exceptions=True)
+
+
+async def test_an_answer_says_that_it_is_not_complete(monkeypatch: pytest.MonkeyPatch):
+    async with Federation.in_process(agents=[Genie]) as federation:
+        await grant(federation, 1)
+        assert (await federation.client.stats()).complete
+        monkeypatch.setattr(statistics_part, "PATIENCE_SECONDS", 0)
+        assert not (await federation.client.stats()).complete
 
 
 @pytest.mark.parametrize("seconds", [0, -1, True, "1", 1e12, float("nan"), [5]])
