@@ -22,7 +22,8 @@ class Outcome(View):
     """The figures of one capability, agent or tenant, or of everything.
 
     A capability or an agent has the tasks that called it: those with a step of it that was not skipped, compensations
-    aside. A task that called two is counted at both, each with its own steps' costs, so costs add up and tasks do not.
+    and confirmations aside. A task that called two is counted at both, each with its own steps' costs, so costs add up
+    and tasks do not.
     """
 
     name: str = ""
@@ -37,7 +38,7 @@ class Outcome(View):
     """completed ÷ tasks."""
 
     cost_cents: float = 0
-    """Prices of the completed steps of these tasks, whatever became of the tasks; compensations are free."""
+    """Prices of the completed steps of these tasks, whatever became of the tasks; undoing and confirming is free."""
     cents_per_success: float | None = None
     """cost_cents ÷ completed: what fails is paid for by what succeeds."""
     model_cents: float = 0
@@ -64,14 +65,14 @@ class Outcome(View):
     """compensated ÷ tasks."""
 
     steps: int = 0
-    """Steps that were settled, compensations among them, after at least one attempt."""
+    """Steps that were completed or failed for good after at least one attempt, compensations and confirmations too."""
     retries: int = 0
-    """Attempts of these that failed and were followed by another."""
+    """Attempts of these that failed and were followed by another, with nobody asked."""
     retries_per_step: float | None = None
     """retries ÷ steps."""
     recovering: Spread = Field(default_factory=Spread)
-    """Of completed steps that were in trouble: from the first failure or interruption to the completion. Its p50 is
-    the usual time to repair."""
+    """Of completed steps that were in trouble: from the first failure, interruption or hold to the completion, also by
+    hand. Its p50 is the usual time to repair."""
     refusals: dict[str, int] = Field(default_factory=dict[str, int])
     """Steps that failed for good because a rule said no, by the error's code."""
 

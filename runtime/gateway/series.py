@@ -21,7 +21,7 @@ _COUNTERS: Mapping[str, tuple[str, str, str]] = {
     "steps": ("hanse_steps_total", "status", "Steps that were completed, or failed for good."),
     "step_cents": ("hanse_steps_cents_total", "", "Cents that completed steps cost."),
     "step_model_cents": ("hanse_steps_model_cents_total", "", "Of these, what went to models."),
-    "step_retries": ("hanse_steps_retries_total", "", "Attempts that failed and were followed by another."),
+    "step_retries": ("hanse_steps_retries_total", "", "Attempts that failed and were tried again."),
     "step_refusals": ("hanse_steps_refused_total", "code", "Steps that a policy refused."),
     "compensations": ("hanse_compensations_total", "", "Steps that undid another."),
     "approvals": ("hanse_approvals_decided_total", "decision", "Questions that were decided, or expired."),

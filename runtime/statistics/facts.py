@@ -20,7 +20,7 @@ def _typed(*, text: str = "", whole: str = "", real: str = "", truth: str = "") 
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     "incoming_task": _typed(text="task tenant", whole="at_ms"),
     "incoming_end": _typed(text="task status", whole="at_ms", real="cost_cents"),
-    "incoming_plan": _typed(text="task base capability undo"),
+    "incoming_plan": _typed(text="task base capability undo confirm"),
     "incoming_step": _typed(
         text="task step base status agent refusal",
         whole="sequence status_ms attempts retries down_ms",
@@ -62,8 +62,8 @@ class Batch:
         pins = data.get("pins") or {}
         for step in (data.get("plan") or {}).get("steps", []):
             name = step["call"].partition("@")[0]
-            undo = (pins.get(name) or {}).get("undo") or {}
-            self.add("incoming_plan", task=event.task, base=step["id"], capability=name, undo=undo.get("capability"))
+            settling = {by: ((pins.get(name) or {}).get(by) or {}).get("capability") for by in ("undo", "confirm")}
+            self.add("incoming_plan", task=event.task, base=step["id"], capability=name, **settling)
 
     def _ended(self, event: Event) -> None:
         status, cost = str(event.kind).partition(".")[2], event.data.get("cost_cents") or 0.0
@@ -80,11 +80,7 @@ class Batch:
     def _completed(self, event: Event) -> None:
         data = event.data
         self._step(event, "completed", latency_ms=data.get("latency_ms"), model_cents=data.get("model_cents") or 0.0)
-        if str(event.step).endswith("~"):
-            done = str(event.step).removesuffix("~")
-            self.add(
-                "incoming_step", task=event.task, step=done, base=_base(done), sequence=event.sequence, undone=True
-            )
+        self._undid(event)
 
     def _failed(self, event: Event) -> None:
         error = event.data.get("error") or {}
@@ -110,7 +106,17 @@ class Batch:
         )
 
     def _held(self, event: Event) -> None:
-        self._step(event, "waiting", asked=True)
+        self._step(event, "held", asked=True, down_ms=event.at_ms)
+        if str(event.step).endswith(_SETTLING):
+            self._of_settled(event, asked=True)
+
+    def _resumed(self, event: Event) -> None:
+        choice = event.data.get("choice")
+        if choice == "by_hand":
+            self._step(event, "completed", model_cents=0.0)
+            self._undid(event)
+        else:
+            self._step(event, "failed" if choice == "give_up" else "waiting")
 
     def _decided(self, event: Event) -> None:
         data = event.data
@@ -134,6 +140,15 @@ class Batch:
             tokens=(data.get("prompt_tokens") or 0) + (data.get("completion_tokens") or 0),
         )
 
+    def _undid(self, event: Event) -> None:
+        if str(event.step).endswith("~"):
+            self._of_settled(event, undone=True)
+
+    def _of_settled(self, event: Event, **said: Any) -> None:
+        """What a compensation or a confirmation says about the step that it settles."""
+        step = str(event.step)[:-1]
+        self.add("incoming_step", task=event.task, step=step, base=_base(step), sequence=event.sequence, **said)
+
     def _step(self, event: Event, status: str | None = None, **said: Any) -> None:
         step = str(event.step)
         when = event.at_ms if status else None
@@ -142,10 +157,12 @@ class Batch:
 
 
 def _base(step: str) -> str:
-    """The step of the plan that a member or a compensation belongs to: `s` of `s[2]~`."""
-    return step.removesuffix("~").partition("[")[0]
+    """The step of the plan that a member, a compensation or a confirmation belongs to: `s` of `s[2]~`."""
+    return step.rstrip("".join(_SETTLING)).partition("[")[0]
 
 
+_SETTLING = ("~", "+")
+"""What the ids of compensations and confirmations end in."""
 _OVERRIDING = ("denied", "edited")
 
 _READ: Mapping[str, Callable[[Batch, Event], None]] = {
@@ -159,6 +176,7 @@ _READ: Mapping[str, Callable[[Batch, Event], None]] = {
     "step.failed": Batch._failed,
     "step.skipped": Batch._skipped,
     "step.held": Batch._held,
+    "step.resumed": Batch._resumed,
     "approval.requested": Batch._asked,
     "approval.decided": Batch._decided,
     "model.called": Batch._called,

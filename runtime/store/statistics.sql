@@ -5,9 +5,9 @@ CREATE TABLE made (by_version VARCHAR);
 CREATE TABLE position (source VARCHAR PRIMARY KEY, sequence BIGINT NOT NULL, hash BLOB NOT NULL);
 
 CREATE TABLE open_task (task VARCHAR, tenant VARCHAR, submitted_ms BIGINT);
-CREATE TABLE planned (task VARCHAR, base VARCHAR, capability VARCHAR, undo VARCHAR);
+CREATE TABLE planned (task VARCHAR, base VARCHAR, capability VARCHAR, undo VARCHAR, confirm VARCHAR);
 CREATE TABLE open_step (
-    task VARCHAR, step VARCHAR, base VARCHAR, tenant VARCHAR, capability VARCHAR, undoes BOOLEAN, sequence BIGINT,
+    task VARCHAR, step VARCHAR, base VARCHAR, tenant VARCHAR, capability VARCHAR, settles BOOLEAN, sequence BIGINT,
     status VARCHAR, status_ms BIGINT, agent VARCHAR, price DOUBLE, attempts BIGINT, retries BIGINT, down_ms BIGINT,
     latency_ms DOUBLE, model_cents DOUBLE, asked BOOLEAN, undone BOOLEAN, refusal VARCHAR
 );
@@ -50,7 +50,7 @@ CREATE OR REPLACE TEMP TABLE touched AS
 WITH part AS (
     FROM incoming_step
     UNION ALL BY NAME
-    SELECT * EXCLUDE (tenant, capability, undoes) FROM open_step WHERE task IN (SELECT task FROM incoming_step)
+    SELECT * EXCLUDE (tenant, capability, settles) FROM open_step WHERE task IN (SELECT task FROM incoming_step)
 ), merged AS (
     SELECT task, step, any_value(base) AS base, max(sequence) AS sequence,
         arg_max(status, sequence) AS status, arg_max(status_ms, sequence) AS status_ms,
@@ -60,7 +60,8 @@ WITH part AS (
         arg_max(refusal, sequence) AS refusal
     FROM part GROUP BY task, step
 )
-SELECT merged.*, tenant, step LIKE '%~' AS undoes, CASE WHEN step LIKE '%~' THEN undo ELSE capability END AS capability
+SELECT merged.*, tenant, step LIKE '%~' OR step LIKE '%+' AS settles,
+    CASE WHEN step LIKE '%~' THEN undo WHEN step LIKE '%+' THEN confirm ELSE capability END AS capability
 FROM merged JOIN open_task USING (task) LEFT JOIN planned USING (task, base)
 
 -- write: drop_merged steps as they were
@@ -75,8 +76,7 @@ FROM touched WHERE (task, step) IN (SELECT task, step FROM incoming_step WHERE s
 
 -- write: add_questions to people
 INSERT INTO open_question BY NAME
-SELECT approval, task, step, tenant, CASE WHEN step LIKE '%~' THEN undo ELSE capability END AS capability, sequence,
-    at_ms AS asked_ms
+SELECT approval, task, step, tenant, capability, sequence, at_ms AS asked_ms
 FROM incoming_question JOIN open_task USING (task) LEFT JOIN planned USING (task, base)
 
 -- write: answer_questions: each decision belongs to the last question before it
@@ -141,14 +141,14 @@ FROM (
     UNION ALL SELECT tenant, 'task_cents', '', '', sum(cost_cents) FROM gone GROUP BY ALL
     UNION ALL SELECT tenant, 'steps', coalesce(capability, ''), status, count(*) FROM landed GROUP BY ALL
     UNION ALL SELECT tenant, 'step_cents', coalesce(capability, ''), '', sum(price)
-    FROM landed WHERE status = 'completed' AND NOT undoes GROUP BY ALL
+    FROM landed WHERE status = 'completed' AND NOT settles GROUP BY ALL
     UNION ALL SELECT tenant, 'step_model_cents', coalesce(capability, ''), '', sum(model_cents)
-    FROM landed WHERE status = 'completed' AND NOT undoes AND model_cents IS NOT NULL GROUP BY ALL
+    FROM landed WHERE status = 'completed' AND NOT settles AND model_cents IS NOT NULL GROUP BY ALL
     UNION ALL SELECT tenant, 'step_retries', coalesce(capability, ''), '', sum(retries) FROM landed GROUP BY ALL
     UNION ALL SELECT tenant, 'step_refusals', coalesce(capability, ''), refusal, count(*)
     FROM landed WHERE status = 'failed' AND refusal IS NOT NULL GROUP BY ALL
     UNION ALL SELECT tenant, 'compensations', coalesce(capability, ''), '', count(*)
-    FROM landed WHERE undoes AND status = 'completed' GROUP BY ALL
+    FROM landed WHERE step LIKE '%~' AND status = 'completed' GROUP BY ALL
     UNION ALL SELECT tenant, 'approvals', '', decision, count(*) FROM answered GROUP BY ALL
     UNION ALL SELECT tenant, 'model_calls', '', coalesce(tier, ''), count(*) FROM incoming_call GROUP BY ALL
     UNION ALL SELECT tenant, metric, coalesce(capability, ''), label, count(*) FILTER (span.seconds <= bound.seconds)
@@ -173,7 +173,7 @@ WITH called AS (
         coalesce(sum(s.price) FILTER (s.status = 'completed'), 0) AS cents,
         coalesce(sum(s.model_cents) FILTER (s.status = 'completed'), 0) AS model_cents,
         coalesce(bool_or(s.asked), false) AS asked, coalesce(bool_or(s.undone), false) AS undone
-    FROM ended_task e LEFT JOIN step s ON s.task = e.task AND NOT s.undoes AND s.status <> 'skipped'
+    FROM ended_task e LEFT JOIN step s ON s.task = e.task AND NOT s.settles AND s.status <> 'skipped'
     WHERE e.tenant = $tenant AND e.ended_ms > $since AND e.ended_ms <= $until
     GROUP BY ALL
 )

@@ -20,13 +20,11 @@ class Book:
         about = (TaskId(task) if task else None, StepId(step) if step else None)
         self.events.append(Event(Sequence(number), Epoch(1), at_ms, known, *about, data))
 
-    def submitted(self, at_ms: int, task: str, tenant: str = "acme", undo: str | None = None, **steps: str) -> None:
-        """`steps` says which capability each calls; `undo` names the compensation of them all."""
+    def submitted(self, at_ms: int, task: str, tenant: str = "acme", **steps: str) -> None:
+        """`steps` says which capability each calls; `undo` and `confirm` are no steps, they settle all of them."""
+        settling = {by: {"capability": steps.pop(by)} if by in steps else None for by in ("undo", "confirm")}
         plan = {"steps": [{"id": id, "call": call, "input": {}} for id, call in steps.items()], "output": None}
-        pins = {
-            call.partition("@")[0]: {"version": "1.0", "effect": "read", "undo": undo and {"capability": undo}}
-            for call in steps.values()
-        }
+        pins = {call.partition("@")[0]: {"version": "1.0", "effect": "read", **settling} for call in steps.values()}
         self.add(at_ms, "task.submitted", task, tenant=tenant, plan=plan, pins=pins)
 
     def awarded(self, at_ms: int, task: str, step: str, agent: str = "a", price: float = 0, attempt: int = 1) -> None:

@@ -93,12 +93,11 @@ class _Task:
         status = self.last.kind.partition(".")[2]
         sums.seen = True
         sums.counts.update({"tasks": 1, status: 1})
-        sums.counts["asked"] += any(self._of(step, Kind.APPROVAL_REQUESTED) for step in steps)
-        sums.counts["compensated"] += any(self._of(f"{step}~", Kind.STEP_COMPLETED) for step in steps)
-        for step in steps:
-            if done := self._of(step, Kind.STEP_COMPLETED):
-                sums.cents += self._of(step, Kind.STEP_AWARDED)[-1].data["price_cents"]
-                sums.model_cents += done[0].data["model_cents"]
+        sums.counts["asked"] += any(self._needed_a_person(step) for step in steps)
+        sums.counts["compensated"] += any(self._is_done(f"{step}~") for step in steps)
+        for step in filter(self._is_done, steps):
+            sums.cents += self._of(step, Kind.STEP_AWARDED)[-1].data["price_cents"]
+            sums.model_cents += sum(event.data["model_cents"] for event in self._of(step, Kind.STEP_COMPLETED))
         if status == "completed":
             sums.spans["lasting"].append(self.last.at_ms - self.first.at_ms)
 
@@ -110,11 +109,12 @@ class _Task:
         again = [event for event in self._of(step, Kind.STEP_FAILED) if event.data["retry_at_ms"] is not None]
         if self._of(step, Kind.STEP_AWARDED):
             sums.counts.update(steps=1, retries=len(again))
-        trouble = [event.at_ms for event in (*again, *self._of(step, Kind.STEP_INTERRUPTED))]
-        if end.kind is Kind.STEP_COMPLETED:
-            sums.spans["calling"].append(end.data["latency_ms"])
+        kinds = (Kind.STEP_INTERRUPTED, Kind.STEP_HELD)
+        trouble = [event.at_ms for event in (*again, *(event for kind in kinds for event in self._of(step, kind)))]
+        if self._is_done(step):
+            sums.spans["calling"] += [end.data["latency_ms"]] if end.kind is Kind.STEP_COMPLETED else []
             sums.spans["recovering"] += [end.at_ms - min(trouble)] if trouble else []
-        elif end.data["error"]["branch"] == "policy":
+        elif end.kind is Kind.STEP_FAILED and end.data["error"]["branch"] == "policy":
             sums.refusals[end.data["error"]["code"]] += 1
 
     def _count_decisions(self, sums: _Sums, step: str, within: Any) -> None:
@@ -128,12 +128,12 @@ class _Task:
                 sums.spans["deciding"].append(event.at_ms - asked)
 
     def _called(self) -> list[str]:
-        """Steps that were tried, asked about, or refused; no compensations, and no step that only became members."""
+        """Steps that were tried, asked about, or refused; none that settles another, none that only became members."""
         quiet = (Kind.STEP_SKIPPED, Kind.STEP_EXPANDED)
         return [
             step
             for step in self.steps
-            if not step.endswith("~") and any(e.step == step and e.kind not in quiet for e in self.events)
+            if not step.endswith(("~", "+")) and any(e.step == step and e.kind not in quiet for e in self.events)
             if not self._of(step, Kind.STEP_SKIPPED)
         ]
 
@@ -144,20 +144,32 @@ class _Task:
         return {"": "", "tenant": self.tenant, "capability": self._capability(step)}[by]
 
     def _capability(self, step: str) -> str:
-        base = step.removesuffix("~").split("[")[0]
+        base = step.removesuffix("~").removesuffix("+").split("[")[0]
         call = next(each["call"] for each in self.first.data["plan"]["steps"] if each["id"] == base)
-        return self.first.data["pins"][call]["undo"]["capability"] if step.endswith("~") else call
+        settles = {"~": "undo", "+": "confirm"}.get(step[-1])
+        return self.first.data["pins"][call][settles]["capability"] if settles else call
 
     def _end(self, step: str) -> Event | None:
-        for event in self.events:
-            if event.step == step and event.kind is Kind.STEP_COMPLETED:
-                return event
-            if event.step == step and event.kind is Kind.STEP_FAILED and event.data["retry_at_ms"] is None:
-                return event
-        return None
+        return next((event for event in self.events if event.step == step and _settles(event)), None)
+
+    def _is_done(self, step: str) -> bool:
+        end = self._end(step)
+        return end is not None and (end.kind is Kind.STEP_COMPLETED or end.data.get("choice") == "by_hand")
+
+    def _needed_a_person(self, step: str) -> bool:
+        held = [event for each in (step, f"{step}~", f"{step}+") for event in self._of(each, Kind.STEP_HELD)]
+        return bool(held or self._of(step, Kind.APPROVAL_REQUESTED))
 
     def _of(self, step: str, kind: Kind) -> list[Event]:
         return [event for event in self.events if event.step == step and event.kind is kind]
+
+
+def _settles(event: Event) -> bool:
+    if event.kind is Kind.STEP_FAILED:
+        return event.data["retry_at_ms"] is None
+    if event.kind is Kind.STEP_RESUMED:
+        return event.data["choice"] in ("by_hand", "give_up")
+    return event.kind is Kind.STEP_COMPLETED
 
 
 def _is_by_a_person(event: Event) -> bool:

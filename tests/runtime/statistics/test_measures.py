@@ -89,7 +89,7 @@ def test_a_person_was_needed_where_one_was_asked_or_a_step_was_held(projection: 
     book.asked(101, "t1", "s")
     book.ended(102, "t1", "canceled")
     book.submitted(200, "t2", s="orders.put")
-    book.add(201, "step.held", "t2", "s", reason="a kind of a later version")
+    book.add(201, "step.held", "t2", "s", why="poisoned")
     book.awarded(202, "t2", "s")
     book.completed(203, "t2", "s")
     book.ended(204, "t2")
@@ -97,6 +97,44 @@ def test_a_person_was_needed_where_one_was_asked_or_a_step_was_held(projection: 
     book.ended(301, "t3", "failed")
     found = total(projection, book)
     assert (found.asked, found.intervention_rate) == (2, 2 / 4)
+
+
+def test_a_held_step_is_settled_when_a_person_has_done_it_or_gives_it_up(projection: Projection):
+    book = Book()
+    book.submitted(0, "t", undo="orders.undo", a="orders.put", b="orders.put", c="orders.pay")
+    for step in "ab":
+        book.awarded(10, "t", step, price=3)
+        book.add(1000, "step.held", "t", step, why="half_done")
+    book.add(61_000, "step.resumed", "t", "a", choice="by_hand", by="ada", output={})
+    book.add(62_000, "step.resumed", "t", "b", choice="give_up", by="ada")
+    book.awarded(63_000, "t", "a~")
+    book.add(64_000, "step.held", "t", "a~", why="compensation_failed")
+    book.add(65_000, "step.resumed", "t", "a~", choice="by_hand", by="ada")
+    book.ended(66_000, "t", "failed", cost=3)
+    view = looked_at(absorbed(projection, book))
+    assert (view.total.asked, view.total.compensated, view.total.cost_cents, view.total.steps) == (1, 1, 3, 3)
+    assert view.total.recovering == Spread(count=2, p50=1, p95=60, p99=60)
+    assert view.total.calling.count == 0  # nobody measured what a person did
+    rows = named(view)
+    assert (rows["orders.undo"].steps, rows["orders.put"].steps) == (1, 2)
+
+
+def test_a_confirmation_is_a_step_of_its_own_capability_and_free(projection: Projection):
+    book = Book()
+    book.submitted(0, "t", confirm="orders.take", a="orders.hold")
+    book.awarded(1, "t", "a", price=2)
+    book.completed(2, "t", "a")
+    book.awarded(3, "t", "a+", price=5)
+    book.add(4, "step.held", "t", "a+", why="confirmation_failed")
+    book.add(5, "step.resumed", "t", "a+", choice="again", by="ada")
+    book.awarded(6, "t", "a+", price=5, attempt=2)
+    book.completed(7, "t", "a+", latency_ms=4)
+    book.ended(8, "t", cost=2)
+    rows = named(looked_at(absorbed(projection, book)))
+    assert (rows["orders.hold"].tasks, rows["orders.hold"].asked, rows["orders.hold"].cost_cents) == (1, 1, 2)
+    assert (rows["orders.take"].tasks, rows["orders.take"].steps, rows["orders.take"].cost_cents) == (0, 1, 0)
+    assert rows["orders.take"].recovering.p50 == 0.003
+    assert rows["orders.hold"].compensated == 0
 
 
 def test_decisions_are_those_of_people(projection: Projection):
