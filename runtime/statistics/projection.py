@@ -19,7 +19,7 @@ from .facts import COLUMNS, Batch
 
 LAYOUT = 1
 """Raise it when the rows that `facts` makes of an event change. A change of the SQL is noticed without."""
-INSTALL = "statistics need DuckDB and Arrow: pip install 'hanse[memory]'"
+INSTALL = "statistics need DuckDB and Arrow: pip install 'hanse[statistics]'"
 _SETTINGS = {
     "threads": 1,  # the cores are for the work that is counted
     "memory_limit": "512MB",

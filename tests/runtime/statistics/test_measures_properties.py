@@ -5,6 +5,7 @@ them: retries, interruptions, questions, members, compensations, cancellation. S
 side.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
@@ -15,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hanse.contracts import Event, Sequence, TaskId, Tenant
-from hanse.contracts.outcomes import Outcome
-from hanse.runtime.statistics import BY, Batch, Projection, outcomes
+from hanse.contracts.outcomes import Outcome, Total
+from hanse.runtime.statistics import BY, Batch, Projection, outcomes, totals
 
 from ...support.driver import Driver
 from ...support.outcomes_by_hand import expected
@@ -58,6 +59,24 @@ def compare(projection: Projection, random: Random, tasks: int, portion: int) ->
         assert_same({"": view.total}, {"": Outcome()} | dict(expected(events, "acme", since, until, "")))
         assert sum(part.tasks for part in view.trend) == view.total.tasks
         assert sum(part.completed for part in view.trend) == view.total.completed
+
+    whole = outcomes(projection, Tenant("acme"), -1, last, "capability").total
+    assert_grown(totals(projection, Tenant("acme")), whole)
+
+
+def assert_grown(series: list[Total], whole: Outcome) -> None:
+    """What grew batch by batch is what the tables say at the end."""
+    sums = Counter[tuple[str, str]]()
+    for each in series:
+        sums[each.metric, each.label] += each.value  # type: ignore[assignment]
+    ended = [sums["tasks", status] for status in ("completed", "failed", "canceled")]
+    assert ended == [whole.completed, whole.failed, whole.canceled]
+    assert sums["task_cents", ""] == pytest.approx(whole.cost_cents, abs=1e-6)
+    assert sums["step_recovery_seconds", "+Inf"] == whole.recovering.count
+    assert sums["step_seconds", "+Inf"] == whole.calling.count
+    assert sums["task_seconds", "+Inf"] == whole.lasting.count
+    assert sums["approval_seconds", "+Inf"] == whole.deciding.count == whole.decided
+    assert {label: n for (metric, label), n in sums.items() if metric == "step_refusals"} == whole.refusals
 
 
 def assert_same(found: dict[str, Outcome], wanted: Any) -> None:

@@ -218,5 +218,5 @@ async def test_the_journal_is_not_written_by_being_read(shard: Shard, tmp_path: 
 
 def test_without_duckdb_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(projection, "find_spec", lambda name: None)
-    with pytest.raises(Unavailable, match=r"pip install 'hanse\[memory\]'"):
+    with pytest.raises(Unavailable, match=r"pip install 'hanse\[statistics\]'"):
         Projection(None)
