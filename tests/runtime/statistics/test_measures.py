@@ -264,9 +264,9 @@ def test_the_share_of_models_is_of_what_was_paid(projection: Projection):
 def test_calls_of_the_model_pool(projection: Projection):
     book = Book()
     for at, tokens in ((10, 5), (20, 7), (DAY + 1, 100)):
-        said = {"capability": "mail.draft", "agent": "mail", "tier": "planner", "outcome": "accepted"}
-        spent = {"microcents": 500_000, "prompt_tokens": tokens, "completion_tokens": 1}
-        book.add(at, "model.called", None, call="c", tenant="acme", **said, **spent)
+        said: dict[str, Any] = {"capability": "mail.draft", "agent": "mail", "tier": "planner", "outcome": "accepted"}
+        said |= {"microcents": 500_000, "prompt_tokens": tokens, "completion_tokens": 1}
+        book.add(at, "model.called", None, call="c", tenant="acme", **said)
     book.add(30, "model.called", None, call="c", tenant="other", microcents=10**9)
     view = looked_at(absorbed(projection, book))
     assert (view.total.model_calls, view.total.model_tokens, view.total.pool_cents) == (2, 14, 1)
