@@ -61,12 +61,12 @@ def drawn(view: OutcomesView, since: str) -> RenderableType:
 
 
 def bar(share: float | None) -> Text:
-    """A share of ten squares; what is missing stays dim. Never full unless all of it is there."""
+    """A share of ten squares; dots for what is missing. Never full unless all of it is there."""
     if share is None:
         return Text()
     full = _BAR if share >= 1 else min(_BAR - 1, round(share * _BAR))
     style = "green" if share >= 0.95 else "yellow" if share >= 0.8 else "red"
-    return Text.assemble(("■" * full, style), ("■" * (_BAR - full), "dim"))
+    return Text.assemble(("■" * full, style), ("·" * (_BAR - full), "dim"))
 
 
 def spark(trend: list[Moment]) -> str:
