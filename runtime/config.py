@@ -101,6 +101,9 @@ class Federation(Section):
     """Shown in `hanse status`, and the Ray namespace of its actors. Example: `name: retail`"""
     data: Path = Path("var")
     """Folder of journals, agent stores and run files, seen from the file's folder. Example: `data: ./var`"""
+    statistics: bool = True
+    """Whether outcomes are counted, for `hanse stats` and `/metrics`, in a process of their own.
+    Example: `statistics: false`"""
 
 
 class AgentEntry(Section):
