@@ -21,6 +21,7 @@ from ..contracts import (
     Bid,
     BudgetExhausted,
     Clock,
+    Conflict,
     DeadlineExceeded,
     Digest,
     Entropy,
@@ -35,13 +36,13 @@ from ..contracts import (
     NotFound,
     Overloaded,
     RetryPolicy,
+    StepStatus,
     StorageError,
     Store,
     Submission,
     TaskId,
     Tenant,
     TimedOut,
-    Verdict,
     Write,
     digest,
 )
@@ -54,6 +55,7 @@ from .approvals import AUTOMATIC
 from .audit.anchoring import Anchoring, Witnesses
 from .directory import Directory, Member
 from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
+from .holds import Holds, why_held, worth_another_try
 from .intake import Intake, submitted
 from .journal import Journal
 from .link import Link
@@ -62,6 +64,7 @@ from .parking import Parking
 from .questions import Gate, Questions
 from .roster import Roster
 from .seating import Seating
+from .standing import Standing
 from .tenders import Tenders
 from .timers import Timers
 from .watchers import Watchers
@@ -129,6 +132,7 @@ class Coordinator:
         self._on_failure = on_failure
         self.runs: dict[TaskId, Run] = {}
         self.ended: dict[TaskId, Run] = {}
+        self.standing = Standing(store)
         self.keys: dict[tuple[Tenant, str], tuple[TaskId, str]] = {}
         """Idempotency keys of the tasks in memory: a key counts from the moment its task is journaled, not on disk."""
         self.started_ms = clock.now_ms()
@@ -142,6 +146,7 @@ class Coordinator:
         self._timers = Timers(clock)
         self._intake = Intake(self.directory, settings.expected_agents)
         self.watchers = Watchers(self.journal)
+        self.holds = Holds(self, self.directory)
         self.questions = Questions(self, self.journal, self._timers, clock, settings.gate)
         self._seating = Seating(self, self.directory, self._roster, self.journal, self.watchers, clock)
         self._ticking: asyncio.TimerHandle | None = None
@@ -241,8 +246,13 @@ class Coordinator:
         return bool(self._intake.missing())
 
     def cancel(self, run: Run, reason: str, by: str) -> None:
-        """Asks for the end of a task. What is in flight is stopped or awaited, then undone."""
-        if not (run.status.terminal or run.canceling is not None or run.aborting is not None):
+        """Asks for the end of a task. What is in flight is stopped or awaited, then undone.
+
+        Raises Conflict when its staged effects are already being confirmed.
+        """
+        if run.past_return and not run.status.terminal:
+            raise Conflict("it is past its point of no return: what was staged is being made final", task=run.task)
+        if not (run.status.terminal or run.winding_down):
             self._wind_down(run, Kind.TASK_CANCELING, {"reason": reason, "by": by})
             self.advance(run)
 
@@ -263,7 +273,7 @@ class Coordinator:
         """Ends a task that trips us up: by undoing what was done or, when that trips us up too, as it stands."""
         if run.status.terminal:
             return
-        if run.aborting is None and run.canceling is None:
+        if not (run.winding_down or run.past_return):
             self._abort(run, error, None)
             self.advance(run)
         else:
@@ -320,6 +330,7 @@ class Coordinator:
         self.journal.write(Write("update_task", (str(run.status), run.updated_ms, run.task)))
         self.runs.pop(run.task)
         self.ended[run.task] = run
+        self.standing.ended(run.tenant, run.status)
         if len(self.ended) > KEPT_RUNS:
             self._forget(self.ended.pop(next(iter(self.ended))))
         self._timers.cancel_all(run.task)
@@ -340,7 +351,7 @@ class Coordinator:
         except InvalidInput as error:
             self.fail(run, step, error, None)
             return
-        ruling = self.questions.ruling(step, contract)
+        ruling = self.questions.ruling(run, step, contract)
         step.rule = ruling.words
         if ruling.review:
             self.questions.ask(run, step, ruling)
@@ -358,10 +369,12 @@ class Coordinator:
         return [member for member in found if member.in_flight < limit and self._may_take(step, member)]
 
     def _may_take(self, step: StepRun, member: Member) -> bool:
-        """What an agent began outside only it can finish, and what it did only it can undo, where it offers to."""
+        """What an agent began outside only it can finish, and what it did only it can undo or confirm, where it
+        offers to."""
         if step.stay_with is not None:
             return member.agent == step.stay_with
-        doer = self.directory.members.get(AgentId(step.undoes.agent or "")) if step.undoes else None
+        settled = step.undoes or step.confirms
+        doer = self.directory.members.get(AgentId(settled.agent or "")) if settled else None
         return doer is None or doer is member or step.call not in doer.contracts
 
     def _settle(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
@@ -370,7 +383,7 @@ class Coordinator:
         winner = decision.winner
         if winner is None:
             self._nobody(run, step, bids, decision)
-        elif step.undoes is None and not run.can_afford(winner.price_cents):
+        elif not (step.settles or run.can_afford(winner.price_cents - step.kept_cents)):
             self.fail(run, step, _too_dear(run, step, winner), None)
         else:
             self._award(run, step, winner, bids, decision.reason)
@@ -401,6 +414,7 @@ class Coordinator:
                 "input": digest(step.input),
                 "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
+                "before": self._roster.expiry(run, step, winner.agent),
             },
         )
         self._roster.give(run, step)
@@ -413,7 +427,7 @@ class Coordinator:
             self._parking.park(run, step)
 
     def _bids_are_in(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
-        wanted = step.id in run.ready or (step.undoes is not None and not step.done)
+        wanted = step.id in run.ready or (step.settles and step.status is StepStatus.WAITING)
         if wanted and not run.status.terminal:
             self._settle(run, step, bids)
             self.advance(run)
@@ -440,17 +454,22 @@ class Coordinator:
                 },
             )
         else:
-            self.fail(run, step, self._error_of(run, result.error), step.agent)
+            self.fail(run, step, self._error_of(run, step, result.error), step.agent)
         self.advance(run)
 
-    def _error_of(self, run: Run, data: Mapping[str, Any]) -> HanseError:
-        """An agent drops what comes too late. If only the call was late and not the task, it may be sent again."""
+    def _error_of(self, run: Run, step: StepRun, data: Mapping[str, Any]) -> HanseError:
+        """An agent drops what comes too late. If only the call was late and not the task, it may be sent again; what
+        undoes, confirms or was begun is wanted after the task's deadline too.
+        """
         error = HanseError.from_data(data)
-        in_time = run.deadline_ms is None or self.clock.now_ms() < run.deadline_ms
+        in_time = run.deadline_ms is None or self.clock.now_ms() < run.deadline_ms or step.settles or step.begun
         return TimedOut(error.detail, **error.ids) if isinstance(error, DeadlineExceeded) and in_time else error
 
     def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
         retry_at = self._retry_at(run, step, error)
+        if retry_at is None and (why := why_held(run, step, error)) is not None:
+            self.holds.hold(run, step, why, error, agent)
+            return
         data = {"agent": agent, "attempt": step.attempt, "error": error.to_data(), "retry_at_ms": retry_at}
         self.record(run, Kind.STEP_FAILED, step, data)
         if retry_at is not None:
@@ -462,14 +481,12 @@ class Coordinator:
         An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
         asks the outside system and does nothing that it cannot vouch for.
         """
-        if error.verdict not in (Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE):
-            return None
-        if step.undoes is None and (run.aborting is not None or run.canceling is not None):
+        if not worth_another_try(run, step, error):
             return None
         policy = self._retry_policy(step)
-        if step.attempt >= policy.max_attempts:
+        if step.attempts_that_count >= policy.max_attempts:
             return None
-        wait = policy.interval(max(step.attempt, 1), self._entropy.fraction())
+        wait = policy.interval(max(step.attempts_that_count, 1), self._entropy.fraction())
         return self.clock.now_ms() + round(wait * 1000)
 
     def _retry_policy(self, step: StepRun) -> RetryPolicy:
@@ -496,7 +513,7 @@ class Coordinator:
             self._timers.at(run.task, "deadline", run.deadline_ms, lambda: self._expire_task(run))
 
     def _expire_task(self, run: Run) -> None:
-        if not run.status.terminal and run.aborting is None and run.canceling is None:
+        if not (run.status.terminal or run.winding_down or run.past_return):
             self._abort(run, DeadlineExceeded(task=run.task).to_data(), None)
             self.advance(run)
 

@@ -38,6 +38,7 @@ from .audit.head import Head
 from .coordinator import Coordinator
 from .directory import Member
 from .execution import Run
+from .holds import resumable
 from .link import Link
 from .views import agent_view, step_views, task_view
 
@@ -73,6 +74,7 @@ class Service:
             "decide": self._decide,
             "events": self._events,
             "gather": self._gather,
+            "resume": self._resume,
             "verify": self._verify,
             "bundle": self._bundle,
         }
@@ -223,6 +225,14 @@ class Service:
         self._coordinator.cancel(run, request.parameters.get("reason") or "", request.by)
         return _dump(task_view(run))
 
+    async def _resume(self, request: Request) -> JsonObject:
+        """A person has chosen how a held step goes on."""
+        run = self._run(request)
+        self._coordinator.holds.resume(
+            run, resumable(run, request.parameters.get("step")), request.parameters, request.by
+        )
+        return _dump(task_view(run))
+
     # Events
 
     async def _events(self, request: Request) -> list[JsonObject]:
@@ -310,10 +320,8 @@ class Service:
 
     def _status(self, request: Request) -> JsonObject:
         coordinator = self._coordinator
-        counts = dict[str, int]()
-        for status, count in coordinator.store.read("task_counts", (request.tenant,)):
-            if status in ("completed", "failed", "canceled"):
-                counts[status] = count
+        counts = coordinator.standing.of(request.tenant)
+        ((waiting,),) = coordinator.store.read("pending_count", (request.tenant,))
         for run in coordinator.runs.values():
             if run.tenant == request.tenant:
                 counts[run.shown_status] = counts.get(run.shown_status, 0) + 1
@@ -325,7 +333,7 @@ class Service:
                 started_at=timestamp(coordinator.started_ms),
                 agents=[agent_view(member, self._objection(member)) for member in coordinator.members()],
                 tasks=counts,
-                approvals_pending=len(coordinator.store.read("approvals", (request.tenant, "pending"))),
+                approvals_pending=waiting,
                 events=coordinator.journal.sequence,
                 heads=[coordinator.journal.on_disk],
                 coordinators=[os.getpid()],

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...contracts import AgentView, ApprovalView, Budget, Contract, JsonObject, StepView, TaskView
 from ...contracts.memory import Draft, Record, Remembered
+from ...contracts.outcomes import Total
 from ...contracts.pool import CacheView, CallView, PromptView, TierView, UsageView
 
 
@@ -29,6 +30,20 @@ class Decision(_Asked):
     digest: str = Field(max_length=200)
     """The digest of the approval as it was shown."""
     note: str = Field(default="", max_length=2000)
+
+
+class Resumption(_Asked):
+    """How a held step goes on."""
+
+    choice: str = Field(max_length=40)
+    """One of the choices in the task's `held`."""
+    step: str | None = Field(default=None, max_length=200)
+    """Where several are held."""
+    note: str = Field(default="", max_length=2000)
+    result: Any = None
+    """Of the outside effect, when it happened."""
+    output: Any = None
+    """Of the step, when it was done by hand."""
 
 
 class CapabilityCall(_Asked):
@@ -141,6 +156,12 @@ class ToolList(_Given):
 
 class Health(_Given):
     status: str
+
+
+class TotalList(_Given):
+    """Series since the beginning; each only grows."""
+
+    totals: list[Total]
 
 
 class TierPage(_Given):

@@ -121,11 +121,14 @@ WHERE tenant = ? AND id < ? AND status = ? ORDER BY id DESC LIMIT ?
 SELECT id, tenant, key, status, updated_ms FROM task
 WHERE id > ? AND status IN ('completed', 'failed', 'canceled') AND updated_ms < ? ORDER BY id LIMIT ?
 
--- query: task_counts per status of a tenant
-SELECT status, count(*) FROM task WHERE tenant = ? GROUP BY status
+-- query: ended_counts per tenant and status, of all tasks that have ended
+SELECT tenant, status, count(*) FROM task WHERE status IN ('completed', 'failed', 'canceled') GROUP BY tenant, status
 
 -- query: approvals of a tenant with a decision
 SELECT body FROM approval WHERE tenant = ? AND decision = ? ORDER BY id
+
+-- query: pending_count is how many questions of a tenant wait for a person
+SELECT count(*) FROM approval WHERE tenant = ? AND decision = 'pending'
 
 -- query: all_approvals of a tenant
 SELECT body FROM approval WHERE tenant = ? ORDER BY id
