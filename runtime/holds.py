@@ -19,6 +19,7 @@ from ..contracts import (
     JsonObject,
     Kind,
     OutcomeUnknown,
+    PersonNeeded,
     Verdict,
 )
 from ..contracts.holding import CHOICES, Choice, Why
