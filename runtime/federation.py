@@ -18,6 +18,7 @@ from ..contracts import (
     Canceled,
     Event,
     HanseError,
+    JsonObject,
     Problem,
     StepView,
     TaskStatus,
@@ -91,6 +92,10 @@ class Task:
 
     async def cancel(self, reason: str = "") -> TaskView:
         return await self._client.cancel(self.id, reason)
+
+    async def bundle(self) -> JsonObject:
+        """Its evidence, for `hanse audit check`. Raises Unavailable for a federation in memory."""
+        return await self._client.bundle(self.id)
 
     async def resume(self, choice: str, *, step: str | None = None, note: str = "", **found: Any) -> TaskView:
         """Says how a held step goes on; `found` is the `result` of an effect, or the `output` of a step."""

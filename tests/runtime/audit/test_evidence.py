@@ -50,6 +50,7 @@ async def task(data: Path) -> str:
     async with Shop(data)(Options()) as client:
         view = await client.submit(Submission.model_validate({"plan": PLAN}))
         view = await client.wait(view.id, 10)
+        assert view.status == "input_required", "what cannot be undone stands ready behind the question"
         (asked,) = await client.approvals()
         await client.decide(asked.id, approve=True, digest=asked.digest, note="fine")
         assert (await client.wait(view.id, 10)).status == "completed"
@@ -228,6 +229,12 @@ async def test_the_gateway_hands_it_out_to_its_tenant_alone(data: Path, task: st
             assert answer.status_code == status
             if status == 200:
                 assert check(answer.json(), signer_of(data).public).problems == []
+        assert check(await (await federation.task(task)).bundle(), signer_of(data).public).problems == []
+        async with asking(app, TOKEN) as http:
+            said = (await http.get("/metrics")).text
+        assert 'hanse_journal_rolled_back{journal="coordinator-0"} 0' in said
+        assert f'hanse_anchor_failing{{journal="coordinator-0",anchor="file {data}.heads"}} 0' in said
+        assert 'hanse_unanchored_entries{journal="coordinator-0"}' in said
 
 
 async def test_an_unknown_task_has_no_bundle(data: Path, task: str):
