@@ -22,7 +22,7 @@ class Kind(StrEnum):
 
     TASK_SUBMITTED = "task.submitted"
     """tenant, key, body (digest of what was asked), plan, input, pins (what the plan relies on of each contract),
-    budget_cents, deadline_ms, labels, by"""
+    budget_cents, budget (what else it limits: tokens, seconds, human_minutes), deadline_ms, labels, by"""
     TASK_CANCELING = "task.canceling"
     """reason, by"""
     TASK_ABORTING = "task.aborting"
@@ -40,17 +40,25 @@ class Kind(StrEnum):
     """reason"""
     STEP_AWARDED = "step.awarded"
     """agent, version, attempt, award, price_cents, reason, bids, rule (the policy that allowed it), input (digest),
-    approval"""
+    approval, reserved (at each level of the budget: cents, tokens, and the tenant's day; null where nothing is)"""
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
     STEP_COMPLETED = "step.completed"
     """agent, attempt, output, latency_ms, replayed (the receipt existed already), model_cents (what of the price went
-    to models)"""
+    to models), model_tokens"""
     STEP_FAILED = "step.failed"
-    """agent, attempt, error, retry_at_ms (null when there is no further attempt)"""
+    """agent, attempt, error, retry_at_ms (null when there is no further attempt), spent_cents (what models took all the
+    same, of what was reserved), spent_tokens"""
 
     APPROVAL_REQUESTED = "approval.requested"
     """approval, capability, input, digest, rule, expires_ms"""
+    APPROVAL_VOTED = "approval.voted"
+    """approval, digest, by, seat (in whose place), note: a yes of several that are needed"""
+    APPROVAL_EDITED = "approval.edited"
+    """approval, was (digest), digest, input, rule, terms, material, by, seat (null when the editor's yes does not count
+    for the new input), note: earlier votes are void"""
+    APPROVAL_ESCALATED = "approval.escalated"
+    """approval, to: these may decide too"""
     APPROVAL_DECIDED = "approval.decided"
     """approval, decision (approved, denied, expired), digest, rule, by, note"""
 

@@ -55,6 +55,8 @@ class Call:
     deadline_ms: int
     """Unix milliseconds after which nobody waits for it: expired work is dropped unexecuted."""
     budget_cents: float = 0
+    budget_tokens: int | None = None
+    """What models may read and write for it; None when nobody set a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Result:
     """The receipt existed: nothing ran this time."""
     model_cents: float = 0
     """What was spent on models this time, out of the step's budget."""
+    model_tokens: int = 0
+    """What models read and wrote for it this time."""
 
 
 @dataclass(frozen=True, slots=True)

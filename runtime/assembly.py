@@ -5,19 +5,20 @@ Nothing here is Ray; `actors.py` and `federation.py` call it.
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..agents.connector import Connector
 from ..agents.engine import Engine
-from ..contracts import AgentId, Entropy, InvalidConfiguration
+from ..contracts import AgentId, Entropy, InvalidConfiguration, Tenant
 from ..contracts.memory import Memory
 from ..contracts.pool import Models
 from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
 from .approvals import rule_for
+from .budgets import Cap
 from .config import AgentEntry, Configuration, load_class
 from .coordinator import Coordinator, Limits, Settings
 from .host import Host
@@ -87,15 +88,23 @@ def make_coordinator(
 
 
 def _settings(configuration: Configuration, shard: int) -> Settings:
-    rules = configuration.approvals
+    rules, shards = configuration.approvals, configuration.coordinator.shards
     return Settings(
         name=configuration.federation.name,
         shard=shard,
-        shards=configuration.coordinator.shards,
+        shards=shards,
         expected_agents=frozenset(agent_id(entry) for entry in configuration.agents),
         gate=lambda contract, input: rule_for(rules, contract, input),
+        caps={tenant: cap.part(shard, shards) for tenant, cap in _caps(configuration)},
         limits=Limits(open_tasks=configuration.limits.queued_tasks),
     )
+
+
+def _caps(configuration: Configuration) -> Iterator[tuple[Tenant, Cap]]:
+    for tenant in configuration.tenants:
+        if (budget := tenant.budget) is not None:
+            cap = Cap(budget.cents_per_day, budget.tokens_per_day, budget.human_minutes_per_day)
+            yield Tenant(tenant.name), cap
 
 
 def agent_keys(configuration: Configuration, host: str, key: bytes) -> dict[AgentId, Key]:

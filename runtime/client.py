@@ -31,6 +31,7 @@ from ..contracts import (
 from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
 from ..contracts.messages import Drop, Piece, Request, Response
+from .budgets import summed
 from .link import Link, Receiver
 from .tenant_memory import LinkedMemory, ReachedMemory, TenantMemory
 from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
@@ -394,6 +395,7 @@ def _merged(views: Sequence[FederationView]) -> FederationView:
         update={
             "tasks": dict(tasks),
             "approvals_pending": sum(view.approvals_pending for view in views),
+            "budgets": summed([budget for view in views for budget in view.budgets]),
             "events": sum(view.events for view in views),
             "heads": [head for view in views for head in view.heads],
             "coordinators": [pid for view in views for pid in view.coordinators],

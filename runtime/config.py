@@ -283,6 +283,28 @@ class Gateway(Section):
         return self
 
 
+class TenantBudget(Section):
+    """What all tasks of a tenant together may spend on one day in UTC. What is left out has no limit. Each shard of the
+    coordinator has an equal part of it and lends nothing.
+    """
+
+    cents_per_day: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Prices of steps, and what models took for steps that failed. Example: `cents_per_day: 50000`"""
+    tokens_per_day: int | None = Field(default=None, ge=0)
+    """Read and written by models in steps. Example: `tokens_per_day: 2000000`"""
+    human_minutes_per_day: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Of people who are asked to approve. Example: `human_minutes_per_day: 120`"""
+
+
+class Person(Section):
+    """Somebody who asks and decides in a tenant under a name of their own."""
+
+    name: str = Field(pattern=_NAME)
+    """As the journal and approval rules have it. Example: `name: ann`"""
+    token: Secret = None
+    """Bearer token of their requests. Example: `token: ${ANN_TOKEN}`"""
+
+
 class Tenant(Section):
     """Who may come in. Nothing crosses from one tenant to another."""
 
@@ -290,6 +312,11 @@ class Tenant(Section):
     """Example: `name: default`"""
     token: Secret = None
     """Bearer token of its requests. Example: `token: ${HANSE_TOKEN}`"""
+    people: tuple[Person, ...] = ()
+    """Those who come in under names of their own, so that approvals can tell them apart.
+    Example: `people: [{name: ann, token: "${ANN_TOKEN}"}]`"""
+    budget: TenantBudget | None = None
+    """Example: `budget: {cents_per_day: 50000}`"""
 
 
 class Coordinator(Section):
@@ -528,11 +555,14 @@ class Configuration(Section):
     def _named_once(self) -> Self:
         _distinct("agents", [entry.name for entry in self.agents if entry.name])
         _distinct("tenants", [tenant.name for tenant in self.tenants])
+        for tenant in self.tenants:
+            _distinct("people", [person.name for person in tenant.people])
         return self
 
     @model_validator(mode="after")
     def _somebody_may_come_in(self) -> Self:
-        if self.gateway.host not in LOOPBACK and not any(tenant.token for tenant in self.tenants):
+        people = [person for tenant in self.tenants for person in tenant.people]
+        if self.gateway.host not in LOOPBACK and not any(each.token for each in (*self.tenants, *people)):
             raise PydanticCustomError(
                 "nobody",
                 "{host} can be reached from outside and no tenant has a token. "

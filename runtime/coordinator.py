@@ -18,7 +18,6 @@ from typing import Any
 from ..contracts import (
     AgentId,
     Bid,
-    BudgetExhausted,
     Clock,
     DeadlineExceeded,
     Digest,
@@ -50,10 +49,12 @@ from ..contracts.plain import check as check_plain
 from ..contracts.ports import Faults, NoFaults
 from . import faults
 from .approvals import AUTOMATIC
+from .budgets import Budgets, Cap, amount, out_of_time, spent_in_vain
 from .directory import Directory, Member
 from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
 from .intake import Intake, submitted
 from .journal import Journal
+from .leases import Leases
 from .link import Link
 from .negotiation import Decision, Weights, decide
 from .parking import Parking
@@ -89,6 +90,8 @@ class Settings:
     expected_agents: frozenset[str] = frozenset()
     """Until these have dialed in, an unknown capability is `Unavailable` rather than `NotFound`."""
     gate: Gate = lambda contract, input: AUTOMATIC
+    caps: Mapping[Tenant, Cap] = field(default_factory=dict[Tenant, Cap])
+    """This shard's part of what each tenant may spend on a day."""
     weights: Weights = field(default_factory=Weights)
     limits: Limits = field(default_factory=Limits)
 
@@ -128,7 +131,9 @@ class Coordinator:
         self._timers = Timers(clock)
         self._intake = Intake(self.directory, settings.expected_agents)
         self.watchers = Watchers(self.journal)
+        self.budgets = Budgets(store, self.journal, clock, settings.caps)
         self.questions = Questions(self, self.journal, self._timers, clock, settings.gate)
+        self._leases = Leases(self, self._roster, clock, self._may_retry)
         self._seating = Seating(self, self.directory, self._roster, self.journal, self.watchers, clock)
         self._ticking: asyncio.TimerHandle | None = None
         self._handle_request: Callable[[Link, Request], None] | None = None
@@ -175,6 +180,7 @@ class Coordinator:
             self._retry_later(run, step)
         for step in run.asking.values():
             self.questions.expire_later(run, step)
+        self.budgets.take_up(run)
         self._watch_deadline(run)
 
     def _tick(self) -> None:
@@ -186,6 +192,7 @@ class Coordinator:
             self._on_failure(Fenced(f"epoch {reign} owns the store, this is {self.store.epoch}"))
             return
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
+        self._leases.look()
         self._parking.look_again()
         self.watchers.touch(None)
 
@@ -273,7 +280,10 @@ class Coordinator:
 
     def record(self, run: Run, kind: Kind, step: StepRun | None, data: JsonObject) -> Event:
         """Fold and journal. Nothing else changes a run."""
+        was = self.budgets.before(run, step, kind)
         event = self.journal.append(kind, run.task, step.id if step else None, data, run.apply)
+        if was:
+            self.budgets.after(run, was, event)
         self.watchers.touch(run.task)
         if self._tested:
             self._reach(kind, undoing=step is not None and step.undoes is not None)
@@ -345,19 +355,18 @@ class Coordinator:
 
     def _settle(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
         """Awards the step, or parks it until somebody can take it."""
+        bids = self.budgets.affordable(run, step, bids)
         decision = decide(bids, self.settings.weights, avoid=step.failed_agents)
-        winner = decision.winner
-        if winner is None:
+        if decision.winner is None:
             self._nobody(run, step, bids, decision)
-        elif step.undoes is None and not run.can_afford(winner.price_cents):
-            self.fail(run, step, _too_dear(run, step, winner), None)
         else:
-            self._award(run, step, winner, bids, decision.reason)
+            self._award(run, step, decision.winner, bids, decision.reason)
 
     def _nobody(self, run: Run, step: StepRun, bids: Sequence[Bid], decision: Decision) -> None:
         """Refusals of all who are here end the step; an empty room is waited out."""
         if bids:
-            self.fail(run, step, HanseError.from_data(_refused(step, decision.reason)), None)
+            refused = HanseError.from_data(_refused(step, decision.reason))
+            self.fail(run, step, self.budgets.objection(run, step, bids) or refused, None)
         else:
             self._parking.park(run, step)
 
@@ -380,6 +389,7 @@ class Coordinator:
                 "input": digest(step.input),
                 "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
+                "reserved": self.budgets.reserved(run, step, winner),
             },
         )
         self._roster.give(run, step)
@@ -416,6 +426,7 @@ class Coordinator:
                     "latency_ms": result.latency_ms,
                     "replayed": result.replayed,
                     "model_cents": result.model_cents,
+                    "model_tokens": int(amount(result.model_tokens)),
                 },
             )
         else:
@@ -425,12 +436,14 @@ class Coordinator:
     def _error_of(self, run: Run, data: Mapping[str, Any]) -> HanseError:
         """An agent drops what comes too late. If only the call was late and not the task, it may be sent again."""
         error = HanseError.from_data(data)
-        in_time = run.deadline_ms is None or self.clock.now_ms() < run.deadline_ms
+        in_time = run.ends_ms is None or self.clock.now_ms() < run.ends_ms
         return TimedOut(error.detail, **error.ids) if isinstance(error, DeadlineExceeded) and in_time else error
 
     def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
+        error = self.budgets.overdue(step, error)
         retry_at = self._retry_at(run, step, error)
         data = {"agent": agent, "attempt": step.attempt, "error": error.to_data(), "retry_at_ms": retry_at}
+        data |= spent_in_vain(step, error)
         self.record(run, Kind.STEP_FAILED, step, data)
         if retry_at is not None:
             self._retry_later(run, step)
@@ -445,11 +458,14 @@ class Coordinator:
             return None
         if step.undoes is None and (run.aborting is not None or run.canceling is not None):
             return None
-        policy = self._retry_policy(step)
-        if step.attempt >= policy.max_attempts:
+        if not self._may_retry(step):
             return None
+        policy = self._retry_policy(step)
         wait = policy.interval(max(step.attempt, 1), self._entropy.fraction())
         return self.clock.now_ms() + round(wait * 1000)
+
+    def _may_retry(self, step: StepRun) -> bool:
+        return step.attempt < self._retry_policy(step).max_attempts
 
     def _retry_policy(self, step: StepRun) -> RetryPolicy:
         try:
@@ -472,11 +488,15 @@ class Coordinator:
 
     def _watch_deadline(self, run: Run) -> None:
         if run.deadline_ms is not None:
-            self._timers.at(run.task, "deadline", run.deadline_ms, lambda: self._expire_task(run))
+            late = DeadlineExceeded(task=run.task)
+            self._timers.at(run.task, "deadline", run.deadline_ms, lambda: self._expire_task(run, late))
+        if run.budget_ends_ms is not None:
+            spent = out_of_time(run)
+            self._timers.at(run.task, "seconds", run.budget_ends_ms, lambda: self._expire_task(run, spent))
 
-    def _expire_task(self, run: Run) -> None:
+    def _expire_task(self, run: Run, error: HanseError) -> None:
         if not run.status.terminal and run.aborting is None and run.canceling is None:
-            self._abort(run, DeadlineExceeded(task=run.task).to_data(), None)
+            self._abort(run, error.to_data(), None)
             self.advance(run)
 
     # Links
@@ -538,15 +558,6 @@ class Coordinator:
 
 def _internal(error: Exception) -> JsonObject:
     return Failed(f"the coordinator cannot go on with this task: {type(error).__name__}: {error}").to_data()
-
-
-def _too_dear(run: Run, step: StepRun, winner: Bid) -> BudgetExhausted:
-    return BudgetExhausted(
-        f"{step.call} costs {winner.price_cents:g} cents; of {run.budget_cents:g} there are "
-        f"{(run.budget_cents or 0) - run.spent_cents - run.reserved_cents:g} left",
-        task=run.task,
-        step=step.id,
-    )
 
 
 def _refused(step: StepRun, reason: str) -> JsonObject:

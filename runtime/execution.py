@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..contracts import (
     AgentId,
+    Budget,
     CapabilityName,
     Compensation,
     Effect,
@@ -60,6 +61,19 @@ class Pin:
         return Pin(data["version"], Effect(data["effect"]), undo and Compensation(**undo))
 
 
+class Held(NamedTuple):
+    """What is reserved: in the step's budget, in its task's, and in the tenant's on that day."""
+
+    cents: float = 0.0
+    tokens: int = 0
+    minutes: float = 0.0
+    day: str = ""
+    """In UTC, as `2026-11-21`. Empty for what no tenant's day counts."""
+
+
+NOTHING_HELD = Held()
+
+
 class StepRun:
     """One step, one member of a `for_each` (`s[2]`), or one compensation (`s~`), as far as it has come.
 
@@ -94,6 +108,16 @@ class StepRun:
     latency_ms: float | None = None
     model_cents: float = 0.0
     """What of its price went to models, as its agent said."""
+    model_tokens: int = 0
+    """What models read and wrote for it, all attempts together."""
+    held: Held = NOTHING_HELD
+    """What is reserved for the attempt under way, and for the question that is open."""
+    charged_cents: float = 0.0
+    """What was spent for it so far: of attempts that failed, what models took; in the end, its price."""
+    minutes: float = 0.0
+    """Of people's time that was spent on its questions."""
+    began_ms: int = 0
+    """Its first award, in unix milliseconds."""
     reason: str = ""
     members: "list[StepRun] | None" = None
     members_left: int = 0
@@ -116,6 +140,17 @@ class StepRun:
     @property
     def optional(self) -> bool:
         return self.step is not None and self.step.optional
+
+    @property
+    def budget(self) -> Budget | None:
+        """Its own. A compensation has none: undoing is never held up."""
+        return self.step.budget if self.step is not None else None
+
+    @property
+    def ends_ms(self) -> int | None:
+        """Unix milliseconds at which its own time is over; None when it has no limit, or has not begun."""
+        seconds = self.budget.seconds if self.budget is not None else None
+        return None if seconds is None or not self.began_ms else self.began_ms + round(seconds * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +217,7 @@ class Run:
         self.input: Any = data.get("input")
         self.pins = pins or {CapabilityName(name): Pin.from_data(pin) for name, pin in data["pins"].items()}
         self.budget_cents: float | None = data.get("budget_cents")
+        self.budget = Budget(cents=self.budget_cents, **(data.get("budget") or {}))
         self.deadline_ms: int | None = data.get("deadline_ms")
         self.labels: Mapping[str, str] = data.get("labels") or {}
         self.created_ms = self.updated_ms = submitted.at_ms
@@ -193,6 +229,10 @@ class Run:
         self.canceling: str | None = None
         self.reserved_cents = 0.0
         self.spent_cents = 0.0
+        self.reserved_tokens = 0
+        self.spent_tokens = 0
+        self.reserved_minutes = 0.0
+        self.spent_minutes = 0.0
         self.ready: dict[StepId, StepRun] = {}
         self.in_flight: dict[StepId, StepRun] = {}
         self.retrying: dict[StepId, StepRun] = {}
@@ -241,6 +281,22 @@ class Run:
 
     def scope(self, step: StepRun) -> "_Scope":
         return _Scope(self, step)
+
+    @property
+    def unfinished(self) -> int:
+        """Calls of the plan, as far as they are known, that have not ended."""
+        return self._left
+
+    @property
+    def ends_ms(self) -> int | None:
+        """Unix milliseconds at which nobody waits any more, or the budget's time is over; None when neither."""
+        limits = [self.deadline_ms, self.budget_ends_ms]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def budget_ends_ms(self) -> int | None:
+        seconds = self.budget.seconds
+        return None if seconds is None else self.created_ms + round(seconds * 1000)
 
     def can_afford(self, cents: float) -> bool:
         return self.budget_cents is None or _cents(self.spent_cents + self.reserved_cents + cents) <= self.budget_cents
@@ -311,7 +367,23 @@ class Run:
         self.retrying.pop(step.id, None)
         self.in_flight[step.id] = step
         self._bind_input(step)
-        self.reserved_cents = _cents(self.reserved_cents + _price(step))
+        step.began_ms = step.began_ms or event.at_ms
+        self._hold(step, _reserved(step))
+
+    def _hold(self, step: StepRun, held: Held) -> None:
+        """Replaces what is reserved for a step."""
+        before, step.held = step.held, held
+        self.reserved_cents = _cents(self.reserved_cents + held.cents - before.cents)
+        self.reserved_tokens += held.tokens - before.tokens
+        self.reserved_minutes = _cents(self.reserved_minutes + held.minutes - before.minutes)
+
+    def _charge(self, step: StepRun, cents: float, tokens: int = 0) -> None:
+        """Settles what was reserved for an attempt."""
+        self._hold(step, NOTHING_HELD)
+        step.charged_cents = _cents(step.charged_cents + cents)
+        step.model_tokens += tokens
+        self.spent_cents = _cents(self.spent_cents + cents)
+        self.spent_tokens += tokens
 
     def _bind_input(self, step: StepRun) -> None:
         """While replaying nobody asked for commands, so the input of an awarded step is bound here."""
@@ -323,7 +395,7 @@ class Run:
 
     def _completed(self, event: Event) -> None:
         step = self._landed(event)
-        self.spent_cents = _cents(self.spent_cents + _price(step))
+        self._charge(step, max(0.0, _price(step) - step.charged_cents), event.data.get("model_tokens") or 0)
         step.status, step.output = StepStatus.COMPLETED, event.data["output"]
         step.latency_ms, step.error = event.data["latency_ms"], None
         if cents := event.data.get("model_cents"):
@@ -341,6 +413,7 @@ class Run:
 
     def _failed(self, event: Event) -> None:
         step = self._landed(event) if event.step in self.in_flight else self._step_of(event)
+        self._charge(step, event.data.get("spent_cents") or 0.0, event.data.get("spent_tokens") or 0)
         self.ready.pop(step.id, None)
         step.error = event.data["error"]
         if agent := event.data.get("agent"):
@@ -363,9 +436,7 @@ class Run:
         self._finish(step)
 
     def _landed(self, event: Event) -> StepRun:
-        step = self.in_flight.pop(event.step)  # pyright: ignore[reportArgumentType]
-        self.reserved_cents = _cents(self.reserved_cents - _price(step))
-        return step
+        return self.in_flight.pop(event.step)  # pyright: ignore[reportArgumentType]
 
     def _asked(self, event: Event) -> None:
         step = self._step_of(event)
@@ -398,6 +469,8 @@ class Run:
         self.asking.clear()
 
     def _ended(self, event: Event) -> None:
+        for step in self.in_flight.values():  # only of a task that tripped us up: what became of them nobody knows
+            self._charge(step, step.held.cents)
         self.status = _STATUS_OF[event.kind]
         self.output = event.data.get("output")
         self.error = event.data.get("error")
@@ -565,6 +638,14 @@ def _bound(template: Mapping[str, Any], scope: Scope) -> JsonObject:
 def _price(step: StepRun) -> float:
     """What the task pays. Undoing is never held up, so it cannot be at the expense of a budget that may be used up."""
     return step.award["price_cents"] if step.undoes is None else 0.0
+
+
+def _reserved(step: StepRun) -> Held:
+    """What an award reserves. Before awards said so it was the price."""
+    reserved = step.award.get("reserved")
+    if reserved is None:
+        return Held(cents=_cents(max(0.0, _price(step) - step.charged_cents)))
+    return Held(reserved["cents"], reserved["tokens"] or 0, day=reserved["day"])
 
 
 def _cents(sum: float) -> float:

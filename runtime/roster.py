@@ -121,6 +121,12 @@ class Roster:
         for award in sorted(self._hands.get(agent, ())):
             yield award, *self._given[award]
 
+    def absent(self) -> Iterator[AgentId]:
+        """Agents that hold work and are not here, in a fixed order."""
+        for agent in sorted(self._hands):
+            if self._hands[agent] and agent not in self._home:
+                yield agent
+
     def count(self, member: Member) -> None:
         """Tells the directory how much an agent that is back has in hand."""
         member.in_flight = len(self._hands.get(member.agent, ()))
@@ -169,13 +175,15 @@ class Roster:
             attempt=step.attempt,
             deadline_ms=deadline,
             budget_cents=step.award["price_cents"],
+            budget_tokens=(step.award.get("reserved") or {}).get("tokens"),
         )
 
     def _deadline(self, run: Run, step: StepRun, agent: AgentId) -> int:
         """Unix milliseconds. Undoing goes on after the task's deadline."""
         timeout = self._directory.members[agent].contracts[step.call].timeout_seconds + CALL_GRACE_SECONDS
         latest = self._clock.now_ms() + round(timeout * 1000)
-        return latest if run.deadline_ms is None or step.undoes else min(latest, run.deadline_ms)
+        ends = [] if step.undoes else [end for end in (run.ends_ms, step.ends_ms) if end is not None]
+        return min(latest, *ends) if ends else latest
 
     def _key_of(self, agent: AgentId) -> Key:
         if agent not in self._keys:

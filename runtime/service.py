@@ -322,6 +322,7 @@ class Service:
                 started_at=timestamp(coordinator.started_ms),
                 agents=[agent_view(member, self._objection(member)) for member in coordinator.members()],
                 tasks=counts,
+                budgets=[of_day] if (of_day := coordinator.budgets.of_tenant(request.tenant)) else [],
                 approvals_pending=len(coordinator.store.read("approvals", (request.tenant, "pending"))),
                 events=coordinator.journal.sequence,
                 heads=[coordinator.journal.on_disk],

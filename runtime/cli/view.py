@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ...contracts import ApprovalView, BidView, Event, Kind, StepStatus, StepView, TaskStatus, TaskView
+from ...contracts import ApprovalView, BidView, BudgetView, Event, Kind, StepStatus, StepView, TaskStatus, TaskView
 from ...contracts.events import milliseconds, timestamp
 from .text import clock, duration, inline, money, plain
 
@@ -36,6 +36,8 @@ STATUS_STYLES: Mapping[TaskStatus, str] = {
     TaskStatus.INPUT_REQUIRED: "bold yellow",
     TaskStatus.AUTH_REQUIRED: "bold yellow",
 }
+
+BUDGET_UNITS = {"cents": "cents", "tokens": "tokens", "seconds": "s", "human_minutes": "minutes of people"}
 
 MAX_SHOWN = 60
 """Steps of a plan that are drawn; the rest is counted."""
@@ -74,9 +76,24 @@ def step_line(step: StepView, trouble: str = "", note: str = "") -> Text:
     attempts = f"attempt {step.attempts}" if step.attempts > 1 else ""
     done = "" if step.progress is None or step.status is not StepStatus.WORKING else f"{step.progress:.0%}"
     said = plain(step.note, 60) if done else ""
-    facts = (done, said, money(step.price_cents), duration(step.latency_ms), attempts, trouble, note)
+    own = budget_words(step.budget) if step.budget else ""
+    facts = (done, said, money(step.price_cents), own, duration(step.latency_ms), attempts, trouble, note)
     line.append("".join(f"  {fact}" for fact in facts if fact), style="dim")
     return line
+
+
+def budget_words(view: BudgetView) -> str:
+    """`task: 3.50¢ of 10¢ (1¢ reserved), 200 of 1000 tokens`: of what has a limit, what is spent and what is held."""
+    pairs = ((name, getattr(view.limit, name)) for name in BUDGET_UNITS)
+    parts = [_spent_words(view, name, limit) for name, limit in pairs if limit is not None]
+    about = f"{view.level} {plain(view.of)}" if view.level == "tenant" else view.level
+    return f"{about}: {', '.join(parts)}"
+
+
+def _spent_words(view: BudgetView, name: str, limit: float) -> str:
+    held = getattr(view.reserved, name)
+    reserved = f" ({held:g} reserved)" if held else ""
+    return f"{getattr(view.spent, name):g} of {limit:g} {BUDGET_UNITS[name]}{reserved}"
 
 
 def question(approval: ApprovalView) -> RenderableType:
@@ -112,7 +129,8 @@ def _head(task: TaskView) -> RenderableType:
     line = Text.assemble(("task ", "dim"), task.id, "  ", status_text(task.status))
     line.append(f"  {task.steps_done}/{task.steps_total} steps")
     line.append("".join(f"  {fact}" for fact in (money(task.cost_cents), duration(took)) if fact), style="dim")
-    return Group(line, bar(task.steps_done, task.steps_total, 40))
+    spent = [Text(f"budget {budget_words(task.budget)}", style="dim")] if task.budget else []
+    return Group(line, *spent, bar(task.steps_done, task.steps_total, 40))
 
 
 def _dag(steps: Sequence[StepView], troubles: Mapping[str, str]) -> RenderableType:

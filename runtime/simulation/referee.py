@@ -41,6 +41,7 @@ class Rules:
     """The compensation of each capability that has one."""
     input: Any = None
     budget_cents: float | None = None
+    human_minutes: float | None = None
 
     @staticmethod
     def of(submitted: Event) -> "Rules":
@@ -50,6 +51,7 @@ class Rules:
             {name: Undo(undo["capability"], undo["input"]) for name, undo in pins.items()},
             submitted.data["input"],
             submitted.data["budget_cents"],
+            (submitted.data.get("budget") or {}).get("human_minutes"),
         )
 
     def step(self, name: str) -> Mapping[str, Any]:
@@ -247,13 +249,27 @@ class Game:
 
     @property
     def reserved_cents(self) -> float:
-        flying = [self.awarded(step) for step in self.steps() if self.flies(step)]
-        return sum(event.data["price_cents"] for event in flying if event)
+        return sum(self.reserved_of(step) for step in self.steps())
 
     @property
     def spent_cents(self) -> float:
-        done = [self.awarded(step) for step in self.steps() if self.completed(step)]
-        return sum(event.data["price_cents"] for event in done if event)
+        return sum(self.spent_of(step) for step in self.steps())
+
+    def reserved_of(self, step: str) -> float:
+        """What is missing of the price of an attempt under way, after what earlier ones have cost."""
+        return max(0.0, self.price(step) - self.lost(step)) if self.flies(step) else 0.0
+
+    def spent_of(self, step: str) -> float:
+        """The price of what was done; of what was not, what models took in vain."""
+        return max(self.price(step), self.lost(step)) if self.completed(step) else self.lost(step)
+
+    def price(self, step: str) -> float:
+        awarded = self.awarded(step)
+        return awarded.data["price_cents"] if awarded else 0.0
+
+    def lost(self, step: str) -> float:
+        failures = [event for event in self.story(step) if event.kind is Kind.STEP_FAILED]
+        return sum(event.data.get("spent_cents") or 0.0 for event in failures)
 
     def awarded(self, step: str) -> Event | None:
         awards = [event for event in self.story(step) if event.kind is Kind.STEP_AWARDED]
@@ -271,6 +287,15 @@ class Game:
         budget = self.rules.budget_cents
         if budget is not None and after.reserved_cents + after.spent_cents > budget + 1e-6:
             raise Foul(f"{event.sequence}: {after.reserved_cents} reserved and {after.spent_cents} spent of {budget}")
+        after._judge_step_budget(event)
+
+    def _judge_step_budget(self, event: Event) -> None:
+        if event.step is None or _is_undo(event.step):
+            return
+        step = str(event.step)
+        limit = (self.rules.step(step).get("budget") or {}).get("cents")
+        if limit is not None and self.reserved_of(step) + self.spent_of(step) > limit + 1e-6:
+            raise Foul(f"{event.sequence}: {step} holds or has spent more than its {limit} cents")
 
     def _wants(self, *command: Any) -> bool:
         return any(wanted[: len(command)] == command for wanted in self.commands())
