@@ -51,16 +51,16 @@ class Kind(StrEnum):
     same, of what was reserved), spent_tokens"""
 
     APPROVAL_REQUESTED = "approval.requested"
-    """approval, capability, input, digest, rule, expires_ms"""
+    """approval, capability, input, digest, rule, expires_ms, plan (digest), terms (quorum, approvers, delegates,
+    four_eyes, minutes, day, about, amount, escalate_ms, escalate_to), material (rows that a person is shown)"""
     APPROVAL_VOTED = "approval.voted"
     """approval, digest, by, seat (in whose place), note: a yes of several that are needed"""
     APPROVAL_EDITED = "approval.edited"
-    """approval, was (digest), digest, input, rule, terms, material, by, seat (null when the editor's yes does not count
-    for the new input), note: earlier votes are void"""
+    """approval, was (digest), digest, input, rule, terms, material, by, note: earlier votes are void"""
     APPROVAL_ESCALATED = "approval.escalated"
     """approval, to: these may decide too"""
     APPROVAL_DECIDED = "approval.decided"
-    """approval, decision (approved, denied, expired), digest, rule, by, note"""
+    """approval, decision (approved, denied, expired), digest, rule, by, note, plan (digest), seat (in whose place)"""
 
     MEMORY_REMEMBERED = "memory.remembered"
     """tenant, by, records (of each its id, version, and the salted digest of what it says)"""

@@ -166,6 +166,15 @@ class BidView(View):
     refusal: str = ""
 
 
+class EditView(View):
+    """A person has changed what would run."""
+
+    by: str
+    was: str
+    """Digest of the input that was asked about first."""
+    note: str = ""
+
+
 class StepView(View):
     id: str
     call: str
@@ -184,11 +193,20 @@ class StepView(View):
     reason: str = ""
     """Why this agent got it, or why it was skipped."""
     bids: list[BidView] = Field(default_factory=list[BidView])
+    edited: EditView | None = None
+    """A person has changed its input before approving it."""
     progress: float | None = None
     """Fraction done, in [0, 1], as the agent last said while working."""
     note: str = ""
     output: Any = None
     error: Problem | None = None
+
+
+class Fact(View):
+    """One row of what a person is shown to decide: made of contract, rule and arguments, never written by a model."""
+
+    label: str
+    value: str
 
 
 class ApprovalView(View):
@@ -205,6 +223,44 @@ class ApprovalView(View):
     decision: ApprovalStatus = ApprovalStatus.PENDING
     by: str | None = None
     note: str = ""
+    plan: str = ""
+    """Digest of the plan that the step belongs to: what is approved is this step of this plan."""
+    requested_by: str = ""
+    about: str = ""
+    """The rule without what is this step's own. Questions that agree in it and in the capability can be grouped."""
+    amount: float | None = None
+    """What the rule looked at, where that is a number."""
+    quorum: int = 1
+    """How many must say yes."""
+    votes: list[str] = Field(default_factory=list[str])
+    """Who has, so far."""
+    approvers: list[str] = Field(default_factory=list[str])
+    """Who may decide; everybody of the tenant when empty."""
+    material: list[Fact] = Field(default_factory=list[Fact])
+    edited: EditView | None = None
+
+
+class GroupView(View):
+    """Many questions as one prompt: same capability, same rule. Each is still decided by itself, by its own digest."""
+
+    id: str
+    capability: str
+    about: str
+    """The rule that asks."""
+    count: int
+    sum: float | None = None
+    """Of the amounts that the rule looked at, where there are any."""
+    min: float | None = None
+    max: float | None = None
+    requested_by: list[str] = Field(default_factory=list[str])
+    """Up to ten of those who asked."""
+    oldest: str
+    expires_at: str | None = None
+    """When the first of them expires."""
+    example: ApprovalView
+    """The one with the largest amount, or the oldest."""
+    seen: dict[str, str]
+    """Digest by id of every question in it: what deciding the group decides."""
 
 
 class AgentView(View):

@@ -17,7 +17,7 @@ from ..contracts.memory import Memory
 from ..contracts.pool import Models
 from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
-from .approvals import rule_for
+from .approvals import Rulebook, lot_secret
 from .budgets import Cap
 from .config import AgentEntry, Configuration, load_class
 from .coordinator import Coordinator, Limits, Settings
@@ -79,7 +79,7 @@ def make_coordinator(
         key,
         world.clock,
         world.entropy,
-        _settings(configuration, shard),
+        _settings(configuration, shard, key),
         faults_port=world.faults,
         on_failure=on_failure,
     )
@@ -87,14 +87,15 @@ def make_coordinator(
     return coordinator
 
 
-def _settings(configuration: Configuration, shard: int) -> Settings:
-    rules, shards = configuration.approvals, configuration.coordinator.shards
+def _settings(configuration: Configuration, shard: int, key: bytes) -> Settings:
+    shards = configuration.coordinator.shards
     return Settings(
         name=configuration.federation.name,
         shard=shard,
         shards=shards,
         expected_agents=frozenset(agent_id(entry) for entry in configuration.agents),
-        gate=lambda contract, input: rule_for(rules, contract, input),
+        gate=Rulebook(configuration.rules, lot_secret(key)),
+        notify=bool(configuration.notify),
         caps={tenant: cap.part(shard, shards) for tenant, cap in _caps(configuration)},
         limits=Limits(open_tasks=configuration.limits.queued_tasks),
     )

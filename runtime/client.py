@@ -96,8 +96,14 @@ class Client(Protocol):
 
     async def approvals(self, *, pending: bool = True) -> list[ApprovalView]: ...
 
-    async def decide(self, approval: str, *, approve: bool, digest: str, note: str = "") -> ApprovalView:
-        """Decides once. Raises DigestMismatch, NotFound, Conflict when it was decided otherwise before."""
+    async def decide(
+        self, approval: str, *, approve: bool, digest: str, note: str = "", plan: str = "", input: Any = None
+    ) -> ApprovalView:
+        """Decides once. With `input` the step is approved with that instead of what was asked about.
+
+        Raises DigestMismatch, also for another `plan` where one is given; NotFound, NotAllowed for whoever may not
+        decide, InvalidInput for an input that breaks the contract, Conflict when it was decided otherwise before.
+        """
         ...
 
     async def status(self) -> FederationView: ...
@@ -326,8 +332,11 @@ class LinkClient:
         pages = await self._ask_all("approvals", {"pending": pending})
         return [ApprovalView(**view) for page in pages for view in page]
 
-    async def decide(self, approval: str, *, approve: bool, digest: str, note: str = "") -> ApprovalView:
-        wanted = {"approval": approval, "approve": approve, "digest": digest, "note": note}
+    async def decide(
+        self, approval: str, *, approve: bool, digest: str, note: str = "", plan: str = "", input: Any = None
+    ) -> ApprovalView:
+        wanted = {"approval": approval, "approve": approve, "digest": digest, "note": note, "plan": plan}
+        wanted |= {} if input is None else {"input": input}
         return ApprovalView(**await self._ask(self._owner(approval.partition(":")[0]), "decide", wanted))
 
     async def status(self) -> FederationView:

@@ -89,9 +89,11 @@ class Settings:
     shards: int = 1
     expected_agents: frozenset[str] = frozenset()
     """Until these have dialed in, an unknown capability is `Unavailable` rather than `NotFound`."""
-    gate: Gate = lambda contract, input: AUTOMATIC
+    gate: Gate = lambda contract, input, situation: AUTOMATIC
     caps: Mapping[Tenant, Cap] = field(default_factory=dict[Tenant, Cap])
     """This shard's part of what each tenant may spend on a day."""
+    notify: bool = False
+    """Whether somebody is told of questions: then each is put in the outbox with its event."""
     weights: Weights = field(default_factory=Weights)
     limits: Limits = field(default_factory=Limits)
 
@@ -132,7 +134,9 @@ class Coordinator:
         self._intake = Intake(self.directory, settings.expected_agents)
         self.watchers = Watchers(self.journal)
         self.budgets = Budgets(store, self.journal, clock, settings.caps)
-        self.questions = Questions(self, self.journal, self._timers, clock, settings.gate)
+        self.questions = Questions(
+            self, self.directory, self.journal, self._timers, clock, settings.gate, self.budgets, notices=settings.notify
+        )
         self._leases = Leases(self, self._roster, clock, self._may_retry)
         self._seating = Seating(self, self.directory, self._roster, self.journal, self.watchers, clock)
         self._ticking: asyncio.TimerHandle | None = None
@@ -179,7 +183,7 @@ class Coordinator:
         for step in run.retrying.values():
             self._retry_later(run, step)
         for step in run.asking.values():
-            self.questions.expire_later(run, step)
+            self.questions.take_up(run, step)
         self.budgets.take_up(run)
         self._watch_deadline(run)
 
@@ -329,11 +333,11 @@ class Coordinator:
         except InvalidInput as error:
             self.fail(run, step, error, None)
             return
-        ruling = self.questions.ruling(step, contract)
+        ruling = self.questions.ruling(run, step, contract)
         step.rule = ruling.words
         if ruling.review:
-            self.questions.ask(run, step, ruling)
-        elif error := self.questions.objection(step):
+            self.questions.ask(run, step, contract, ruling)
+        elif error := self.questions.objection(run, step):
             self.fail(run, step, error, None)
         elif contract.negotiation is Negotiation.PROPOSALS:
             self._call_for_proposals(run, step)

@@ -101,7 +101,11 @@ class StepRun:
     approval: Mapping[str, Any] | None = None
     """The last decision for it."""
     asked: Mapping[str, Any] | None = None
-    """The question it waits for."""
+    """The question it waits for, as it stands now."""
+    votes: tuple[Mapping[str, Any], ...] = ()
+    """Those who have said yes to it, where several must."""
+    edited: Mapping[str, Any] | None = None
+    """What a person made of its input."""
     asked_ms: int = 0
     rule: str = ""
     """What policy said when it was last looked at."""
@@ -220,6 +224,7 @@ class Run:
         self.budget = Budget(cents=self.budget_cents, **(data.get("budget") or {}))
         self.deadline_ms: int | None = data.get("deadline_ms")
         self.labels: Mapping[str, str] = data.get("labels") or {}
+        self.by: str = data.get("by") or ""
         self.created_ms = self.updated_ms = submitted.at_ms
         self.sequence = submitted.sequence
         self.status = TaskStatus.SUBMITTED
@@ -281,6 +286,11 @@ class Run:
 
     def scope(self, step: StepRun) -> "_Scope":
         return _Scope(self, step)
+
+    @property
+    def undoable(self) -> int:
+        """Completed steps that an abort would undo."""
+        return len(self._to_undo)
 
     @property
     def unfinished(self) -> int:
@@ -443,13 +453,43 @@ class Run:
         self.ready.pop(step.id, None)
         self.retrying.pop(step.id, None)
         step.status, step.asked, step.asked_ms = StepStatus.INPUT_REQUIRED, event.data, event.at_ms
-        self.asking[step.id] = step
+        step.votes, self.asking[step.id] = (), step
+        self._hold(step, _attention(event.data))
+
+    def _voted(self, event: Event) -> None:
+        step = self._step_of(event)
+        step.votes = (*step.votes, event.data)
+        self._spend_minutes(step)
+
+    def _edited(self, event: Event) -> None:
+        """Another input is another question: who has said yes has said it to the first one."""
+        step, data = self._step_of(event), event.data
+        changed = {name: data[name] for name in ("input", "digest", "rule", "terms", "material")}
+        step.asked, step.input, step.edited, step.votes = {**(step.asked or {}), **changed}, data["input"], data, ()
+        self._hold(step, _attention(data))
+
+    def _escalated(self, event: Event) -> None:
+        step = self._step_of(event)
+        asked = step.asked or {}
+        terms = asked["terms"]
+        approvers = [*terms["approvers"], *event.data["to"]] if terms["approvers"] else []
+        step.asked = {**asked, "terms": {**terms, "approvers": approvers, "escalate_ms": None}}
 
     def _decided(self, event: Event) -> None:
         step = self._step_of(event)
         del self.asking[step.id]
+        if event.data["decision"] != "expired":
+            self._spend_minutes(step)
+        self._hold(step, NOTHING_HELD)
         step.approval, step.asked, step.status = event.data, None, StepStatus.WAITING
         self.ready[step.id] = step
+
+    def _spend_minutes(self, step: StepRun) -> None:
+        """One decision of one person was made."""
+        minutes = ((step.asked or {}).get("terms") or {}).get("minutes") or 0.0
+        self._hold(step, step.held._replace(minutes=_cents(max(0.0, step.held.minutes - minutes))))
+        step.minutes = _cents(step.minutes + minutes)
+        self.spent_minutes = _cents(self.spent_minutes + minutes)
 
     def _aborting(self, event: Event) -> None:
         self.aborting = event.data["error"]
@@ -464,6 +504,7 @@ class Run:
         for step in (*self.ready.values(), *self.retrying.values(), *self.asking.values()):
             step.status = StepStatus.FAILED if step.error else StepStatus.WAITING
             step.asked = None
+            self._hold(step, NOTHING_HELD)
         self.ready.clear()
         self.retrying.clear()
         self.asking.clear()
@@ -640,6 +681,12 @@ def _price(step: StepRun) -> float:
     return step.award["price_cents"] if step.undoes is None else 0.0
 
 
+def _attention(asked: Mapping[str, Any]) -> Held:
+    """What a question reserves of people's time. Before questions had terms it was nothing."""
+    terms = asked.get("terms") or {}
+    return Held(minutes=_cents(terms["minutes"] * terms["quorum"]), day=terms["day"]) if terms else NOTHING_HELD
+
+
 def _reserved(step: StepRun) -> Held:
     """What an award reserves. Before awards said so it was the price."""
     reserved = step.award.get("reserved")
@@ -680,5 +727,8 @@ _APPLY = {
     Kind.STEP_COMPLETED: Run._completed,
     Kind.STEP_FAILED: Run._failed,
     Kind.APPROVAL_REQUESTED: Run._asked,
+    Kind.APPROVAL_VOTED: Run._voted,
+    Kind.APPROVAL_EDITED: Run._edited,
+    Kind.APPROVAL_ESCALATED: Run._escalated,
     Kind.APPROVAL_DECIDED: Run._decided,
 }

@@ -37,6 +37,7 @@ from .directory import Member
 from .execution import Run
 from .journal import Audit
 from .link import Link
+from .questions import Said
 from .views import agent_view, step_views, task_view
 
 _log = logging.getLogger(__name__)
@@ -297,9 +298,15 @@ class Service:
         run = self._coordinator.run_of(request.tenant, TaskId(view["task"]))
         decision = ApprovalStatus.APPROVED if wanted["approve"] else ApprovalStatus.DENIED
         step = run.steps[StepId(view["step"])]
-        self._coordinator.questions.decide(
-            run, step, decision, str(wanted["digest"]), request.by, str(wanted.get("note") or "")
+        said = Said(
+            decision,
+            str(wanted["digest"]),
+            request.by,
+            str(wanted.get("note") or ""),
+            plan=str(wanted.get("plan") or ""),
+            input=wanted.get("input"),
         )
+        self._coordinator.questions.decide(run, step, said)
         await self._coordinator.journal.durable()
         return unpack(self._coordinator.store.read("approval", (wanted["approval"],))[0][2])
 

@@ -6,6 +6,7 @@ from typing import Any
 from ..contracts import (
     AgentView,
     BidView,
+    EditView,
     HanseError,
     Problem,
     StepId,
@@ -119,4 +120,10 @@ def _step_view(run: Run, step: StepRun) -> StepView:
         error=problem_of(step.error),
         progress=step.progress,
         note=step.note,
+        edited=edit_view(step),
     )
+
+
+def edit_view(step: StepRun) -> EditView | None:
+    edited = step.edited
+    return EditView(by=edited["by"], was=edited["was"], note=edited["note"]) if edited else None

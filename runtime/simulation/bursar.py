@@ -94,10 +94,9 @@ class Bursar:
 
     def _ask(self, event: Event, name: str) -> None:
         self._free("minutes", event, name)
-        self._asked[name] = event.data["terms"]
-        if event.data["terms"].get("day"):
-            wanted = event.data["terms"]["minutes"] * event.data["terms"]["quorum"]
-            self._keep("minutes", event, name, round(wanted * MICRO), event.data["terms"]["day"])
+        terms = self._asked[name] = event.data.get("terms") or {"minutes": 0, "quorum": 1, "day": ""}
+        if terms["day"]:
+            self._keep("minutes", event, name, round(terms["minutes"] * terms["quorum"] * MICRO), terms["day"])
 
     def _heard(self, event: Event, name: str) -> None:
         """A person's yes or no took its minutes; what the clock decides took nobody's."""

@@ -16,6 +16,13 @@ from ...contracts import Event, Kind
 NOTHING = object()
 """What a template gives that refers to something that is not there."""
 
+_TALK = (
+    Kind.APPROVAL_REQUESTED,
+    Kind.APPROVAL_VOTED,
+    Kind.APPROVAL_EDITED,
+    Kind.APPROVAL_ESCALATED,
+    Kind.APPROVAL_DECIDED,
+)
 _FLIES = (Kind.STEP_AWARDED, Kind.STEP_INTERRUPTED)
 _COMPARED = ("$eq", "$ne", "$gt", "$ge", "$lt", "$le", "$in")
 _WINDS_DOWN = (Kind.TASK_ABORTING, Kind.TASK_CANCELING)
@@ -75,9 +82,7 @@ class Game:
 
     def last(self, step: str) -> Event | None:
         """The last thing that happened to the step, questions aside."""
-        told = [
-            event for event in self.story(step) if event.kind not in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_DECIDED)
-        ]
+        told = [event for event in self.story(step) if event.kind not in _TALK]
         return told[-1] if told else None
 
     @property
@@ -133,6 +138,19 @@ class Game:
         is_open = bool(questions) and questions[-1].kind is Kind.APPROVAL_REQUESTED and not self.winding_down
         return questions[-1] if is_open else None
 
+    def question(self, step: str) -> Event | None:
+        """What the open question is about now: as it was asked, or as a person has changed it."""
+        asked = self.asks(step)
+        edits = [e for e in self.story(step) if e.kind is Kind.APPROVAL_EDITED]
+        return edits[-1] if asked and edits else asked
+
+    def votes(self, step: str) -> list[Event]:
+        """Those who said yes since the question was asked or changed, of whom several are needed."""
+        since = self.question(step)
+        return [
+            e for e in self.story(step) if e.kind is Kind.APPROVAL_VOTED and since and e.sequence > since.sequence
+        ]
+
     def decision(self, step: str) -> Event | None:
         decided = [event for event in self.story(step) if event.kind is Kind.APPROVAL_DECIDED]
         return decided[-1] if decided else None
@@ -169,6 +187,9 @@ class Game:
     def input(self, step: str) -> Any:
         if _is_undo(step):
             return self._undo_input(_undone(step))
+        edits = [event for event in self.story(step) if event.kind is Kind.APPROVAL_EDITED]
+        if edits:
+            return edits[-1].data["input"]
         return worth(self.rules.step(step).get("input", {}), self.roots(step))
 
     def _undo_input(self, step: str) -> Any:
@@ -341,8 +362,36 @@ class Game:
         )
 
     def _judge_decision(self, event: Event) -> bool:
-        asked = self.asks(str(event.step))
-        return asked is not None and asked.data["digest"] == event.data["digest"]
+        """A yes is the last of as many as are needed, each in a place of its own and none of whom may not."""
+        step = str(event.step)
+        asked = self.question(step)
+        if asked is None or asked.data["digest"] != event.data["digest"]:
+            return False
+        terms = asked.data.get("terms") or {}
+        if event.data["decision"] != "approved" or not terms:
+            return True
+        return self._may_say_yes(step, event) and len(self.votes(step)) + 1 >= terms["quorum"]
+
+    def _judge_vote(self, event: Event) -> bool:
+        asked = self.question(str(event.step))
+        same = asked is not None and asked.data["digest"] == event.data["digest"]
+        return same and self._may_say_yes(str(event.step), event)
+
+    def _may_say_yes(self, step: str, event: Event) -> bool:
+        asked = self.question(step)
+        assert asked is not None
+        terms, seat, by = asked.data["terms"], event.data["seat"], event.data["by"]
+        higher = [
+            e for e in self.story(step) if e.kind is Kind.APPROVAL_ESCALATED and e.sequence > asked.sequence
+        ]
+        may = [*terms["approvers"], *(higher[-1].data["to"] if higher and terms["approvers"] else [])]
+        own = self.history[0].data.get("by")
+        return (
+            (not may or seat in may)
+            and (seat == by or terms["delegates"].get(seat) == by)
+            and seat not in [vote.data["seat"] for vote in self.votes(step)]
+            and not (terms["four_eyes"] and own in (by, seat))
+        )
 
     def _judge_conclusion(self, event: Event) -> bool:
         if event.kind is Kind.TASK_COMPLETED:
@@ -359,6 +408,9 @@ _JUDGES = {
     Kind.STEP_EXPANDED: lambda game, event: game._wants("expand", str(event.step), event.data["count"]),
     Kind.APPROVAL_REQUESTED: Game._judge_question,
     Kind.APPROVAL_DECIDED: Game._judge_decision,
+    Kind.APPROVAL_VOTED: Game._judge_vote,
+    Kind.APPROVAL_EDITED: lambda game, event: game.asks(str(event.step)) is not None,
+    Kind.APPROVAL_ESCALATED: lambda game, event: game.asks(str(event.step)) is not None,
     Kind.TASK_ABORTING: lambda game, event: not game.winding_down,
     Kind.TASK_CANCELING: lambda game, event: not game.winding_down,
     Kind.TASK_COMPLETED: Game._judge_conclusion,

@@ -7,7 +7,7 @@ from typing import Any
 from ...agents.engine import Engine
 from ...contracts import AgentId, StorageError, Tenant
 from ...contracts.token import agent_key
-from ..approvals import rule_for
+from ..approvals import Rulebook, lot_secret
 from ..budgets import Cap
 from ..client import LinkClient, Shard
 from ..config import Above, ApprovalRule
@@ -98,7 +98,7 @@ class Town:
             self._chance(),
             Settings(
                 expected_agents=frozenset(self._agents),
-                gate=lambda contract, input: rule_for(self.rules, contract, input),
+                gate=Rulebook(tuple(self.rules), lot_secret(KEY)),
                 caps=self.caps,
             ),
             on_failure=_ends(process),
