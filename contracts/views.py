@@ -202,7 +202,7 @@ class StepView(View):
     error: Problem | None = None
 
 
-class Fact(View):
+class MaterialRow(View):
     """One row of what a person is shown to decide: made of contract, rule and arguments, never written by a model."""
 
     label: str
@@ -236,7 +236,7 @@ class ApprovalView(View):
     """Who has, so far."""
     approvers: list[str] = Field(default_factory=list[str])
     """Who may decide; everybody of the tenant when empty."""
-    material: list[Fact] = Field(default_factory=list[Fact])
+    material: list[MaterialRow] = Field(default_factory=list[MaterialRow])
     edited: EditView | None = None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..agents.connector import Connector
 from ..agents.engine import Engine
@@ -19,9 +20,10 @@ from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
 from .approvals import Rulebook, lot_secret
 from .budgets import Cap
-from .config import AgentEntry, Configuration, load_class
+from .config import AgentEntry, Configuration, HttpConnector, load_class
 from .coordinator import Coordinator, Limits, Settings
 from .host import Host
+from .notify import Channel, Mail, Notifier, Webhook
 from .service import Service
 from .store import SqliteStore
 from .world import SystemClock, SystemEntropy
@@ -84,7 +86,20 @@ def make_coordinator(
         on_failure=on_failure,
     )
     coordinator.on_request(Service(coordinator).handle)
+    if configuration.notify:
+        channels = [_channel(configuration, each) for each in configuration.notify]
+        coordinator.accompany(Notifier(coordinator.store, coordinator.journal, world.clock, channels))
     return coordinator
+
+
+def _channel(configuration: Configuration, notice: Any) -> Channel:
+    tenant = notice.tenant and Tenant(notice.tenant)
+    if notice.kind == "mail":
+        return Mail(notice.to, tenant, _connector(notice.connector, configuration.connectors[notice.connector]))
+    parts = urlsplit(notice.url)
+    section = HttpConnector(kind="http", base_url=f"{parts.scheme}://{parts.netloc}")
+    secret = notice.secret and notice.secret.get_secret_value()
+    return Webhook(notice.url, secret, tenant, _connector("webhook", section))
 
 
 def _settings(configuration: Configuration, shard: int, key: bytes) -> Settings:
@@ -174,7 +189,8 @@ def _connector(name: str, section: Any) -> Connector:
         if not issubclass(cls, Connector):
             raise InvalidConfiguration(f"connectors: {name}: {section.class_} is not a Connector")
         return cls(**section.options).called(name)
-    from ..agents.connectors import HttpConnector, SmtpConnector
+    from ..agents.connectors import HttpConnector as Http
+    from ..agents.connectors import SmtpConnector as Smtp
 
-    kinds = {"smtp": SmtpConnector, "http": HttpConnector}
+    kinds = {"smtp": Smtp, "http": Http}
     return kinds[section.kind](**section.model_dump(exclude={"kind"}, exclude_none=True)).called(name)

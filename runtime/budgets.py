@@ -230,7 +230,9 @@ class Budgets:
             return None
         day = self._today()
         account = self._account(tenant, day)
-        limit = Budget(cents=account.limit.cents, tokens=account.limit.tokens, human_minutes=account.limit.human_minutes)
+        limit = Budget(
+            cents=account.limit.cents, tokens=account.limit.tokens, human_minutes=account.limit.human_minutes
+        )
         return BudgetView(
             level="tenant",
             of=f"{tenant} {day}",
@@ -244,7 +246,9 @@ class Budgets:
         if key not in self._accounts:
             self._forget_before(day)
             rows = self._store.read("spent_on_day", key)
-            self._accounts[key] = Account(self._caps.get(tenant, Cap()), [0, 0, 0], list(rows[0]) if rows else [0, 0, 0])
+            self._accounts[key] = Account(
+                self._caps.get(tenant, Cap()), [0, 0, 0], list(rows[0]) if rows else [0, 0, 0]
+            )
         return self._accounts[key]
 
     def _forget_before(self, day: str) -> None:
@@ -256,7 +260,10 @@ class Budgets:
     def _left(self, run: Run, step: StepRun) -> tuple[str, float]:
         """The level with the least cents left for this step, and how many. What models took before is paid already."""
         charged = step.charged_cents
-        levels = [("step", _cents_of(step.budget)), ("task", _less(run.budget_cents, run.reserved_cents, run.spent_cents))]
+        levels = [
+            ("step", _cents_of(step.budget)),
+            ("task", _less(run.budget_cents, run.reserved_cents, run.spent_cents)),
+        ]
         cap = self._caps.get(run.tenant)
         if cap is not None and cap.cents is not None:
             left = self._account(run.tenant, self._today()).left(_CENTS) or 0
@@ -319,9 +326,7 @@ def step_budget(run: Run, step: StepRun) -> BudgetView | None:
         of=step.id,
         limit=step.budget,
         reserved=Amounts(cents=held.cents, tokens=held.tokens, human_minutes=held.minutes),
-        spent=Amounts(
-            cents=step.charged_cents, tokens=step.model_tokens, seconds=took, human_minutes=step.minutes
-        ),
+        spent=Amounts(cents=step.charged_cents, tokens=step.model_tokens, seconds=took, human_minutes=step.minutes),
     )
 
 

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ..contracts import (
     AgentId,
@@ -98,6 +98,14 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
 
+class Companion(Protocol):
+    """What runs beside a coordinator and never holds it up."""
+
+    def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
 class Coordinator:
     """One shard. A plain class: the Ray actor around it is in `actors.py`."""
 
@@ -135,10 +143,18 @@ class Coordinator:
         self.watchers = Watchers(self.journal)
         self.budgets = Budgets(store, self.journal, clock, settings.caps)
         self.questions = Questions(
-            self, self.directory, self.journal, self._timers, clock, settings.gate, self.budgets, notices=settings.notify
+            self,
+            self.directory,
+            self.journal,
+            self._timers,
+            clock,
+            settings.gate,
+            self.budgets,
+            notices=settings.notify,
         )
         self._leases = Leases(self, self._roster, clock, self._may_retry)
         self._seating = Seating(self, self.directory, self._roster, self.journal, self.watchers, clock)
+        self._companions: list[Companion] = []
         self._ticking: asyncio.TimerHandle | None = None
         self._handle_request: Callable[[Link, Request], None] | None = None
 
@@ -162,16 +178,24 @@ class Coordinator:
             self.advance(run)
         await self.journal.durable()
         self._tick()
+        for each in self._companions:
+            each.start()
 
     def on_request(self, handle: Callable[[Link, Request], None]) -> None:
         """Who answers clients."""
         self._handle_request = handle
+
+    def accompany(self, companion: Companion) -> None:
+        """Runs beside the coordinator, from its start to its end."""
+        self._companions.append(companion)
 
     async def stop(self) -> None:
         """Stops taking part. What is in flight is recovered by the next start."""
         if self._ticking:
             self._ticking.cancel()
         self._timers.clear()
+        for each in self._companions:
+            await each.stop()
         self._roster.close("the coordinator stops")
         await self.journal.stop()
         await self.store.close()

@@ -27,7 +27,7 @@ from ..contracts import (
 from ..contracts.events import timestamp
 from ..contracts.ids import approval_id, step_key
 from ..contracts.plain import check
-from ..contracts.views import ApprovalStatus, ApprovalView, Fact
+from ..contracts.views import ApprovalStatus, ApprovalView, MaterialRow
 from ..contracts.wire import pack
 from .approvals import AUTOMATIC, Ruling, Situation, seat_of
 from .budgets import Budgets, day_of
@@ -128,6 +128,7 @@ class Questions:
         Raises DigestMismatch when it was made about something else, NotAllowed for whoever may not decide, InvalidInput
         for a changed input that breaks the contract, Conflict when it was decided otherwise before or came too late.
         """
+        _check_plan(run, step, said)
         if _was_said(step, said):
             return
         if step.asked is None:
@@ -135,7 +136,7 @@ class Questions:
         if self._is_late(step):
             self._expire(run, step)
             raise Conflict("this came too late: the question has expired", approval=approval_id(run.task, step.id))
-        _check_seen(run, step, said)
+        _check_seen(step, said)
         edits = said.is_yes and said.input is not None and _digest_of(said.input) != step.asked["digest"]
         seat = self._seat(run, step, said, edits=edits)
         if edits:
@@ -258,9 +259,7 @@ class Questions:
             self._keep(run, step, ApprovalStatus.PENDING)
             self._tell(run, step, "escalated")
 
-    def _decide(
-        self, run: Run, step: StepRun, decision: ApprovalStatus, by: str, note: str, seat: str | None
-    ) -> None:
+    def _decide(self, run: Run, step: StepRun, decision: ApprovalStatus, by: str, note: str, seat: str | None) -> None:
         asked = step.asked
         assert asked is not None
         data = {
@@ -337,10 +336,19 @@ def _was_said(step: StepRun, said: Said) -> bool:
     ) and (said.input is None or digest(said.input) in seen)
 
 
-def _check_seen(run: Run, step: StepRun, said: Said) -> None:
+def _check_plan(run: Run, step: StepRun, said: Said) -> None:
+    if said.plan not in ("", run.plan.digest):
+        raise DigestMismatch(
+            "the digest is not that of the step's plan: read the approval again before deciding",
+            approval=_id(run, step),
+            expected=run.plan.digest,
+        )
+
+
+def _check_seen(step: StepRun, said: Said) -> None:
     asked = step.asked
     assert asked is not None
-    if said.digest != asked["digest"] or said.plan not in ("", run.plan.digest):
+    if said.digest != asked["digest"]:
         raise DigestMismatch(
             "the digest is not that of the waiting step: read the approval again before deciding",
             approval=asked["approval"],
@@ -386,6 +394,6 @@ def _view(run: Run, step: StepRun, decision: ApprovalStatus, by: str | None, not
         quorum=terms["quorum"],
         votes=[vote["by"] for vote in step.votes],
         approvers=terms["approvers"],
-        material=[Fact(**row) for row in asked.get("material") or []],
+        material=[MaterialRow(**row) for row in asked.get("material") or []],
         edited=edit_view(step),
     )

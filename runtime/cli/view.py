@@ -12,7 +12,18 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ...contracts import ApprovalView, BidView, BudgetView, Event, Kind, StepStatus, StepView, TaskStatus, TaskView
+from ...contracts import (
+    ApprovalView,
+    BidView,
+    BudgetView,
+    Event,
+    GroupView,
+    Kind,
+    StepStatus,
+    StepView,
+    TaskStatus,
+    TaskView,
+)
 from ...contracts.events import milliseconds, timestamp
 from .text import clock, duration, inline, money, plain
 
@@ -98,10 +109,27 @@ def _spent_words(view: BudgetView, name: str, limit: float) -> str:
 
 def question(approval: ApprovalView) -> RenderableType:
     """What a person is asked: the rule, the very input, and what to type."""
+    shown = [Text.assemble((f"  {plain(row.label)}: ", "dim"), plain(row.value)) for row in approval.material]
+    votes = (
+        f"  {len(approval.votes)} of {approval.quorum} have said yes: {', '.join(map(plain, approval.votes)) or '-'}"
+    )
     return Group(
         Text.assemble(("? ", "bold"), plain(approval.rule), style="yellow"),
         Text(f"  {approval.capability} with {inline(approval.input, 400)}"),
+        *shown,
+        *([Text(votes, style="dim")] if approval.quorum > 1 else []),
         Text(f"  hanse approvals approve {approval.id}   or   hanse approvals deny {approval.id}", style="bold"),
+    )
+
+
+def prompt(group: GroupView) -> RenderableType:
+    """Many questions as one."""
+    sums = f", together {group.sum:g} (from {group.min:g} to {group.max:g})" if group.sum is not None else ""
+    askers = ", ".join(plain(each or "nobody") for each in group.requested_by)
+    return Group(
+        Text.assemble(("? ", "bold"), f"{group.count} x {plain(group.about)}{sums}", style="yellow"),
+        Text(f"  asked by {askers}; such as {inline(group.example.input, 200)}"),
+        Text(f"  hanse approvals approve --group {group.id}", style="bold"),
     )
 
 

@@ -131,7 +131,9 @@ class Bursar:
     def _levels(self, what: str, event: Event, name: str, day: str) -> Iterator[Level]:
         task, tenant = str(event.task), self._tenants[str(event.task)]
         yield self._level(what, "task", task, self._limit_of_task(what, task))
-        step = next(each for each in self._plans[task]["plan"]["steps"] if each["id"] == _plain(str(event.step or name)))
+        step = next(
+            each for each in self._plans[task]["plan"]["steps"] if each["id"] == _plain(str(event.step or name))
+        )
         own = (step.get("budget") or {}).get(_FIELDS[what])
         yield self._level(what, "step", name, own)
         if day:

@@ -147,9 +147,7 @@ class Game:
     def votes(self, step: str) -> list[Event]:
         """Those who said yes since the question was asked or changed, of whom several are needed."""
         since = self.question(step)
-        return [
-            e for e in self.story(step) if e.kind is Kind.APPROVAL_VOTED and since and e.sequence > since.sequence
-        ]
+        return [e for e in self.story(step) if e.kind is Kind.APPROVAL_VOTED and since and e.sequence > since.sequence]
 
     def decision(self, step: str) -> Event | None:
         decided = [event for event in self.story(step) if event.kind is Kind.APPROVAL_DECIDED]
@@ -381,9 +379,7 @@ class Game:
         asked = self.question(step)
         assert asked is not None
         terms, seat, by = asked.data["terms"], event.data["seat"], event.data["by"]
-        higher = [
-            e for e in self.story(step) if e.kind is Kind.APPROVAL_ESCALATED and e.sequence > asked.sequence
-        ]
+        higher = [e for e in self.story(step) if e.kind is Kind.APPROVAL_ESCALATED and e.sequence > asked.sequence]
         may = [*terms["approvers"], *(higher[-1].data["to"] if higher and terms["approvers"] else [])]
         own = self.history[0].data.get("by")
         return (

@@ -1,10 +1,9 @@
 """One seed from its beginning to its end: what people ask of the town, what goes wrong, and whether promises held."""
 
 import asyncio
-import gc
 import hashlib
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -22,12 +21,13 @@ from ...contracts import (
 )
 from ...contracts.plain import unpack
 from ...contracts.wire import decode_event
+from ..config import ApprovalRule
 from ..execution import Run, fold
 from ..journal import verify
 from .fate import Fate, Planned, random_faults
-from .loop import Process, Stuck, VirtualLoop
+from .loop import Process, Stuck, VirtualLoop, run_to_end
 from .referee import referee
-from .town import COORDINATOR, Town
+from .town import COORDINATOR, RULES, Town
 from .village import fresh_weather, random_plan
 
 SAFETY_SECONDS = 8.0
@@ -53,37 +53,30 @@ class Told:
     journal: list[Event] = field(default_factory=list[Event])
 
 
-def tell(seed: int, planned: list[Planned] | None = None) -> Told:
+def tell(seed: int, planned: list[Planned] | None = None, story: "type[Story] | None" = None) -> Told:
     """Runs one seed, with faults of its own or the given ones. What breaks a promise is in `problems`."""
     told = Told(seed)
-    collecting = gc.isenabled()
-    gc.disable()  # when dead coroutines are collected is nobody's choice, and their `finally` must not run meanwhile
     loop = VirtualLoop()
+    fresh_weather()
+    teller = (story or Story)(loop, Random(seed), told, planned)
     try:
-        fresh_weather()
-        story = Story(loop, Random(seed), told, planned)
-        loop.run_until_complete(story.go())
-        story.judge()
+        run_to_end(loop, teller.go(), teller.judge)
     except Stuck as error:
         told.problems.append(str(error))
-    finally:
-        told.seconds = loop.time()
-        loop._ready.clear()  # type: ignore[attr-defined]
-        loop._scheduled.clear()  # type: ignore[attr-defined]
-        loop.close()
-        if collecting:
-            gc.enable()
+    told.seconds = loop.time()
     return told
 
 
 class Story:
     """People, and what they ask for."""
 
+    rules: Sequence[ApprovalRule] = RULES
+
     def __init__(self, loop: VirtualLoop, random: Random, told: Told, planned: list[Planned] | None) -> None:
         self._loop = loop
         self._random = random
         self._told = told
-        self._town = Town(loop, Random(random.random()))
+        self._town = Town(loop, Random(random.random()), self.rules)
         chance = random_faults(Random(random.random()), SAFETY_SECONDS)
         self._fate = Fate(self._town, chance if planned is None else planned)
         told.planned = self._fate.planned
@@ -96,7 +89,7 @@ class Story:
         self._town.start_all()
         self._fate.begin()
         self._loop.later(HEALED_AT, self._fate.heal)
-        people = Process("people", self._loop)
+        people = self._people = Process("people", self._loop)
         self._client = self._town.client(people)
         errands = [people.spawn(self._noting(self._errand(number))) for number in range(self._random.randint(1, 6))]
         answering = people.spawn(self._noting(self._answer_questions()))
