@@ -40,7 +40,9 @@ class Kind(StrEnum):
     """reason"""
     STEP_AWARDED = "step.awarded"
     """agent, version, attempt, award, price_cents, reason, bids, rule (the policy that allowed it), input (digest),
-    approval, reserved (at each level of the budget: cents, tokens, and the tenant's day; null where nothing is)"""
+    approval, reserved (at each level of the budget: cents, tokens, and the tenant's day; null where nothing is), before
+    (when the token expires, unix milliseconds; its other caveats are the event's task, step and capability's, the
+    tenant, the input digest and the price)"""
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
     STEP_COMPLETED = "step.completed"
@@ -49,6 +51,12 @@ class Kind(StrEnum):
     STEP_FAILED = "step.failed"
     """agent, attempt, error, retry_at_ms (null when there is no further attempt), spent_cents (what models took all the
     same, of what was reserved), spent_tokens"""
+
+    STEP_HELD = "step.held"
+    """agent, attempt, error, why (outcome_unknown, half_done, compensation_failed, confirmation_failed, poisoned),
+    question (in words), choices (what a person may choose, and what each means), spent_cents, spent_tokens"""
+    STEP_RESUMED = "step.resumed"
+    """choice, by, note, result (of the outside effect, as the person says), output (of the step done by hand)"""
 
     APPROVAL_REQUESTED = "approval.requested"
     """approval, capability, input, digest, rule, expires_ms, plan (digest), terms (quorum, approvers, delegates,

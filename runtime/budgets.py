@@ -42,7 +42,7 @@ from ..contracts import (
     Verdict,
     Write,
 )
-from .execution import NOTHING_HELD, Held, Run, StepRun
+from .execution import NOTHING_RESERVED, Reserved, Run, StepRun
 from .journal import Journal
 
 LEASE_SECONDS = 60.0
@@ -98,7 +98,7 @@ class _Was(NamedTuple):
     """How a step stood before an event."""
 
     step: StepRun
-    held: Held
+    held: Reserved
     charged: tuple[float, int, float]
 
 
@@ -110,6 +110,8 @@ _OF_STEP = frozenset(
         Kind.STEP_AWARDED,
         Kind.STEP_COMPLETED,
         Kind.STEP_FAILED,
+        Kind.STEP_HELD,
+        Kind.STEP_RESUMED,
         Kind.APPROVAL_REQUESTED,
         Kind.APPROVAL_VOTED,
         Kind.APPROVAL_EDITED,
@@ -133,7 +135,7 @@ class Budgets:
 
     def affordable(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> Sequence[Bid]:
         """The bids, those that cost more than is left turned into refusals."""
-        if step.undoes is not None or self._is_free(run, step):
+        if step.settles or self._is_free(run, step):
             return bids
         left = self._left(run, step)
         return [_too_dear(bid, *left) if bid.price_cents > left[1] and not bid.refusal else bid for bid in bids]
@@ -155,7 +157,7 @@ class Budgets:
 
     def reserved(self, run: Run, step: StepRun, winner: Bid) -> JsonObject | None:
         """What an award reserves at each level, for the journal. None where there is nothing to reserve."""
-        if step.undoes is not None:
+        if step.settles:
             return None
         tokens = None if self._is_free(run, step) else self._grant(run, step)
         if not winner.price_cents and tokens is None:
@@ -167,7 +169,7 @@ class Budgets:
         """Why nobody may be asked for so many minutes; None when somebody may."""
         left = self._account(run.tenant, self._today()).left(_MINUTES)
         limits = [
-            ("step", _minutes_left(step.budget, step.held.minutes + step.minutes)),
+            ("step", _minutes_left(step.budget, step.reserved.minutes + step.minutes)),
             ("task", _minutes_left(run.budget, run.reserved_minutes + run.spent_minutes)),
             ("tenant", None if left is None else left / _MICRO),
         ]
@@ -189,29 +191,29 @@ class Budgets:
     def before(self, run: Run, step: StepRun | None, kind: Kind) -> "list[_Was]":
         """How the steps stand that an event of this kind may settle. Given to `after` once it was folded in."""
         if kind in _OF_STEP and step is not None:
-            return [_Was(step, step.held, _charged(step))]
+            return [_Was(step, step.reserved, _charged(step))]
         if kind in _OF_TASK:
-            holders = [*run.in_flight.values(), *run.asking.values()]
-            return [_Was(step, step.held, _charged(step)) for step in holders]
+            holders = [*run.in_flight.values(), *run.asking.values(), *run.held.values()]
+            return [_Was(step, step.reserved, _charged(step)) for step in holders]
         return []
 
     def after(self, run: Run, was: "Sequence[_Was]", event: Event) -> None:
         """Brings the tenant's day up to what the event made of its steps."""
         for step, held, charged in was:
-            if held is not step.held:
+            if held is not step.reserved:
                 self._hold(run.tenant, held, -1)
-                self._hold(run.tenant, step.held, 1)
+                self._hold(run.tenant, step.reserved, 1)
             spent = [now - then for now, then in zip(_charged(step), charged, strict=True)]
             if any(spent):
-                self._spend(run.tenant, held.day or step.held.day or day_of(event.at_ms), spent)
+                self._spend(run.tenant, held.day or step.reserved.day or day_of(event.at_ms), spent)
 
     def take_up(self, run: Run) -> None:
         """What an open task has reserved, after a start."""
         for step in run.steps.values():
-            if step.held is not NOTHING_HELD:
-                self._hold(run.tenant, step.held, 1)
+            if step.reserved is not NOTHING_RESERVED:
+                self._hold(run.tenant, step.reserved, 1)
 
-    def _hold(self, tenant: Tenant, held: Held, sign: int) -> None:
+    def _hold(self, tenant: Tenant, held: Reserved, sign: int) -> None:
         if held.day:
             account = self._account(tenant, held.day)
             account.add(account.held, [sign * unit for unit in _of(held)])
@@ -268,7 +270,8 @@ class Budgets:
         if cap is not None and cap.cents is not None:
             left = self._account(run.tenant, self._today()).left(_CENTS) or 0
             levels.append(("tenant", left / _MICRO))
-        known = [(have if level == "step" else have + charged, level) for level, have in levels if have is not None]
+        own = charged + step.reserved.cents  # of an attempt whose outcome nobody knows, which this one replaces
+        known = [(have if level == "step" else have + own, level) for level, have in levels if have is not None]
         have, level = min(known, default=(float("inf"), ""))
         return level, round(have, 6)
 
@@ -319,7 +322,7 @@ def step_budget(run: Run, step: StepRun) -> BudgetView | None:
     """A step's own level. None when it has no limit."""
     if step.budget is None:
         return None
-    held = step.held
+    held = step.reserved
     took = (run.updated_ms - step.began_ms) / 1000 if step.began_ms else 0
     return BudgetView(
         level="step",
@@ -339,7 +342,7 @@ def out_of_time(run: Run) -> BudgetExhausted:
 def spent_in_vain(step: StepRun, error: HanseError) -> JsonObject:
     """What models took for an attempt that failed, out of what it had reserved: for the journal."""
     cents, tokens = amount(error.ids.get("model_cents")), amount(error.ids.get("model_tokens"))
-    return {"spent_cents": round(min(cents, step.held.cents), 6), "spent_tokens": int(tokens)}
+    return {"spent_cents": round(min(cents, step.reserved.cents), 6), "spent_tokens": int(tokens)}
 
 
 def amount(said: Any) -> float:
@@ -394,7 +397,7 @@ def _units(cap: Cap) -> tuple[int | None, int | None, int | None]:
     return (_micro(cap.cents), cap.tokens, _micro(cap.human_minutes))
 
 
-def _of(held: Held) -> tuple[int, int, int]:
+def _of(held: Reserved) -> tuple[int, int, int]:
     return (round(held.cents * _MICRO), held.tokens, round(held.minutes * _MICRO))
 
 

@@ -18,7 +18,9 @@ from typing import Any, Protocol
 from ..contracts import (
     AgentId,
     Bid,
+    Canceled,
     Clock,
+    Conflict,
     DeadlineExceeded,
     Digest,
     Entropy,
@@ -33,6 +35,7 @@ from ..contracts import (
     NotFound,
     Overloaded,
     RetryPolicy,
+    StepStatus,
     StorageError,
     Store,
     Submission,
@@ -52,6 +55,7 @@ from .approvals import AUTOMATIC
 from .budgets import Budgets, Cap, amount, out_of_time, spent_in_vain
 from .directory import Directory, Member
 from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
+from .holds import Holds, is_refused_answer, why_held
 from .intake import Intake, submitted
 from .journal import Journal
 from .leases import Leases
@@ -141,6 +145,7 @@ class Coordinator:
         self._timers = Timers(clock)
         self._intake = Intake(self.directory, settings.expected_agents)
         self.watchers = Watchers(self.journal)
+        self.holds = Holds(self, self.directory)
         self.budgets = Budgets(store, self.journal, clock, settings.caps)
         self.questions = Questions(
             self,
@@ -255,8 +260,13 @@ class Coordinator:
         return bool(self._intake.missing())
 
     def cancel(self, run: Run, reason: str, by: str) -> None:
-        """Asks for the end of a task. What is in flight is stopped or awaited, then undone."""
-        if not (run.status.terminal or run.canceling is not None or run.aborting is not None):
+        """Asks for the end of a task. What is in flight is stopped or awaited, then undone.
+
+        Raises Conflict when its staged effects are already being confirmed.
+        """
+        if run.past_return and not run.status.terminal:
+            raise Conflict("it is past its point of no return: what was staged is being made final", task=run.task)
+        if not (run.status.terminal or run.winding_down):
             self._wind_down(run, Kind.TASK_CANCELING, {"reason": reason, "by": by})
             self.advance(run)
 
@@ -277,7 +287,7 @@ class Coordinator:
         """Ends a task that trips us up: by undoing what was done or, when that trips us up too, as it stands."""
         if run.status.terminal:
             return
-        if run.aborting is None and run.canceling is None:
+        if not (run.winding_down or run.past_return):
             self._abort(run, error, None)
             self.advance(run)
         else:
@@ -375,10 +385,12 @@ class Coordinator:
         return [member for member in found if member.in_flight < limit and self._may_take(step, member)]
 
     def _may_take(self, step: StepRun, member: Member) -> bool:
-        """What an agent began outside only it can finish, and what it did only it can undo, where it offers to."""
+        """What an agent began outside only it can finish, and what it did only it can undo or confirm, where it
+        offers to."""
         if step.stay_with is not None:
             return member.agent == step.stay_with
-        doer = self.directory.members.get(AgentId(step.undoes.agent or "")) if step.undoes else None
+        settled = step.undoes or step.confirms
+        doer = self.directory.members.get(AgentId(settled.agent or "")) if settled else None
         return doer is None or doer is member or step.call not in doer.contracts
 
     def _settle(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
@@ -418,6 +430,7 @@ class Coordinator:
                 "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
                 "reserved": self.budgets.reserved(run, step, winner),
+                "before": self._roster.expiry(run, step, winner.agent),
             },
         )
         self._roster.give(run, step)
@@ -430,7 +443,7 @@ class Coordinator:
             self._parking.park(run, step)
 
     def _bids_are_in(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
-        wanted = step.id in run.ready or (step.undoes is not None and not step.done)
+        wanted = step.id in run.ready or (step.settles and step.status is StepStatus.WAITING)
         if wanted and not run.status.terminal:
             self._settle(run, step, bids)
             self.advance(run)
@@ -458,18 +471,24 @@ class Coordinator:
                 },
             )
         else:
-            self.fail(run, step, self._error_of(run, result.error), step.agent)
+            self.fail(run, step, self._error_of(run, step, result.error), step.agent)
         self.advance(run)
 
-    def _error_of(self, run: Run, data: Mapping[str, Any]) -> HanseError:
-        """An agent drops what comes too late. If only the call was late and not the task, it may be sent again."""
+    def _error_of(self, run: Run, step: StepRun, data: Mapping[str, Any]) -> HanseError:
+        """An agent drops what comes too late. If only the call was late and not the task, it may be sent again; what
+        undoes, confirms or was begun is wanted after the task's deadline too.
+        """
         error = HanseError.from_data(data)
-        in_time = run.ends_ms is None or self.clock.now_ms() < run.ends_ms
+        in_time = run.ends_ms is None or self.clock.now_ms() < run.ends_ms or step.settles or step.begun
         return TimedOut(error.detail, **error.ids) if isinstance(error, DeadlineExceeded) and in_time else error
 
     def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
-        error = self.budgets.overdue(step, error)
+        if not (step.settles or step.begun or "stay_with" in error.ids):
+            error = self.budgets.overdue(step, error)
         retry_at = self._retry_at(run, step, error)
+        if retry_at is None and (why := why_held(run, step, error)) is not None:
+            self.holds.hold(run, step, why, error, agent)
+            return
         data = {"agent": agent, "attempt": step.attempt, "error": error.to_data(), "retry_at_ms": retry_at}
         data |= spent_in_vain(step, error)
         self.record(run, Kind.STEP_FAILED, step, data)
@@ -482,18 +501,15 @@ class Coordinator:
         An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
         asks the outside system and does nothing that it cannot vouch for.
         """
-        if error.verdict not in (Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE):
-            return None
-        if step.undoes is None and (run.aborting is not None or run.canceling is not None):
+        if not _is_worth_another_try(run, step, error):
             return None
         if not self._may_retry(step):
             return None
-        policy = self._retry_policy(step)
-        wait = policy.interval(max(step.attempt, 1), self._entropy.fraction())
+        wait = self._retry_policy(step).interval(max(step.attempts_that_count, 1), self._entropy.fraction())
         return self.clock.now_ms() + round(wait * 1000)
 
     def _may_retry(self, step: StepRun) -> bool:
-        return step.attempt < self._retry_policy(step).max_attempts
+        return step.attempts_that_count < self._retry_policy(step).max_attempts
 
     def _retry_policy(self, step: StepRun) -> RetryPolicy:
         try:
@@ -523,7 +539,7 @@ class Coordinator:
             self._timers.at(run.task, "seconds", run.budget_ends_ms, lambda: self._expire_task(run, spent))
 
     def _expire_task(self, run: Run, error: HanseError) -> None:
-        if not run.status.terminal and run.aborting is None and run.canceling is None:
+        if not (run.status.terminal or run.winding_down or run.past_return):
             self._abort(run, error.to_data(), None)
             self.advance(run)
 
@@ -582,6 +598,17 @@ class Coordinator:
 
     def members(self) -> Iterator[Member]:
         yield from self.directory.members.values()
+
+
+def _is_worth_another_try(run: Run, step: StepRun, error: HanseError) -> bool:
+    """What was begun outside is brought to its end even when nobody waits for it any more: only then can it be undone.
+    So is what undoes or confirms.
+    """
+    begun = step.begun or "stay_with" in error.ids
+    if is_refused_answer(error) or (run.winding_down and not begun and not step.settles):
+        return False
+    cut_short = begun and isinstance(error, Canceled | DeadlineExceeded)
+    return cut_short or error.verdict in (Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE)
 
 
 def _internal(error: Exception) -> JsonObject:

@@ -86,8 +86,8 @@ class Questions:
     # Asking
 
     def ruling(self, run: Run, step: StepRun, contract: Contract) -> Ruling:
-        """What policy says of this step. Undoing is never held up, and what was asked once is not asked again."""
-        if step.undoes is not None or step.approval is not None:
+        """What policy says of this step. Undoing and confirming is never held up; nobody is asked the same twice."""
+        if step.settles or run.winding_down or step.attempt or step.approval is not None:
             return AUTOMATIC
         return self._gate(contract, step.input, _situation(run, step))
 
@@ -190,7 +190,7 @@ class Questions:
         _check_input(contract, said.input)
         ruling = self._gate(contract, said.input, _situation(run, step))
         terms = self._terms(ruling) if ruling.review else _terms_of(step)
-        wanted = terms["minutes"] * terms["quorum"] - step.held.minutes
+        wanted = terms["minutes"] * terms["quorum"] - step.reserved.minutes
         if error := self._budgets.may_ask(run, step, max(0.0, wanted)):
             raise error
         step_input, step.input = step.input, said.input

@@ -18,6 +18,7 @@ from ...contracts import (
     BudgetView,
     Event,
     GroupView,
+    HeldView,
     Kind,
     StepStatus,
     StepView,
@@ -63,6 +64,7 @@ def task_view(
     """The whole picture of one task."""
     parts: list[RenderableType] = [_head(task), _dag(steps, _troubles(events))]
     parts += [question(approval) for approval in approvals if approval.decision == "pending"]
+    parts += [held_step(task.id, held) for held in task.held]
     parts += [Text(f"Error: {plain(task.error.detail)} [{task.error.code}]", style="red")] if task.error else []
     parts += [Text(f"Output: {inline(task.output, 400)}")] if task.status is TaskStatus.COMPLETED else []
     return Group(*parts)
@@ -133,6 +135,15 @@ def prompt(group: GroupView) -> RenderableType:
     )
 
 
+def held_step(task: str, held: HeldView) -> RenderableType:
+    """What holds a step up, and what a person may choose."""
+    table = Table.grid(padding=(0, 2))
+    for choice, meaning in held.choices.items():
+        command = f"  hanse tasks resume {task} {choice} --step {held.step}"
+        table.add_row(command, Text(plain(meaning, 200), style="dim"))
+    return Group(Text.assemble(("! ", "bold"), plain(held.question, 400), style="bold red"), table)
+
+
 def plain_line(event: Event) -> str | None:
     """One line for one event, for pipes and logs. None for what says nothing to a reader."""
     words = _WORDS.get(event.kind)
@@ -177,8 +188,10 @@ def _dag(steps: Sequence[StepView], troubles: Mapping[str, str]) -> RenderableTy
 
 
 def _needs(step: StepView) -> list[str]:
-    """What a step stands below: its dependencies; a member of a `for_each` and a compensation, their own step."""
-    if step.id.endswith("~"):
+    """What a step stands below: its dependencies; a member of a `for_each`, a compensation and a confirmation, their
+    own step.
+    """
+    if step.id.endswith(("~", "+")):
         return [step.id[:-1]]
     return [step.id.partition("[")[0]] if step.id.endswith("]") else step.depends_on
 
@@ -300,6 +313,8 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     Kind.STEP_INTERRUPTED: _agent_and_reason,
     Kind.STEP_COMPLETED: _completed_words,
     Kind.STEP_FAILED: _error_words,
+    Kind.STEP_HELD: lambda data: f"{plain(data.get('question', ''), 300)} hanse tasks resume",
+    Kind.STEP_RESUMED: lambda data: f"{data.get('choice')} by {plain(data.get('by') or 'nobody')}",
     Kind.APPROVAL_REQUESTED: _asked_words,
     Kind.APPROVAL_VOTED: lambda data: f"yes by {plain(data.get('by') or 'nobody')}",
     Kind.APPROVAL_EDITED: lambda data: f"input changed by {plain(data.get('by') or 'nobody')}",

@@ -47,7 +47,11 @@ class Bursar:
         self._prices: dict[str, int] = {}
         self._lost: Counter[str] = Counter()
         self._asked: dict[str, Mapping[str, Any]] = {}
-        self._day = ""
+        self._day, self._lost_now = "", 0
+        self._held: dict[str, bool] = {}
+        """Steps that are held, and whether they did, or may have done, something outside."""
+        self._winding: set[str] = set()
+        """Tasks that go back."""
 
     def read(self, events: Iterable[Event]) -> Iterator[str]:
         """What is wrong, in words, entry by entry."""
@@ -60,17 +64,20 @@ class Bursar:
             self._tenants[str(event.task)] = event.data["tenant"]
             self._plans[str(event.task)] = event.data
         name = f"{event.task}/{event.step}"
+        if event.kind in _LOOSE:
+            self._winding.add(str(event.task))
         match event.kind:
+            case Kind.STEP_HELD:
+                self._hold_up(event, name)
+            case Kind.STEP_RESUMED:
+                self._resume(event, name)
             case Kind.STEP_AWARDED:
                 self._award(event, name)
-            case Kind.STEP_COMPLETED if not name.endswith("~"):
+            case Kind.STEP_COMPLETED if not _settles(name):
                 self._free("cents", event, name)
                 self._pay("cents", event, name, max(0, self._prices[name] - self._lost[name]))
             case Kind.STEP_FAILED:
-                lost = round((event.data.get("spent_cents") or 0) * MICRO)
-                self._free("cents", event, name)
-                self._lost[name] += lost
-                self._pay("cents", event, name, lost)
+                self._lose(event, name)
             case Kind.APPROVAL_REQUESTED | Kind.APPROVAL_EDITED:
                 self._ask(event, name)
             case Kind.APPROVAL_VOTED | Kind.APPROVAL_DECIDED:
@@ -84,9 +91,33 @@ class Bursar:
                 self.overspent = max(self.overspent, level.over)
                 yield f"{event.sequence} {event.kind}: {' '.join(key)} is over its limit by {level.over / MICRO:g}"
 
+    def _hold_up(self, event: Event, name: str) -> None:
+        """Where nobody knows whether it was done, what was reserved stays, less what models took already."""
+        day, amount = self._holding.get(("cents", str(event.task), name), ("", 0))
+        self._lose(event, name)
+        if event.data["why"] == "outcome_unknown" and day:
+            self._keep("cents", event, name, max(0, amount - self._lost_now), day)
+        begun = "stay_with" in event.data["error"].get("ids", {})
+        self._held[name] = self._held.get(name, False) or begun
+
+    def _resume(self, event: Event, name: str) -> None:
+        choice = event.data["choice"]
+        late = choice == "not_happened" and str(event.task) in self._winding and not _settles(name)
+        if choice in ("give_up", "by_hand") or late:
+            self._free("cents", event, name)
+        if choice == "by_hand" and not _settles(name):
+            self._pay("cents", event, name, max(0, self._prices[name] - self._lost[name]))
+
+    def _lose(self, event: Event, name: str) -> None:
+        self._lost_now = round((event.data.get("spent_cents") or 0) * MICRO)
+        self._free("cents", event, name)
+        self._lost[name] += self._lost_now
+        self._pay("cents", event, name, self._lost_now)
+
     def _award(self, event: Event, name: str) -> None:
-        if name.endswith("~"):
+        if _settles(name):
             return
+        self._free("cents", event, name)
         self._prices[name] = round(event.data["price_cents"] * MICRO)
         reserved = event.data.get("reserved")
         if reserved is not None:
@@ -109,7 +140,8 @@ class Bursar:
 
     def _forget(self, event: Event) -> None:
         for what, task, name in list(self._holding):
-            if task == event.task and what == "minutes":
+            is_over = what == "minutes" or self._held.get(name) is False
+            if task == event.task and is_over:
                 self._free(what, event, name)
 
     def _keep(self, what: str, event: Event, name: str, amount: int, day: str) -> None:
@@ -153,6 +185,11 @@ class Bursar:
 _FIELDS = {"cents": "cents", "minutes": "human_minutes"}
 
 
+def _settles(step: str) -> bool:
+    """Undoing and confirming are free."""
+    return step.endswith(("~", "+"))
+
+
 def _plain(step: str) -> str:
     """The step of the plan that a member belongs to."""
-    return step.rpartition("/")[2].partition("[")[0]
+    return step.rpartition("/")[2].rstrip("~+").partition("[")[0]

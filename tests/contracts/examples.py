@@ -112,14 +112,16 @@ MESSAGES: Mapping[str, Any] = {
     "welcome.1": m.Welcome(shard=5, epoch=17),
     "offers.1": m.Offers([Offer(LEDGER, 3, {DEPOSIT: 1.5}, {DEPOSIT: 2.0}, False, "disk is full").to_data()]),
     "call.1": CALL,
-    "call.2": dataclasses.replace(CALL, budget_tokens=900),
+    "call.2": dataclasses.replace(CALL, ruling={"happened": True, "result": {"id": 7}}),
+    "call.3": dataclasses.replace(CALL, ruling={"happened": False, "result": None}, budget_tokens=900),
     "calls.1": m.Calls([CALL, m.Call(AWARD, CALL.key, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD, [], 2, 0)]),
+    "calls.2": m.Calls([CALL, dataclasses.replace(CALL, ruling={"happened": False, "result": None})]),
     "result.1": RESULT,
     "result.2": dataclasses.replace(RESULT, model_cents=0.25),
     "result.3": dataclasses.replace(RESULT, model_cents=0.25, model_tokens=137),
     "results.1": m.Results([RESULT, FAILURE, m.Result(AWARD, ODD)]),
     "results.2": m.Results([dataclasses.replace(RESULT, model_cents=0.25), FAILURE, m.Result(AWARD, ODD)]),
-    "calls.2": m.Calls([dataclasses.replace(CALL, budget_tokens=900)]),
+    "calls.3": m.Calls([dataclasses.replace(CALL, ruling={"happened": False, "result": None}, budget_tokens=900)]),
     "results.3": m.Results([dataclasses.replace(RESULT, model_cents=0.25, model_tokens=137), FAILURE]),
     "stop.1": m.Stop([AWARD, AwardId(f"{TASK}/pay[3]#2")]),
     "progress.1": m.Progress(TASK, STEP, 0.5, "half of it"),
@@ -253,6 +255,18 @@ _MEMORY_EVENTS: Mapping[Kind, Any] = {
     Kind.MEMORY_GRANTED: {"tenant": SHOP, "by": "alice", "owner": LEDGER, "reader": "audit", "granted": True},
 }
 
+_HOLD_EVENTS: Mapping[Kind, Any] = {
+    Kind.STEP_HELD: {
+        "agent": LEDGER,
+        "attempt": 3,
+        "error": Overloaded().to_data(),
+        "why": "outcome_unknown",
+        "question": "Did ledger.deposit (step pay) happen?",
+        "choices": {"happened": "it happened", "not_happened": "it did not happen"},
+    },
+    Kind.STEP_RESUMED: {"choice": "happened", "by": "alice", "note": "seen", "result": {"id": 7}, "output": None},
+}
+
 
 TERMS: Any = {
     "quorum": 2,
@@ -299,10 +313,10 @@ def _event(number: int, kind: Kind, data: Any) -> Event:
     return Event(Sequence(number), Epoch(17), 1_732_176_000_000 + number, kind, task, step, data)
 
 
-_KNOWN = {**_EVENTS, **_MEMORY_EVENTS}
+_KNOWN = {**_EVENTS, **_MEMORY_EVENTS, **_HOLD_EVENTS}
 EVENTS: Mapping[str, Event] = {
-    f"{kind}.{2 if first == 301 and kind in _KNOWN else 1}": _event(i, kind, data)
-    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS), (301, _MONEY_EVENTS))
+    f"{kind}.{2 if first == 401 and kind in _KNOWN else 1}": _event(i, kind, data)
+    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS), (301, _HOLD_EVENTS), (401, _MONEY_EVENTS))
     for i, (kind, data) in enumerate(events.items(), first)
 }
 

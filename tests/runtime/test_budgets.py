@@ -14,7 +14,7 @@ from hanse import Agent, Context, Federation, capability
 from hanse.benchmarks.budgets import Market
 from hanse.contracts import BudgetExhausted, InvalidPlan, Kind, TimedOut
 from hanse.runtime.budgets import Budgets, Cap, amount, day_of, spent_in_vain
-from hanse.runtime.execution import Held, StepRun
+from hanse.runtime.execution import Reserved, StepRun
 from hanse.runtime.federation import Task
 from hanse.runtime.simulation.bursar import Bursar
 
@@ -217,7 +217,7 @@ def test_what_an_agent_says_that_it_used_is_not_believed_when_it_is_no_amount(sa
 
 def test_what_models_took_in_vain_is_charged_within_what_was_reserved():
     step = StepRun("s", "a.b", None, None)  # pyright: ignore[reportArgumentType]
-    step.held = Held(cents=2.0)
+    step.reserved = Reserved(cents=2.0)
     said = BudgetExhausted(model_cents=1.25, model_tokens=70)
     assert spent_in_vain(step, said) == {"spent_cents": 1.25, "spent_tokens": 70}
     assert spent_in_vain(step, TimedOut(model_cents=99))["spent_cents"] == 2.0
