@@ -82,6 +82,7 @@ class Council(Story):
         while True:
             await asyncio.sleep(self._random.uniform(0.2, 2))
             questions = await self._client.approvals()
+            await self._see_to_held()
             for question in questions:
                 other = self._random.choice(questions)
                 for name in self._random.sample(PEOPLE, 3):

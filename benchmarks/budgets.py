@@ -9,14 +9,16 @@ those who reserve, after every single entry: a level that was over its limit at 
 
 import argparse
 import asyncio
+import logging
 import os
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from random import Random
 
-from ..contracts import Budget, Event, HanseError, JsonObject, Kind, Submission, TaskId, Tenant
+from ..contracts import Budget, Event, HanseError, JsonObject, Kind, Submission, TaskId, TaskStatus, Tenant
 from ..contracts.wire import decode_event
 from ..runtime.budgets import LEASE_SECONDS, Cap
 from ..runtime.execution import fold
@@ -24,6 +26,7 @@ from ..runtime.journal import verify
 from ..runtime.simulation.bursar import MICRO, Bursar
 from ..runtime.simulation.fate import Fate, Fault, Planned
 from ..runtime.simulation.loop import Process, VirtualLoop, run_to_end
+from ..runtime.simulation.story import find_out
 from ..runtime.simulation.town import COORDINATOR, HOSTS, Town
 from ..runtime.simulation.village import fresh_weather, random_plan
 from .machine import show
@@ -95,6 +98,14 @@ class Market:
                 except HanseError as error:
                     if error.code not in ("conflict", "not_found"):
                         self.unfinished.append(str(error))
+            await self._see_to_held()
+
+    async def _see_to_held(self) -> None:
+        for task in await self._client.tasks(status=TaskStatus.INPUT_REQUIRED):
+            for held in task.held:
+                choice, result = await find_out(self.town.outside, task, held)
+                with suppress(HanseError):  # it was resumed meanwhile
+                    await self._client.resume(task.id, choice, step=held.step, result=result)
 
     # Judging
 
@@ -207,6 +218,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=25, help="per round")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     options = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # processes that are killed have much to say
     figures = measure(options.plans, options.rounds, options.faults, options.first)
     show("budgets", [{"figure": name.replace("_", " "), "value": value} for name, value in figures.items()], **figures)
     return 1 if figures["problems"] or figures["longest_seconds"] > LEASE_SECONDS else 0

@@ -170,8 +170,12 @@ class StepRun:
     @property
     def ends_ms(self) -> int | None:
         """Unix milliseconds at which its own time is over; None when it has no limit, or has not begun."""
+        return self.ends_if_begun(self.began_ms) if self.began_ms else None
+
+    def ends_if_begun(self, now_ms: int) -> int | None:
+        """The same for a step that, if it has not begun before, begins now."""
         seconds = self.budget.seconds if self.budget is not None else None
-        return None if seconds is None or not self.began_ms else self.began_ms + round(seconds * 1000)
+        return None if seconds is None else (self.began_ms or now_ms) + round(seconds * 1000)
 
     @property
     def settles(self) -> bool:

@@ -187,9 +187,11 @@ class Roster:
         After the task's deadline what was begun is still finished, undone or confirmed.
         """
         timeout = self._directory.members[agent].contracts[step.call].timeout_seconds + CALL_GRACE_SECONDS
-        latest = self._clock.now_ms() + round(timeout * 1000)
-        ends = [] if step.settles or step.begun else [end for end in (run.ends_ms, step.ends_ms) if end is not None]
-        return min(latest, *ends) if ends else latest
+        now = self._clock.now_ms()
+        latest = now + round(timeout * 1000)
+        if step.settles or step.begun:
+            return latest
+        return min(end for end in (latest, run.ends_ms, step.ends_if_begun(now)) if end is not None)
 
     def _key_of(self, agent: AgentId) -> Key:
         if agent not in self._keys:

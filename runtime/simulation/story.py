@@ -31,7 +31,7 @@ from .fate import Fate, Planned, random_faults
 from .loop import Process, Stuck, VirtualLoop, run_to_end
 from .referee import referee
 from .town import COORDINATOR, RULES, Town
-from .village import fresh_weather, random_plan
+from .village import Outside, fresh_weather, random_plan
 
 SAFETY_SECONDS = 8.0
 """In which things go wrong."""
@@ -72,6 +72,15 @@ def tell(seed: int, planned: list[Planned] | None = None, story: "type[Story] | 
         told.problems.append(str(error))
     told.seconds = loop.time()
     return told
+
+
+async def find_out(outside: Outside, task: TaskView, held: HeldView) -> tuple[Choice, Any]:
+    """Goes to the square and asks those who were there; or has what is broken mended. The choice, and the result."""
+    if held.why != Why.OUTCOME_UNKNOWN:
+        return Choice.AGAIN, None
+    await asyncio.sleep(PATIENCE_SECONDS)  # what is on its way has arrived by then
+    was_heard = any(key.startswith(f"{task.id}/{held.step}!") for key in +outside.heard)
+    return (Choice.HAPPENED, {"words": "somebody heard it"}) if was_heard else (Choice.NOT_HAPPENED, None)
 
 
 class Story:
@@ -167,19 +176,12 @@ class Story:
             for question in await self._client.approvals():
                 for _ in range(self._random.choice([1, 1, 2])):
                     await self._decide(question.id, question.digest)
-            for task in await self._client.tasks(status=TaskStatus.INPUT_REQUIRED):
-                for held in task.held:
-                    await self._find_out(task, held)
+            await self._see_to_held()
 
-    async def _find_out(self, task: TaskView, held: HeldView) -> None:
-        """Goes to the square and asks those who were there; or has what is broken mended."""
-        if held.why != Why.OUTCOME_UNKNOWN:
-            await self._resume(task, held, Choice.AGAIN, None)
-            return
-        await asyncio.sleep(PATIENCE_SECONDS)  # what is on its way has arrived by then
-        was_heard = any(key.startswith(f"{task.id}/{held.step}!") for key in +self._town.outside.heard)
-        result = {"words": "somebody heard it"} if was_heard else None
-        await self._resume(task, held, Choice.HAPPENED if was_heard else Choice.NOT_HAPPENED, result)
+    async def _see_to_held(self) -> None:
+        for task in await self._client.tasks(status=TaskStatus.INPUT_REQUIRED):
+            for held in task.held:
+                await self._resume(task, held, *await find_out(self._town.outside, task, held))
 
     async def _resume(self, task: TaskView, held: HeldView, choice: Choice, result: Any) -> None:
         self._told.held[held.why] += 1

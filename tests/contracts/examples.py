@@ -286,6 +286,7 @@ _MONEY_EVENTS: Mapping[Kind, Any] = {
     Kind.TASK_SUBMITTED: _EVENTS[Kind.TASK_SUBMITTED]
     | {"budget": {"tokens": 900, "seconds": 60.0, "human_minutes": 4.0}},
     Kind.STEP_AWARDED: _EVENTS[Kind.STEP_AWARDED] | {"reserved": {"day": "2026-11-21", "cents": 2.5, "tokens": 300}},
+    Kind.STEP_HELD: _HOLD_EVENTS[Kind.STEP_HELD] | {"spent_cents": 0.25, "spent_tokens": 137},
     Kind.STEP_COMPLETED: _EVENTS[Kind.STEP_COMPLETED] | {"model_cents": 0.25, "model_tokens": 137},
     Kind.STEP_FAILED: _EVENTS[Kind.STEP_FAILED] | {"spent_cents": 0.25, "spent_tokens": 137},
     Kind.APPROVAL_REQUESTED: _EVENTS[Kind.APPROVAL_REQUESTED] | {"plan": DIGEST, "terms": TERMS, "material": _ROWS},

@@ -1,7 +1,9 @@
 """Budgets: what is reserved, who may still bid, how it ends when nothing is left, and that no level is ever over."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+import warnings
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +233,15 @@ def test_a_day_is_one_in_utc():
 # Every prefix of the journal, under fire: I6
 
 KILLED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-"""Processes that are killed leave coroutines that nobody awaits, which is as it should be."""
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Processes that are killed leave coroutines that nobody awaits: they are not the next test's."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @KILLED
@@ -248,9 +258,12 @@ def test_no_level_is_ever_over_while_processes_die(seed: int):
 def test_reservations_that_do_not_count_are_found(monkeypatch: pytest.MonkeyPatch):
     """A planted bug: what is under way is not taken from what is left."""
     monkeypatch.setattr(Budgets, "_hold", lambda *given: None)
-    market = Market(0, plans=20, faults=0, clocks=False)
-    market.run()
-    assert market.judge()["overspent"] > 0
+    over = []
+    for seed in range(4):
+        market = Market(seed, plans=30, faults=0, clocks=False)
+        market.run()
+        over.append(market.judge()["overspent"])
+    assert max(over) > 0
 
 
 @KILLED
