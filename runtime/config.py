@@ -381,6 +381,11 @@ class Tenant(Section):
     budget: TenantBudget | None = None
     """Example: `budget: {cents_per_day: 50000}`"""
 
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        _distinct("people", [person.name for person in self.people])
+        return self
+
 
 class Coordinator(Section):
     """Who owns tasks."""
@@ -623,8 +628,6 @@ class Configuration(Section):
     def _named_once(self) -> Self:
         _distinct("agents", [entry.name for entry in self.agents if entry.name])
         _distinct("tenants", [tenant.name for tenant in self.tenants])
-        for tenant in self.tenants:
-            _distinct("people", [person.name for person in tenant.people])
         return self
 
     @model_validator(mode="after")
