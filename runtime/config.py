@@ -66,6 +66,13 @@ def _one_or_many(value: Any) -> Any:
     return value if isinstance(value, list | tuple | None) else (value,)
 
 
+def _distinct(section: str, names: Sequence[str]) -> None:
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise PydanticCustomError(
+            "twice", "two {section} are called {name}", {"section": section, "name": twice, "at": (section,)}
+        )
+
+
 class Section(BaseModel):
     """A part of the configuration: frozen, and closed to keys it does not know."""
 
@@ -797,13 +804,6 @@ def _read(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InvalidConfiguration(f"{file} cannot be read: {reason}", file=str(file)) from None
-
-
-def _distinct(section: str, names: Sequence[str]) -> None:
-    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
-        raise PydanticCustomError(
-            "twice", "two {section} are called {name}", {"section": section, "name": twice, "at": (section,)}
-        )
 
 
 def _hint(key: str, known: set[str]) -> str:
