@@ -42,7 +42,7 @@ from ..contracts import (
     Verdict,
     Write,
 )
-from .execution import NOTHING_RESERVED, Reserved, Run, StepRun
+from .execution import FREE, NOTHING_RESERVED, Reserved, Run, StepRun
 from .journal import Journal
 
 LEASE_SECONDS = 60.0
@@ -102,7 +102,6 @@ class _Was(NamedTuple):
     charged: tuple[float, int, float]
 
 
-FREE = Budget()
 MOST = 1e12
 _CENTS, _TOKENS, _MINUTES = range(3)
 _OF_STEP = frozenset(
@@ -277,7 +276,7 @@ class Budgets:
 
     def _is_free(self, run: Run, step: StepRun) -> bool:
         """No level has a limit: the common case, which must cost nothing."""
-        return step.budget is None and run.budget == FREE and run.tenant not in self._caps
+        return step.budget is None and run.budget is FREE and run.tenant not in self._caps
 
     def _grant(self, run: Run, step: StepRun) -> int | None:
         """Tokens that models may read and write for a step. None when nobody limits them."""
@@ -302,7 +301,7 @@ class Budgets:
 
 def task_budget(run: Run) -> BudgetView | None:
     """A task's own level. None when it has no limit."""
-    if run.budget == FREE:
+    if run.budget is FREE:
         return None
     return BudgetView(
         level="task",

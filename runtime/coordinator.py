@@ -18,7 +18,11 @@ from typing import Any, Protocol
 from ..contracts import (
     AgentId,
     Bid,
+<<<<<<< HEAD
     Canceled,
+=======
+    BudgetExhausted,
+>>>>>>> main
     Clock,
     Conflict,
     DeadlineExceeded,
@@ -42,7 +46,6 @@ from ..contracts import (
     TaskId,
     Tenant,
     TimedOut,
-    Verdict,
     Write,
     digest,
 )
@@ -55,7 +58,7 @@ from .approvals import AUTOMATIC
 from .budgets import Budgets, Cap, amount, out_of_time, spent_in_vain
 from .directory import Directory, Member
 from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
-from .holds import Holds, is_refused_answer, why_held
+from .holds import Holds, why_held, worth_another_try
 from .intake import Intake, submitted
 from .journal import Journal
 from .leases import Leases
@@ -501,7 +504,7 @@ class Coordinator:
         An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
         asks the outside system and does nothing that it cannot vouch for.
         """
-        if not _is_worth_another_try(run, step, error):
+        if not worth_another_try(run, step, error):
             return None
         if not self._may_retry(step):
             return None
@@ -598,17 +601,6 @@ class Coordinator:
 
     def members(self) -> Iterator[Member]:
         yield from self.directory.members.values()
-
-
-def _is_worth_another_try(run: Run, step: StepRun, error: HanseError) -> bool:
-    """What was begun outside is brought to its end even when nobody waits for it any more: only then can it be undone.
-    So is what undoes or confirms.
-    """
-    begun = step.begun or "stay_with" in error.ids
-    if is_refused_answer(error) or (run.winding_down and not begun and not step.settles):
-        return False
-    cut_short = begun and isinstance(error, Canceled | DeadlineExceeded)
-    return cut_short or error.verdict in (Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE)
 
 
 def _internal(error: Exception) -> JsonObject:

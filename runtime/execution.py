@@ -80,6 +80,8 @@ class Reserved(NamedTuple):
 
 
 NOTHING_RESERVED = Reserved()
+FREE = Budget()
+"""Nothing is limited."""
 
 
 class StepRun:
@@ -256,7 +258,7 @@ class Run:
         self.input: Any = data.get("input")
         self.pins = pins or {CapabilityName(name): Pin.from_data(pin) for name, pin in data["pins"].items()}
         self.budget_cents: float | None = data.get("budget_cents")
-        self.budget = Budget(cents=self.budget_cents, **(data.get("budget") or {}))
+        self.budget = _budget_of(data)
         self.deadline_ms: int | None = data.get("deadline_ms")
         self.labels: Mapping[str, str] = data.get("labels") or {}
         self.by: str = data.get("by") or ""
@@ -861,6 +863,12 @@ def _price(step: StepRun) -> float:
     return 0.0 if step.settles else step.award["price_cents"]
 
 
+def _budget_of(data: Mapping[str, Any]) -> Budget:
+    """`FREE` itself where nothing is limited: most tasks, and it is asked for every step."""
+    cents, beside = data.get("budget_cents"), data.get("budget")
+    return FREE if cents is None and not beside else Budget(cents=cents, **(beside or {}))
+
+
 def _attention(asked: Mapping[str, Any]) -> Reserved:
     """What a question reserves of people's time. Before questions had terms it was nothing."""
     terms = asked.get("terms") or {}
@@ -871,7 +879,8 @@ def _reserved(step: StepRun) -> Reserved:
     """What an award reserves. Before awards said so it was the price."""
     reserved = step.award.get("reserved")
     if reserved is None:
-        return Reserved(cents=_cents(max(0.0, _price(step) - step.charged_cents)))
+        missing = _cents(max(0.0, _price(step) - step.charged_cents))
+        return Reserved(cents=missing) if missing else NOTHING_RESERVED
     return Reserved(reserved["cents"], reserved["tokens"] or 0, day=reserved["day"])
 
 
