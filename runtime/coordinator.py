@@ -18,11 +18,6 @@ from typing import Any, Protocol
 from ..contracts import (
     AgentId,
     Bid,
-<<<<<<< HEAD
-    Canceled,
-=======
-    BudgetExhausted,
->>>>>>> main
     Clock,
     Conflict,
     DeadlineExceeded,

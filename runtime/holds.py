@@ -40,18 +40,7 @@ class Holds:
 
     def hold(self, run: Run, step: StepRun, why: Why, error: HanseError, agent: AgentId | None) -> None:
         """The alarm: in the log, in the journal, and in what lists of tasks show."""
-<<<<<<< HEAD
-        data = {
-            "agent": agent,
-            "attempt": step.attempt,
-            "error": error.to_data(),
-            "why": str(why),
-            "question": _QUESTIONS[why].format(step=step.id, call=step.call, error=error.detail, left=_left(run, step)),
-            "choices": {str(choice): _meaning(choice, run, step) for choice in CHOICES[why]},
-        } | spent_in_vain(step, error)
-=======
         data = hold_data(run, step, why, error, agent)
->>>>>>> main
         self._driver.record(run, Kind.STEP_HELD, step, data)
         about = {"action": "step.held", "task": run.task, "step": step.id, "why": str(why)}
         _log.error("task %s needs a person: %s", run.task, data["question"], extra=about)
@@ -75,7 +64,7 @@ class Holds:
 
 def hold_data(run: Run, step: StepRun, why: Why, error: HanseError, agent: AgentId | None) -> JsonObject:
     """The data of `step.held`."""
-    return {
+    data = {
         "agent": agent,
         "attempt": step.attempt,
         "error": error.to_data(),
@@ -83,6 +72,7 @@ def hold_data(run: Run, step: StepRun, why: Why, error: HanseError, agent: Agent
         "question": _QUESTIONS[why].format(step=step.id, call=step.call, error=error.detail, left=_left(run)),
         "choices": {str(choice): _meaning(choice, run, step) for choice in CHOICES[why]},
     }
+    return data | spent_in_vain(step, error)
 
 
 def why_held(run: Run, step: StepRun, error: HanseError) -> Why | None:
