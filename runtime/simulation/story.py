@@ -27,6 +27,7 @@ from ...contracts.wire import decode_event
 from ..config import ApprovalRule
 from ..execution import Run, fold
 from ..journal import verify
+from .bursar import Bursar
 from .fate import Fate, Planned, random_faults
 from .loop import Process, Stuck, VirtualLoop, run_to_end
 from .referee import referee
@@ -228,6 +229,7 @@ class Story:
         self._told.digest = hashlib.sha256(b"".join(entries)).hexdigest()
         self._told.events = len(entries)
         self._told.journal = [decode_event(entry) for entry in entries]
+        self._told.problems += [f"I6: {problem}" for problem in Bursar({}).read(self._told.journal)]
         runs = dict(self._runs())
         self._told.tasks = Counter(str(run.status) for run in runs.values())
         for problem in (*self._lost(runs), *self._effects(runs), *self._vault(runs), *self._undone(runs)):

@@ -20,6 +20,7 @@ from hanse.runtime.store import SqliteStore
 from hanse.runtime.world import SystemClock
 
 from ..agents.outside import Post, Service, http_service, mail_server
+from .test_flood import question
 from .test_questions import Till
 
 SECRET = "hook-secret"
@@ -180,6 +181,13 @@ async def test_notices_of_a_tenant_go_to_its_own_channels(tmp_path: Path):
     assert sorted(told) == [("all", "n1"), ("broken", "n1"), ("ours", "n1")]
     assert [(write.statement, write.row[0]) for write in written] == [("tell_notice", "all\nours")]
     await store.close()
+
+
+def test_a_letter_about_many_says_how_many_and_how_to_decide_them():
+    notices = [{"what": "approval.requested", "approval": question(n, amount=n).model_dump()} for n in range(9)]
+    subject, text = letter(notices)
+    assert subject == "Hanse: 9 questions wait for a person"
+    assert "9 x till.pay\n  till.pay above 5\n  together 36, from 0 to 8\n  hanse approvals approve --group" in text
 
 
 def test_a_value_cannot_write_a_line_of_its_own():

@@ -210,6 +210,14 @@ def test_a_question_is_listed_shown_and_approved_once(shell):
     assert shell.data("approvals", "list", "--all")[0]["decision"] == "approved"
 
 
+def test_what_is_spent_of_a_budget_is_shown(shell):
+    task = shell.data("call", "carriers.ship", "to=ann", "--budget-cents", "10")
+    assert (task["budget"]["limit"]["cents"], task["budget"]["spent"]["cents"]) == (10, 3)
+    assert "budget task: 3 of 10 cents" in shell("tasks", "get", task["id"]).stdout
+    error = shell("call", "carriers.ship", "to=ann", "--budget-cents", "2", code=4).stderr
+    assert "carriers.ship costs 3 cents; the task has 2 left [budget_exhausted" in error
+
+
 def test_a_question_is_shown_with_what_is_needed_to_judge_it(shell):
     task = waiting(shell)
     shown = shell("tasks", "get", task["id"]).stdout
