@@ -20,7 +20,8 @@ from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
 from .approvals import Rulebook, lot_secret
 from .budgets import Cap
-from .config import AgentEntry, Configuration, HttpConnector, load_class
+from .config import AgentEntry, Configuration, load_class
+from .config import HttpConnector as HttpSection
 from .coordinator import Coordinator, Limits, Settings
 from .host import Host
 from .notify import Channel, Mail, Notifier, Webhook
@@ -97,7 +98,7 @@ def _channel(configuration: Configuration, notice: Any) -> Channel:
     if notice.kind == "mail":
         return Mail(notice.to, tenant, _connector(notice.connector, configuration.connectors[notice.connector]))
     parts = urlsplit(notice.url)
-    section = HttpConnector(kind="http", base_url=f"{parts.scheme}://{parts.netloc}")
+    section = HttpSection(kind="http", base_url=f"{parts.scheme}://{parts.netloc}")
     secret = notice.secret and notice.secret.get_secret_value()
     return Webhook(notice.url, secret, tenant, _connector("webhook", section))
 
@@ -189,8 +190,18 @@ def _connector(name: str, section: Any) -> Connector:
         if not issubclass(cls, Connector):
             raise InvalidConfiguration(f"connectors: {name}: {section.class_} is not a Connector")
         return cls(**section.options).called(name)
-    from ..agents.connectors import HttpConnector as Http
-    from ..agents.connectors import SmtpConnector as Smtp
+    from ..agents.connectors import HttpConnector, SmtpConnector
 
-    kinds = {"smtp": Smtp, "http": Http}
+    kinds: dict[str, type[Connector]] = {"smtp": SmtpConnector, "http": HttpConnector}
+    if section.kind == "sql":
+        kinds["sql"] = _sql()
     return kinds[section.kind](**section.model_dump(exclude={"kind"}, exclude_none=True)).called(name)
+
+
+def _sql() -> type[Connector]:
+    """Raises InvalidConfiguration where SQLAlchemy is not installed: most federations need none."""
+    try:
+        from ..agents.connectors.sql import SqlConnector
+    except ModuleNotFoundError as error:
+        raise InvalidConfiguration("connectors: kind sql needs SQLAlchemy. Write: pip install 'hanse[sql]'") from error
+    return SqlConnector

@@ -108,6 +108,9 @@ class Federation(Section):
     """Shown in `hanse status`, and the Ray namespace of its actors. Example: `name: retail`"""
     data: Path = Path("var")
     """Folder of journals, agent stores and run files, seen from the file's folder. Example: `data: ./var`"""
+    statistics: bool = True
+    """Whether outcomes are counted, for `hanse stats` and `/metrics`, in a process of their own.
+    Example: `statistics: false`"""
 
 
 class AgentEntry(Section):
@@ -210,6 +213,24 @@ class HttpConnector(ConnectorSection):
     """Statuses by which the service says that it has not even begun. Example: `nothing_happened: [429]`"""
 
 
+class SqlConnector(ConnectorSection):
+    """A database, through the statements that stand here and no others."""
+
+    kind: Literal["sql"]
+    """Which connector. Example: `kind: sql`"""
+    url: str
+    """As SQLAlchemy has it, without a password. Example: `url: postgresql+psycopg://stock@db/stock`"""
+    password: Secret = None
+    """Example: `password: ${STOCK_PASSWORD}`"""
+    statements: dict[str, str] = Field(min_length=1)
+    """By name; values are bound by name.
+    Example: `statements: {take: "UPDATE stock SET number = number - :number WHERE item = :item"}`"""
+    create_receipts: bool = True
+    """Make the table `hanse_receipt` where it is missing. Example: `create_receipts: false`"""
+    max_connections: int = Field(default=8, gt=0)
+    """To the database at once, per agent. Example: `max_connections: 8`"""
+
+
 class OwnConnector(Section):
     """A connector of your own."""
 
@@ -221,7 +242,7 @@ class OwnConnector(Section):
     """Keyword arguments of the class. Example: `options: {number: "+49 40 123"}`"""
 
 
-Connector = Annotated[SmtpConnector | HttpConnector | OwnConnector, Field(discriminator="kind")]
+Connector = Annotated[SmtpConnector | HttpConnector | SqlConnector | OwnConnector, Field(discriminator="kind")]
 
 
 class Mode(StrEnum):
@@ -845,16 +866,21 @@ def _words(each: ErrorDetails) -> str:
     if each["type"] == "missing":
         return f"{str(each['loc'][-1])!r} is missing"
     if each["type"] == "union_tag_invalid":
-        return f"there is no kind {context['tag']!r}.{_near(context['tag'], _KINDS)} Known: {', '.join(_KINDS)}"
+        kinds = _kinds(each)
+        return f"there is no kind {context['tag']!r}.{_near(context['tag'], kinds)} Known: {', '.join(kinds)}"
+    if each["type"] == "union_tag_not_found":
+        return f"'kind' is missing. Known: {', '.join(_kinds(each))}"
     if each["loc"] == ("version",):
         return "this Hanse reads version 1"
     message = _PLAINLY.get(each["type"], each["msg"])
     return message[0].lower() + message[1:]
 
 
-_KINDS = ("smtp", "http", "class", "webhook", "mail")
+def _kinds(each: ErrorDetails) -> tuple[str, ...]:
+    return ("webhook", "mail") if each["loc"][:1] == ("notify",) else ("smtp", "http", "sql", "class")
+
+
 _PLAINLY = {
-    "union_tag_not_found": f"'kind' is missing. Known: {', '.join(_KINDS)}",
     "tuple_type": "must be a list. Write each item in a line of its own, after '- '",
     "model_type": "holds keys and values, such as {name: value}",
     "model_attributes_type": "holds keys and values, such as {name: value}",
