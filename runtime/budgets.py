@@ -202,8 +202,8 @@ class Budgets:
             if held is not step.reserved:
                 self._hold(run.tenant, held, -1)
                 self._hold(run.tenant, step.reserved, 1)
-            spent = [now - then for now, then in zip(_charged(step), charged, strict=True)]
-            if any(spent):
+            if (now := _charged(step)) != charged:
+                spent = [after - before for after, before in zip(now, charged, strict=True)]
                 self._spend(run.tenant, held.day or step.reserved.day or day_of(event.at_ms), spent)
 
     def take_up(self, run: Run) -> None:

@@ -371,8 +371,8 @@ class Run:
     @property
     def ends_ms(self) -> int | None:
         """Unix milliseconds at which nobody waits any more, or the budget's time is over; None when neither."""
-        limits = [self.deadline_ms, self.budget_ends_ms]
-        return min((limit for limit in limits if limit is not None), default=None)
+        ends = self.budget_ends_ms
+        return self.deadline_ms if ends is None else min(ends, self.deadline_ms or ends)
 
     @property
     def budget_ends_ms(self) -> int | None:
@@ -460,7 +460,10 @@ class Run:
 
     def _hold(self, step: StepRun, held: Reserved) -> None:
         """Replaces what is reserved for a step."""
-        before, step.reserved = step.reserved, held
+        before = step.reserved
+        if before is held:
+            return
+        step.reserved = held
         self.reserved_cents = _cents(self.reserved_cents + held.cents - before.cents)
         self.reserved_tokens += held.tokens - before.tokens
         self.reserved_minutes = _cents(self.reserved_minutes + held.minutes - before.minutes)
@@ -468,6 +471,8 @@ class Run:
     def _charge(self, step: StepRun, cents: float, tokens: int = 0) -> None:
         """Settles what was reserved for an attempt."""
         self._hold(step, NOTHING_RESERVED)
+        if not (cents or tokens):
+            return
         step.charged_cents = _cents(step.charged_cents + cents)
         step.model_tokens += tokens
         self.spent_cents = _cents(self.spent_cents + cents)

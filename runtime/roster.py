@@ -191,7 +191,8 @@ class Roster:
         latest = now + round(timeout * 1000)
         if step.settles or step.begun:
             return latest
-        return min(end for end in (latest, run.ends_ms, step.ends_if_begun(now)) if end is not None)
+        ends, own = run.ends_ms, step.ends_if_begun(now)
+        return min(latest, latest if ends is None else ends, latest if own is None else own)
 
     def _key_of(self, agent: AgentId) -> Key:
         if agent not in self._keys:
