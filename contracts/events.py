@@ -53,8 +53,9 @@ class Kind(StrEnum):
     same, of what was reserved), spent_tokens"""
 
     STEP_HELD = "step.held"
-    """agent, attempt, error, why (outcome_unknown, half_done, compensation_failed, confirmation_failed, poisoned),
-    question (in words), choices (what a person may choose, and what each means), spent_cents, spent_tokens"""
+    """agent, attempt, error, why (outcome_unknown, half_done, compensation_failed, confirmation_failed, person_needed,
+    poisoned), question (in words), choices (what a person may choose, and what each means), spent_cents,
+    spent_tokens"""
     STEP_RESUMED = "step.resumed"
     """choice, by, note, result (of the outside effect, as the person says), output (of the step done by hand)"""
 
