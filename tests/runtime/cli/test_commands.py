@@ -218,6 +218,15 @@ def test_what_is_spent_of_a_budget_is_shown(shell):
     assert "carriers.ship costs 3 cents; the task has 2 left [budget_exhausted" in error
 
 
+def test_a_budget_has_more_than_cents(shell):
+    task = shell.data("call", "carriers.ship", "to=ann", "--budget", "tokens=900", "--budget", "seconds=60")
+    assert (task["budget"]["limit"]["tokens"], task["budget"]["limit"]["seconds"]) == (900, 60)
+    assert (
+        "Extra inputs are not permitted"
+        in shell("call", "carriers.ship", "to=ann", "--budget", "pence=1", code=2).stderr
+    )
+
+
 def test_a_question_is_shown_with_what_is_needed_to_judge_it(shell):
     task = waiting(shell)
     shown = shell("tasks", "get", task["id"]).stdout
