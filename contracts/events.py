@@ -40,14 +40,14 @@ class Kind(StrEnum):
     """reason"""
     STEP_AWARDED = "step.awarded"
     """agent, version, attempt, award, price_cents, reason, bids, rule (the policy that allowed it), input (digest),
-    approval"""
+    approval, weights (what the auction weighed; null for the first ones there were)"""
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
     STEP_COMPLETED = "step.completed"
     """agent, attempt, output, latency_ms, replayed (the receipt existed already), model_cents (what of the price went
     to models)"""
     STEP_FAILED = "step.failed"
-    """agent, attempt, error, retry_at_ms (null when there is no further attempt)"""
+    """agent, attempt, error, retry_at_ms (null when there is no further attempt), max_attempts (of the contract)"""
 
     APPROVAL_REQUESTED = "approval.requested"
     """approval, capability, input, digest, rule, expires_ms"""

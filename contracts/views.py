@@ -211,3 +211,31 @@ class AuditReport(View):
     head: str
     problems: list[str] = Field(default_factory=list[str])
     seconds: float = 0
+
+
+class Divergence(View):
+    """The first event that is not what it had to be."""
+
+    sequence: int
+    """Of the event, or where one is missing."""
+    kind: str
+    step: str | None = None
+    what: str
+    """Field of its data, or `kind`, `step`, `task`, `state`, `bytes`."""
+    expected: Any = None
+    found: Any = None
+
+
+class ReplayReport(View):
+    """What came of reading a task's journal again."""
+
+    task: str
+    ok: bool
+    status: str = ""
+    """The task's, as far as it was read."""
+    events: int
+    decided: int
+    """Events that were decided again, and came out the same. The others came from outside."""
+    state: str
+    """SHA-256 in hex over every state that the task went through."""
+    divergence: Divergence | None = None

@@ -40,7 +40,6 @@ from ..contracts import (
     TaskId,
     Tenant,
     TimedOut,
-    Verdict,
     Write,
     digest,
 )
@@ -58,6 +57,7 @@ from .link import Link
 from .negotiation import Decision, Weights, decide
 from .parking import Parking
 from .questions import Gate, Questions
+from .replay import AGAIN, BROKEN
 from .roster import Roster
 from .seating import Seating
 from .tenders import Tenders
@@ -380,6 +380,7 @@ class Coordinator:
                 "input": digest(step.input),
                 "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
+                "weights": self.settings.weights.to_data(),
             },
         )
         self._roster.give(run, step)
@@ -430,7 +431,13 @@ class Coordinator:
 
     def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
         retry_at = self._retry_at(run, step, error)
-        data = {"agent": agent, "attempt": step.attempt, "error": error.to_data(), "retry_at_ms": retry_at}
+        data = {
+            "agent": agent,
+            "attempt": step.attempt,
+            "error": error.to_data(),
+            "retry_at_ms": retry_at,
+            "max_attempts": self._retry_policy(step).max_attempts,
+        }
         self.record(run, Kind.STEP_FAILED, step, data)
         if retry_at is not None:
             self._retry_later(run, step)
@@ -441,7 +448,7 @@ class Coordinator:
         An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
         asks the outside system and does nothing that it cannot vouch for.
         """
-        if error.verdict not in (Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE):
+        if error.verdict not in AGAIN:
             return None
         if step.undoes is None and (run.aborting is not None or run.canceling is not None):
             return None
@@ -537,7 +544,7 @@ class Coordinator:
 
 
 def _internal(error: Exception) -> JsonObject:
-    return Failed(f"the coordinator cannot go on with this task: {type(error).__name__}: {error}").to_data()
+    return Failed(f"{BROKEN}: {type(error).__name__}: {error}").to_data()
 
 
 def _too_dear(run: Run, step: StepRun, winner: Bid) -> BudgetExhausted:

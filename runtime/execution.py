@@ -226,7 +226,7 @@ class Run:
         """Each command is looked at again when its turn comes: the ones before it may have ended the plan."""
         for step in [step for step in self.ready.values() if not step.parked]:
             if self._goes_on and step.id in self.ready:
-                yield self._command(step)
+                yield self.command(step)
         if not self._left and self._goes_on:
             yield Conclude(Kind.TASK_COMPLETED, {"output": self._answer(), "cost_cents": self.spent_cents})
 
@@ -234,6 +234,11 @@ class Run:
     def winding_down(self) -> bool:
         """No new step starts: the plan aborts, or somebody has canceled the task."""
         return self.aborting is not None or self.canceling is not None
+
+    @property
+    def fatal(self) -> Abort | None:
+        """What the plan cannot live with, until it aborts."""
+        return None if self.winding_down else self._fatal
 
     @property
     def _goes_on(self) -> bool:
@@ -431,7 +436,8 @@ class Run:
         parent.output = [None if member.output is ABSENT else member.output for member in members]
         self._finish(parent)
 
-    def _command(self, step: StepRun) -> Command:
+    def command(self, step: StepRun) -> Command:
+        """What a ready step wants. Binds its input."""
         try:
             return self._expansion(step) if _is_fan(step) else self._call(step)
         except MissingOutput as missing:

@@ -80,7 +80,8 @@ class Questions:
         self._decide(run, step, decision, by, note)
         self._driver.advance(run)
 
-    def objection(self, step: StepRun) -> HanseError | None:
+    @staticmethod
+    def objection(step: StepRun) -> HanseError | None:
         """Why the last decision for a step does not let it run; None when it does, or when nobody was asked."""
         approval = step.approval
         if approval is None or approval["decision"] == ApprovalStatus.APPROVED:
