@@ -289,7 +289,10 @@ class Replay:
                 raise _Diverged("kind", _words(due), _said(event))
             return due.step, due.error
         step = self._startable(run, event)
-        return step, _not_plain(step) or Questions.objection(step)
+        error = _not_plain(step) or Questions.objection(step)
+        if error is None and _code(event) not in _UNSTARTED:
+            raise _Diverged("error", " or ".join(sorted(_UNSTARTED)), _code(event))
+        return step, error
 
     def _aborting(self, run: Run, event: Event) -> JsonObject:
         if run.winding_down:
@@ -472,6 +475,8 @@ def _there(value: Any) -> list[Any]:
 
 _STARTS = frozenset({Kind.STEP_AWARDED, Kind.STEP_FAILED, Kind.APPROVAL_REQUESTED})
 _BREAKS = frozenset({Kind.TASK_ABORTING, Kind.TASK_FAILED})
+_UNSTARTED = frozenset({"refused", "budget_exhausted"})
+"""Why a step may fail without an award: bids that were not written down were too dear, or there were none."""
 _DECISIONS = (str(ApprovalStatus.APPROVED), str(ApprovalStatus.DENIED), str(ApprovalStatus.EXPIRED))
 _DERIVED: Mapping[Kind, Callable[[Replay, Run, Event], JsonObject]] = {
     Kind.STEP_EXPANDED: Replay._expanded,
