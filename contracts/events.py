@@ -22,7 +22,8 @@ class Kind(StrEnum):
 
     TASK_SUBMITTED = "task.submitted"
     """tenant, key, body (digest of what was asked), plan, input, pins (what the plan relies on of each contract),
-    budget_cents, deadline_ms, labels, by"""
+    budget_cents, deadline_ms, labels, by, forked_from (task, step, and by step what was done there; null for a task of
+    its own)"""
     TASK_CANCELING = "task.canceling"
     """reason, by"""
     TASK_ABORTING = "task.aborting"
@@ -38,6 +39,9 @@ class Kind(StrEnum):
     """count: a for_each became so many members"""
     STEP_SKIPPED = "step.skipped"
     """reason"""
+    STEP_INHERITED = "step.inherited"
+    """task, step, sequence (of that task's journal: where it was done), agent, version, input (digest), output, error
+    (of an optional step that the plan lived without)"""
     STEP_AWARDED = "step.awarded"
     """agent, version, attempt, award, price_cents, reason, bids, rule (the policy that allowed it), input (digest),
     approval, weights (what the auction weighed; null for the first ones there were)"""

@@ -50,7 +50,7 @@ from ..contracts.ports import Faults, NoFaults
 from . import faults
 from .approvals import AUTOMATIC
 from .directory import Directory, Member
-from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
+from .execution import Abort, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun, fold
 from .intake import Intake, submitted
 from .journal import Journal
 from .link import Link
@@ -191,8 +191,11 @@ class Coordinator:
 
     # Tasks come in
 
-    def submit(self, tenant: Tenant, submission: Submission, body: Digest, *, by: str) -> Run:
+    def submit(
+        self, tenant: Tenant, submission: Submission, body: Digest, *, by: str, forked_from: JsonObject | None = None
+    ) -> Run:
         """Takes a task on; it is not on disk yet. `body` is the digest that its idempotency key stands for.
+        `forked_from` is what another task has done of its plan already, as `fork` has it.
 
         Raises InvalidPlan, InvalidInput, NotFound, ModelUnavailable for a goal in words, Overloaded, Unavailable.
         """
@@ -201,7 +204,7 @@ class Coordinator:
         proved = self._intake.prove(submission)
         now, key = self.clock.now_ms(), submission.idempotency_key
         task = TaskId(uuid7(now, self._entropy.bytes(8), self.settings.shard))
-        data = submitted(tenant, submission, body, proved, now, by)
+        data = submitted(tenant, submission, body, proved, now, by, forked_from)
         event = self.journal.append(Kind.TASK_SUBMITTED, task, None, data)
         self.journal.write(Write("insert_task", (task, tenant, key, body, "submitted", now, now)))
         run = self.runs[task] = Run(event, proved.plan, proved.pins)
@@ -262,6 +265,8 @@ class Coordinator:
                 self._start(run, step)
             case Skip(step, reason):
                 self.record(run, Kind.STEP_SKIPPED, step, {"reason": reason})
+            case Inherit(step, carried):
+                self.record(run, Kind.STEP_INHERITED, step, dict(carried))
             case Refuse(step, error):
                 self.fail(run, step, error, None)
             case Expand(step, count):

@@ -99,6 +99,8 @@ class StepRun:
     members_left: int = 0
     progress: float | None = None
     note: str = ""
+    inherited: Mapping[str, Any] | None = None
+    """Where it was done, when that was another task: see `step.inherited`."""
     parked: bool = False
     """The driver has tried and waits for something outside: an agent to join, bids to come in. Not journaled."""
 
@@ -129,6 +131,14 @@ class Start:
 class Skip:
     step: StepRun
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inherit:
+    """The task that this one was forked from has done it."""
+
+    step: StepRun
+    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +173,7 @@ class Conclude:
     data: JsonObject
 
 
-Command = Start | Skip | Refuse | Expand | Abort | Conclude
+Command = Start | Skip | Inherit | Refuse | Expand | Abort | Conclude
 
 
 class Run:
@@ -184,6 +194,9 @@ class Run:
         self.budget_cents: float | None = data.get("budget_cents")
         self.deadline_ms: int | None = data.get("deadline_ms")
         self.labels: Mapping[str, str] = data.get("labels") or {}
+        self.forked_from: Mapping[str, Any] | None = data.get("forked_from")
+        self.inherits: Mapping[str, Mapping[str, Any]] = (self.forked_from or {}).get("steps") or {}
+        """What the task that this one was forked from has done of this plan, by step."""
         self.created_ms = self.updated_ms = submitted.at_ms
         self.sequence = submitted.sequence
         self.status = TaskStatus.SUBMITTED
@@ -305,6 +318,19 @@ class Run:
         step = self._step_of(event)
         self.ready.pop(step.id, None)
         step.status, step.reason = StepStatus.SKIPPED, event.data["reason"]
+        self._finish(step)
+
+    def _inherited(self, event: Event) -> None:
+        """It costs nothing here, and is never undone here: it belongs to the task that did it."""
+        step = self._step_of(event)
+        self.ready.pop(step.id, None)
+        self._bind_input(step)
+        step.inherited, step.agent = event.data, event.data["agent"]
+        step.reason = f"inherited from {event.data['task']}"
+        if (error := event.data["error"]) is None:
+            step.status, step.output = StepStatus.COMPLETED, event.data["output"]
+        else:
+            step.status, step.error = StepStatus.FAILED, error
         self._finish(step)
 
     def _awarded(self, event: Event) -> None:
@@ -457,7 +483,8 @@ class Run:
             if step.step.when is not None and not holds(step.step.when, scope):
                 return Skip(step, "its condition is false")
             step.input = resolve(step.step.input, scope)
-        return Start(step)
+        carried = self.inherits.get(step.id)
+        return Start(step) if carried is None else Inherit(step, carried)
 
     def _answer(self) -> Any:
         return resolve_or_null(self.plan.output, lambda root: self.look_up(root))
@@ -600,6 +627,7 @@ _APPLY = {
     Kind.TASK_CANCELED: Run._ended,
     Kind.STEP_EXPANDED: Run._expanded,
     Kind.STEP_SKIPPED: Run._skipped,
+    Kind.STEP_INHERITED: Run._inherited,
     Kind.STEP_AWARDED: Run._awarded,
     Kind.STEP_INTERRUPTED: Run._interrupted,
     Kind.STEP_COMPLETED: Run._completed,

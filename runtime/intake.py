@@ -55,7 +55,15 @@ def input_of(submission: Submission) -> Any:
     return {} if submission.call is not None and submission.input is None else submission.input
 
 
-def submitted(tenant: Tenant, submission: Submission, body: Digest, proved: Proved, now: int, by: str) -> JsonObject:
+def submitted(
+    tenant: Tenant,
+    submission: Submission,
+    body: Digest,
+    proved: Proved,
+    now: int,
+    by: str,
+    forked_from: JsonObject | None,
+) -> JsonObject:
     """The data of `task.submitted`. `now` is in unix milliseconds."""
     deadline = submission.deadline_seconds
     return {
@@ -69,4 +77,5 @@ def submitted(tenant: Tenant, submission: Submission, body: Digest, proved: Prov
         "budget_cents": submission.budget.cents if submission.budget else None,
         "deadline_ms": deadline and now + round(deadline * 1000),
         "labels": submission.labels,
+        "forked_from": forked_from,
     }

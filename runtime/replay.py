@@ -32,7 +32,7 @@ from ..contracts.schema import canonical, digest
 from ..contracts.template import ABSENT
 from ..contracts.views import ApprovalStatus, Divergence, ReplayReport
 from ..contracts.wire import decode_event, encode_event
-from .execution import Abort, Command, Conclude, Expand, Refuse, Run, Skip, Start, StepRun
+from .execution import Abort, Command, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun
 from .negotiation import Weights, decide
 from .questions import Questions
 
@@ -195,6 +195,9 @@ class Replay:
 
     def _skipped(self, run: Run, event: Event) -> JsonObject:
         return {"reason": self._command(run, event, Skip).reason}
+
+    def _inherited(self, run: Run, event: Event) -> JsonObject:
+        return dict(self._command(run, event, Inherit).data)
 
     def _command(self, run: Run, event: Event, kind: type) -> Any:
         step = run.ready.get(event.step) if event.step else None
@@ -403,6 +406,8 @@ def _does(command: Command, event: Event) -> bool:
     match command:
         case Skip(step, _):
             return (event.kind, event.step) == (Kind.STEP_SKIPPED, step.id)
+        case Inherit(step, _):
+            return (event.kind, event.step) == (Kind.STEP_INHERITED, step.id)
         case Expand(step, _):
             return (event.kind, event.step) == (Kind.STEP_EXPANDED, step.id)
         case Refuse(step, _):
@@ -422,6 +427,8 @@ def _words(command: Command) -> str:
             return str(kind)
         case Skip(step, reason):
             return f"step.skipped {step.id}: {reason}"
+        case Inherit(step, _):
+            return f"step.inherited {step.id}"
         case Expand(step, count):
             return f"step.expanded {step.id}: {count} members"
         case Refuse(step, error):
@@ -481,6 +488,7 @@ _DECISIONS = (str(ApprovalStatus.APPROVED), str(ApprovalStatus.DENIED), str(Appr
 _DERIVED: Mapping[Kind, Callable[[Replay, Run, Event], JsonObject]] = {
     Kind.STEP_EXPANDED: Replay._expanded,
     Kind.STEP_SKIPPED: Replay._skipped,
+    Kind.STEP_INHERITED: Replay._inherited,
     Kind.STEP_AWARDED: Replay._awarded,
     Kind.STEP_INTERRUPTED: Replay._landed,
     Kind.STEP_COMPLETED: Replay._landed,

@@ -6,6 +6,7 @@ from typing import Any
 from ..contracts import (
     AgentView,
     BidView,
+    ForkedFrom,
     HanseError,
     Problem,
     StepId,
@@ -56,9 +57,15 @@ def task_view(run: Run) -> TaskView:
         steps_total=len(top),
         steps_done=sum(step.done for step in top),
         approvals=[str(step.asked["approval"]) for step in run.asking.values() if step.asked],
+        forked_from=_forked_from(run),
         output=run.output,
         error=problem_of(run.error),
     )
+
+
+def _forked_from(run: Run) -> ForkedFrom | None:
+    origin = run.forked_from
+    return origin and ForkedFrom(task=origin["task"], step=origin["step"], inherited=list(origin["steps"]))  # pyright: ignore[reportReturnType]
 
 
 def step_views(run: Run) -> list[StepView]:

@@ -83,6 +83,11 @@ HIDDEN: dict[tuple[str, str], str] = {
     "to load, in each process of the federation; most have no connector",
     ("hanse.runtime.cli.audit", "hanse.runtime.cli.journals"): "only an audit of files reads a store; no other command "
     "should wait for SQLite to load",
+    (
+        "hanse.runtime.cli.travel",
+        "hanse.runtime.cli.journals",
+    ): "only a replay of files reads a store; no other command should wait for SQLite to load",
+    ("hanse.runtime.cli.travel", "hanse.runtime.folder"): "as for the audit of files",
     ("hanse.runtime.cli.contracts", "hanse.runtime.contract_check"): "only `hanse contracts check` loads agents, and "
     "the engine under them; no other command should wait for it",
     (

@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ...contracts import JsonObject, Problem, Submission
+from ...contracts import Fork, JsonObject, Problem, Submission
 from ...contracts.memory import Change, Query
 from .openai.bodies import Chat, Embeddings, Score
 from .openai.errors import speaks
@@ -17,7 +17,7 @@ from .problems import MEDIA_TYPE
 from .schemas import Cancellation, CapabilityCall, Decision, EventPage, Forgetting, Remembering
 
 DESCRIBED: tuple[type[BaseModel], ...] = (
-    *(Problem, Submission, CapabilityCall, Cancellation, Decision, EventPage),
+    *(Problem, Submission, Fork, CapabilityCall, Cancellation, Decision, EventPage),
     *(Chat, Embeddings, Score, OpenAiError),
     *(Remembering, Forgetting, Change, Query),
 )

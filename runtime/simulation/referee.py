@@ -18,6 +18,7 @@ NOTHING = object()
 
 _FLIES = (Kind.STEP_AWARDED, Kind.STEP_INTERRUPTED)
 _COMPARED = ("$eq", "$ne", "$gt", "$ge", "$lt", "$le", "$in")
+_SETTLED = (Kind.STEP_COMPLETED, Kind.STEP_SKIPPED, Kind.STEP_INHERITED)
 _WINDS_DOWN = (Kind.TASK_ABORTING, Kind.TASK_CANCELING)
 
 
@@ -41,6 +42,8 @@ class Rules:
     """The compensation of each capability that has one."""
     input: Any = None
     budget_cents: float | None = None
+    inherits: Mapping[str, Any] = field(default_factory=dict)
+    """What another task has done of the plan, by step."""
 
     @staticmethod
     def of(submitted: Event) -> "Rules":
@@ -50,6 +53,7 @@ class Rules:
             {name: Undo(undo["capability"], undo["input"]) for name, undo in pins.items()},
             submitted.data["input"],
             submitted.data["budget_cents"],
+            (submitted.data.get("forked_from") or {}).get("steps", {}),
         )
 
     def step(self, name: str) -> Mapping[str, Any]:
@@ -101,7 +105,11 @@ class Game:
         return [f"{step}[{i}]" for i in range(expanded[0].data["count"])] if expanded else []
 
     def completed(self, step: str) -> bool:
-        return (last := self.last(step)) is not None and last.kind is Kind.STEP_COMPLETED
+        """Here, or in the task that this one was forked from."""
+        last = self.last(step)
+        if last is None or last.kind is not Kind.STEP_INHERITED:
+            return last is not None and last.kind is Kind.STEP_COMPLETED
+        return last.data["error"] is None
 
     def flies(self, step: str) -> bool:
         return (last := self.last(step)) is not None and last.kind in _FLIES
@@ -123,7 +131,7 @@ class Game:
         if self.is_many(step):
             return all(self.settled(member) for member in self.members(step))
         last = self.last(step)
-        return self.gave_up(step) or (last is not None and last.kind in (Kind.STEP_COMPLETED, Kind.STEP_SKIPPED))
+        return self.gave_up(step) or (last is not None and last.kind in _SETTLED)
 
     def asks(self, step: str) -> Event | None:
         """The open question about it."""
@@ -217,7 +225,9 @@ class Game:
         if not tried and one.get("when") is not None and not true(one["when"], self.roots(step)):
             return ("skip", step)
         value = self.input(step)
-        return ("skip", step) if value is NOTHING else ("start", step, value)
+        if value is NOTHING:
+            return ("skip", step)
+        return ("inherit", step) if step in self.rules.inherits else ("start", step, value)
 
     def _complete(self) -> list[tuple[Any, ...]]:
         if all(self.settled(step["id"]) for step in self.rules.plan["steps"]):
@@ -252,7 +262,7 @@ class Game:
 
     @property
     def spent_cents(self) -> float:
-        done = [self.awarded(step) for step in self.steps() if self.completed(step)]
+        done = [self.awarded(step) for step in self.steps() if self.completed(step)]  # none for what is inherited
         return sum(event.data["price_cents"] for event in done if event)
 
     def awarded(self, step: str) -> Event | None:
@@ -331,6 +341,9 @@ _JUDGES = {
     Kind.STEP_COMPLETED: Game._judge_landing,
     Kind.STEP_INTERRUPTED: Game._judge_landing,
     Kind.STEP_SKIPPED: lambda game, event: game._wants("skip", str(event.step)),
+    Kind.STEP_INHERITED: lambda game, event: (
+        game._wants("inherit", str(event.step)) and event.data == game.rules.inherits[str(event.step)]
+    ),
     Kind.STEP_EXPANDED: lambda game, event: game._wants("expand", str(event.step), event.data["count"]),
     Kind.APPROVAL_REQUESTED: Game._judge_question,
     Kind.APPROVAL_DECIDED: Game._judge_decision,

@@ -68,6 +68,9 @@ WHERE sequence > ? AND (journal.task IS NULL OR task.tenant = ?) ORDER BY sequen
 -- query: task by id
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE id = ?
 
+-- query: task_ids after an id, oldest first
+SELECT id FROM task WHERE id > ? ORDER BY id LIMIT ?
+
 -- query: task_by_key of a tenant
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE tenant = ? AND key = ?
 

@@ -1,0 +1,31 @@
+"""Histories of tasks as a coordinator wrote them: of simulated federations, and of any federation in this process."""
+
+from collections.abc import Iterable
+from functools import cache
+
+from hanse.contracts import Event
+from hanse.runtime.replay import Replay
+from hanse.runtime.simulation.story import tell
+
+
+@cache
+def simulated(seed: int) -> tuple[tuple[Event, ...], ...]:
+    """Every task of one seed, each with its events. Not to be changed."""
+    return tuple(map(tuple, by_task(tell(seed).journal)))
+
+
+def by_task(journal: Iterable[Event]) -> list[list[Event]]:
+    found: dict[str, list[Event]] = {}
+    for event in journal:
+        if event.task is not None:
+            found.setdefault(event.task, []).append(event)
+    return list(found.values())
+
+
+def replayed(history: Iterable[Event]) -> Replay:
+    """A history, read again to its end or to where it diverges."""
+    replay = Replay()
+    for event in history:
+        if not replay.take(event):
+            break
+    return replay.end()
