@@ -9,12 +9,16 @@ from typing import Any
 from .ids import Epoch, Sequence, StepId, TaskId
 from .schema import JsonObject
 
+FORMAT = 2
+"""Of what the journal says and means. 1 is all that does not say: before there were holds, confirmations and replays.
+A journal of any format is read by every later release; see `tests/data/journals/README.md`."""
+
 
 class Kind(StrEnum):
     """Every kind of event. The comment is what `data` holds."""
 
     COORDINATOR_STARTED = "coordinator.started"
-    """epoch, shard, tasks (how many it recovered)"""
+    """epoch, shard, tasks (how many it recovered), format (of what it writes)"""
     AGENT_JOINED = "agent.joined"
     """agent, domain, incarnation, capabilities, contract (digest of all its contracts)"""
     AGENT_LEFT = "agent.left"
@@ -23,7 +27,7 @@ class Kind(StrEnum):
     TASK_SUBMITTED = "task.submitted"
     """tenant, key, body (digest of what was asked), plan, input, pins (what the plan relies on of each contract),
     budget_cents, deadline_ms, labels, by, forked_from (task, step, and by step what was done there; null for a task of
-    its own)"""
+    its own), format"""
     TASK_CANCELING = "task.canceling"
     """reason, by"""
     TASK_ABORTING = "task.aborting"
@@ -44,7 +48,9 @@ class Kind(StrEnum):
     (of an optional step that the plan lived without)"""
     STEP_AWARDED = "step.awarded"
     """agent, version, attempt, award, price_cents, reason, bids, rule (the policy that allowed it), input (digest),
-    approval, weights (what the auction weighed; null for the first ones there were)"""
+    approval, weights (what the auction weighed; null for the first ones there were), before (when the token expires,
+    unix milliseconds; its other caveats are the event's task, step and capability's, the tenant, the input digest and
+    the price)"""
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
     STEP_COMPLETED = "step.completed"
@@ -52,6 +58,12 @@ class Kind(StrEnum):
     to models)"""
     STEP_FAILED = "step.failed"
     """agent, attempt, error, retry_at_ms (null when there is no further attempt), max_attempts (of the contract)"""
+
+    STEP_HELD = "step.held"
+    """agent, attempt, error, why (outcome_unknown, half_done, compensation_failed, confirmation_failed, poisoned),
+    question (in words), choices (what a person may choose, and what each means)"""
+    STEP_RESUMED = "step.resumed"
+    """choice, by, note, result (of the outside effect, as the person says), output (of the step done by hand)"""
 
     APPROVAL_REQUESTED = "approval.requested"
     """approval, capability, input, digest, rule, expires_ms"""

@@ -141,6 +141,19 @@ class ForkedFrom(View):
     """Steps that were done there, and not here."""
 
 
+class HeldView(View):
+    """A step with which nothing more is tried before a person has chosen."""
+
+    step: str
+    call: str
+    why: str
+    """outcome_unknown, half_done, compensation_failed, confirmation_failed or poisoned."""
+    question: str
+    choices: dict[str, str]
+    """What may be chosen, and what each choice means."""
+    since: str
+
+
 class TaskView(View):
     id: str
     tenant: str
@@ -157,6 +170,8 @@ class TaskView(View):
     approvals: list[str] = Field(default_factory=list[str])
     """Ids of the questions it waits for."""
     forked_from: ForkedFrom | None = None
+    held: list[HeldView] = Field(default_factory=list[HeldView])
+    """Steps that a person has to resume."""
     output: Any = None
     error: Problem | None = None
 

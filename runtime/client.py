@@ -99,6 +99,16 @@ class Client(Protocol):
         """
         ...
 
+    async def resume(
+        self, task: str, choice: str, *, step: str | None = None, note: str = "", result: Any = None, output: Any = None
+    ) -> TaskView:
+        """Says how a held step goes on, with one of the choices in `TaskView.held`; `step` where there are several.
+
+        `result` is what the outside effect gave, when it `happened`; `output` that of a step done `by_hand`.
+        Raises InvalidInput, Conflict when nothing is held, NotFound.
+        """
+        ...
+
     async def agents(self) -> list[AgentView]: ...
 
     async def capabilities(self) -> list[Contract]: ...
@@ -327,6 +337,12 @@ class LinkClient:
     async def fork(self, task: str, asked: Fork) -> TaskView:
         key = asked.idempotency_key or uuid.uuid4().hex
         return TaskView(**await self._ask_owner(task, "fork", fork=asked.to_data() | {"idempotency_key": key}))
+
+    async def resume(
+        self, task: str, choice: str, *, step: str | None = None, note: str = "", result: Any = None, output: Any = None
+    ) -> TaskView:
+        said = {"choice": choice, "step": step, "note": note, "result": result, "output": output}
+        return TaskView(**await self._ask_owner(task, "resume", **said))
 
     async def agents(self) -> list[AgentView]:
         return [AgentView(**view) for view in await self._ask(0, "agents", {})]

@@ -20,6 +20,7 @@ from ..contracts import (
     Bid,
     BudgetExhausted,
     Clock,
+    Conflict,
     DeadlineExceeded,
     Digest,
     Entropy,
@@ -34,6 +35,7 @@ from ..contracts import (
     NotFound,
     Overloaded,
     RetryPolicy,
+    StepStatus,
     StorageError,
     Store,
     Submission,
@@ -43,6 +45,7 @@ from ..contracts import (
     Write,
     digest,
 )
+from ..contracts.events import FORMAT
 from ..contracts.ids import award_id, uuid7
 from ..contracts.messages import Drop, Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
 from ..contracts.plain import check as check_plain
@@ -51,13 +54,14 @@ from . import faults
 from .approvals import AUTOMATIC
 from .directory import Directory, Member
 from .execution import Abort, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun, fold
+from .holds import Holds, is_worth_another_try, why_held
 from .intake import Intake, submitted
 from .journal import Journal
 from .link import Link
 from .negotiation import Decision, Weights, decide
 from .parking import Parking
 from .questions import Gate, Questions
-from .replay import AGAIN, BROKEN
+from .replay import BROKEN
 from .roster import Roster
 from .seating import Seating
 from .tenders import Tenders
@@ -128,6 +132,7 @@ class Coordinator:
         self._timers = Timers(clock)
         self._intake = Intake(self.directory, settings.expected_agents)
         self.watchers = Watchers(self.journal)
+        self.holds = Holds(self, self.directory)
         self.questions = Questions(self, self.journal, self._timers, clock, settings.gate)
         self._seating = Seating(self, self.directory, self._roster, self.journal, self.watchers, clock)
         self._ticking: asyncio.TimerHandle | None = None
@@ -147,7 +152,12 @@ class Coordinator:
             Kind.COORDINATOR_STARTED,
             None,
             None,
-            {"epoch": self.store.epoch, "shard": self.settings.shard, "tasks": len(self.runs)},
+            {
+                "epoch": self.store.epoch,
+                "shard": self.settings.shard,
+                "tasks": len(self.runs),
+                "format": FORMAT,
+            },
         )
         for run in list(self.runs.values()):
             self.advance(run)
@@ -223,8 +233,13 @@ class Coordinator:
         return bool(self._intake.missing())
 
     def cancel(self, run: Run, reason: str, by: str) -> None:
-        """Asks for the end of a task. What is in flight is stopped or awaited, then undone."""
-        if not (run.status.terminal or run.canceling is not None or run.aborting is not None):
+        """Asks for the end of a task. What is in flight is stopped or awaited, then undone.
+
+        Raises Conflict when its staged effects are already being confirmed.
+        """
+        if run.past_return and not run.status.terminal:
+            raise Conflict("it is past its point of no return: what was staged is being made final", task=run.task)
+        if not (run.status.terminal or run.winding_down):
             self._wind_down(run, Kind.TASK_CANCELING, {"reason": reason, "by": by})
             self.advance(run)
 
@@ -245,7 +260,7 @@ class Coordinator:
         """Ends a task that trips us up: by undoing what was done or, when that trips us up too, as it stands."""
         if run.status.terminal:
             return
-        if run.aborting is None and run.canceling is None:
+        if not (run.winding_down or run.past_return):
             self._abort(run, error, None)
             self.advance(run)
         else:
@@ -324,7 +339,7 @@ class Coordinator:
         except InvalidInput as error:
             self.fail(run, step, error, None)
             return
-        ruling = self.questions.ruling(step, contract)
+        ruling = self.questions.ruling(run, step, contract)
         step.rule = ruling.words
         if ruling.review:
             self.questions.ask(run, step, ruling)
@@ -342,10 +357,12 @@ class Coordinator:
         return [member for member in found if member.in_flight < limit and self._may_take(step, member)]
 
     def _may_take(self, step: StepRun, member: Member) -> bool:
-        """What an agent began outside only it can finish, and what it did only it can undo, where it offers to."""
+        """What an agent began outside only it can finish, and what it did only it can undo or confirm, where it
+        offers to."""
         if step.stay_with is not None:
             return member.agent == step.stay_with
-        doer = self.directory.members.get(AgentId(step.undoes.agent or "")) if step.undoes else None
+        settled = step.undoes or step.confirms
+        doer = self.directory.members.get(AgentId(settled.agent or "")) if settled else None
         return doer is None or doer is member or step.call not in doer.contracts
 
     def _settle(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
@@ -354,7 +371,7 @@ class Coordinator:
         winner = decision.winner
         if winner is None:
             self._nobody(run, step, bids, decision)
-        elif step.undoes is None and not run.can_afford(winner.price_cents):
+        elif not (step.settles or run.can_afford(winner.price_cents - step.kept_cents)):
             self.fail(run, step, _too_dear(run, step, winner), None)
         else:
             self._award(run, step, winner, bids, decision.reason)
@@ -386,6 +403,7 @@ class Coordinator:
                 "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
                 "weights": self.settings.weights.to_data(),
+                "before": self._roster.expiry(run, step, winner.agent),
             },
         )
         self._roster.give(run, step)
@@ -398,7 +416,7 @@ class Coordinator:
             self._parking.park(run, step)
 
     def _bids_are_in(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
-        wanted = step.id in run.ready or (step.undoes is not None and not step.done)
+        wanted = step.id in run.ready or (step.settles and step.status is StepStatus.WAITING)
         if wanted and not run.status.terminal:
             self._settle(run, step, bids)
             self.advance(run)
@@ -425,17 +443,22 @@ class Coordinator:
                 },
             )
         else:
-            self.fail(run, step, self._error_of(run, result.error), step.agent)
+            self.fail(run, step, self._error_of(run, step, result.error), step.agent)
         self.advance(run)
 
-    def _error_of(self, run: Run, data: Mapping[str, Any]) -> HanseError:
-        """An agent drops what comes too late. If only the call was late and not the task, it may be sent again."""
+    def _error_of(self, run: Run, step: StepRun, data: Mapping[str, Any]) -> HanseError:
+        """An agent drops what comes too late. If only the call was late and not the task, it may be sent again; what
+        undoes, confirms or was begun is wanted after the task's deadline too.
+        """
         error = HanseError.from_data(data)
-        in_time = run.deadline_ms is None or self.clock.now_ms() < run.deadline_ms
+        in_time = run.deadline_ms is None or self.clock.now_ms() < run.deadline_ms or step.settles or step.begun
         return TimedOut(error.detail, **error.ids) if isinstance(error, DeadlineExceeded) and in_time else error
 
     def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
         retry_at = self._retry_at(run, step, error)
+        if retry_at is None and (why := why_held(run, step, error)) is not None:
+            self.holds.hold(run, step, why, error, agent)
+            return
         data = {
             "agent": agent,
             "attempt": step.attempt,
@@ -453,14 +476,12 @@ class Coordinator:
         An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
         asks the outside system and does nothing that it cannot vouch for.
         """
-        if error.verdict not in AGAIN:
-            return None
-        if step.undoes is None and (run.aborting is not None or run.canceling is not None):
+        if not is_worth_another_try(run, step, error):
             return None
         policy = self._retry_policy(step)
-        if step.attempt >= policy.max_attempts:
+        if step.attempts_that_count >= policy.max_attempts:
             return None
-        wait = policy.interval(max(step.attempt, 1), self._entropy.fraction())
+        wait = policy.interval(max(step.attempts_that_count, 1), self._entropy.fraction())
         return self.clock.now_ms() + round(wait * 1000)
 
     def _retry_policy(self, step: StepRun) -> RetryPolicy:
@@ -487,7 +508,7 @@ class Coordinator:
             self._timers.at(run.task, "deadline", run.deadline_ms, lambda: self._expire_task(run))
 
     def _expire_task(self, run: Run) -> None:
-        if not run.status.terminal and run.aborting is None and run.canceling is None:
+        if not (run.status.terminal or run.winding_down or run.past_return):
             self._abort(run, DeadlineExceeded(task=run.task).to_data(), None)
             self.advance(run)
 

@@ -21,6 +21,7 @@ from typing import Any
 from ..contracts import (
     Budget,
     Conflict,
+    Effect,
     Epoch,
     Event,
     Fork,
@@ -35,9 +36,10 @@ from ..contracts import (
     Submission,
     digest,
 )
-from .execution import Abort, Conclude, Expand, Inherit, Refuse, Run, Skip, StepRun
+from ..contracts.events import FORMAT
+from .execution import Abort, Conclude, Expand, Inherit, Pin, Refuse, Run, Skip, StepRun
 
-_DONE = (Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_INHERITED)
+_DONE = (Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_RESUMED, Kind.STEP_INHERITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _check_source(source: Run, asked: Fork) -> None:
 
 def _check_known(source: Run, prefix: set[StepId]) -> None:
     for step in source.steps.values():
-        if step.undoes is None and (step.parent or step).id in prefix and _is_unknown(source, step):
+        if not step.settles and (step.parent or step).id in prefix and _is_unknown(source, step):
             raise Conflict(
                 f"it is not known what came of {step.id}. Settle that first, or the new task may do it twice",
                 task=source.task,
@@ -124,7 +126,7 @@ def _after(plan: Plan, step: StepId) -> set[StepId]:
 def _is_done(step: StepRun, prefix: set[StepId]) -> bool:
     """Whether it stands for itself and has been settled: done, or refused where the plan lives without it."""
     top = step.parent or step
-    if step.undoes is not None or step.members is not None or top.id not in prefix:
+    if step.settles or step.members is not None or top.id not in prefix:
         return False
     return step.status is StepStatus.COMPLETED or (
         step.status is StepStatus.FAILED and step.optional and bool(step.attempt)
@@ -219,10 +221,18 @@ class _Trial:
 
     def __init__(self, source: Run, plan: Plan, input: Any, step: str, left: Mapping[str, JsonObject]) -> None:
         origin = {"task": source.task, "step": step, "steps": left}
-        data = {"tenant": source.tenant, "plan": plan.data, "input": input, "pins": {}, "forked_from": origin}
+        data = {
+            "tenant": source.tenant,
+            "plan": plan.data,
+            "input": input,
+            "pins": {},
+            "forked_from": origin,
+            "format": FORMAT,
+        }
         self._source = source
         self._count = 0
-        self._run = Run(self._event(Kind.TASK_SUBMITTED, None, data), plan, source.pins)
+        pins = {step.call: Pin("", Effect.READ) for step in plan.steps} | dict(source.pins)
+        self._run = Run(self._event(Kind.TASK_SUBMITTED, None, data), plan, pins)
 
     def inherits(self) -> Iterator[tuple[StepRun, JsonObject]]:
         """Each step that comes to be inherited. One that whoever asks has taken out meanwhile is done anew."""

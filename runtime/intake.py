@@ -4,6 +4,7 @@ from collections.abc import Set
 from typing import Any
 
 from ..contracts import Digest, JsonObject, ModelUnavailable, NotFound, Submission, Tenant, Unavailable
+from ..contracts.events import FORMAT
 from .checker import Checker, Proved, check_input
 from .directory import Directory
 
@@ -78,4 +79,5 @@ def submitted(
         "deadline_ms": deadline and now + round(deadline * 1000),
         "labels": submission.labels,
         "forked_from": forked_from,
+        "format": FORMAT,
     }

@@ -26,6 +26,7 @@ from ..contracts import (
     StepId,
     Verdict,
 )
+from ..contracts.holding import CHOICES, Why
 from ..contracts.ids import approval_id, award_id
 from ..contracts.plain import check as check_plain
 from ..contracts.schema import canonical, digest
@@ -33,13 +34,12 @@ from ..contracts.template import ABSENT
 from ..contracts.views import ApprovalStatus, Divergence, ReplayReport
 from ..contracts.wire import decode_event, encode_event
 from .execution import Abort, Command, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun
+from .holds import is_worth_another_try, why_held
 from .negotiation import Weights, decide
 from .questions import Questions
 
 BROKEN = "the coordinator cannot go on with this task"
 """How the error begins that ends a task which trips the coordinator up. What tripped it may be mended since."""
-AGAIN = frozenset({Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE})
-"""Errors after which an attempt may be followed by another."""
 _MISSING = object()
 
 
@@ -56,6 +56,7 @@ class Replay:
         self._due: dict[StepId, Command] = {}
         """What the plan does without waiting for anything, in its order: skip, expand, refuse."""
         self._known: set[StepId] = set()
+        self._barred: set[StepId] = set()
         self._sequence = 0
 
     def take(self, event: Event, entry: bytes | None = None) -> bool:
@@ -160,9 +161,10 @@ class Replay:
     def _look(self) -> None:
         """Steps that have become ready stand at the end, so this looks at those alone."""
         assert self.run is not None
-        if not self.run.ready:
+        if not self.run.ready or (self._barred and not any(map(self._is_barred, self._barred))):
             self._due.clear()
             self._known.clear()
+            self._barred.clear()
         fresh: list[StepId] = []
         for name in reversed(self.run.ready):
             if name in self._known:
@@ -170,9 +172,18 @@ class Replay:
             fresh.append(name)
         for name in reversed(fresh):
             self._known.add(name)
+            if self._is_barred(name):
+                self._barred.add(name)
+                continue
             command = self.run.command(self.run.ready[name])
             if not isinstance(command, Start):
                 self._due[name] = command
+
+    def _is_barred(self, name: StepId) -> bool:
+        """Whether it must wait although it is ready. When that is over, its turn is that of its place."""
+        run = self.run
+        assert run is not None
+        return run.format > 1 and name in run.ready and run.is_barred(run.ready[name])
 
     def _missing(self) -> "_Diverged | None":
         if self.run is None:
@@ -217,7 +228,7 @@ class Replay:
         winner = decision.winner
         if winner is None:
             raise _Diverged("agent", f"nobody: {decision.reason}", event.data.get("agent"))
-        if step.undoes is None and not run.can_afford(winner.price_cents):
+        if not (step.settles or run.can_afford(winner.price_cents - step.kept_cents)):
             raise _Diverged("price_cents", f"within the budget of {run.budget_cents:g} cents", winner.price_cents)
         if step.stay_with is not None:
             _same("agent", step.stay_with, winner.agent)
@@ -234,13 +245,13 @@ class Replay:
         } | ({"rule": approval["rule"]} if approval else {})
 
     def _startable(self, run: Run, event: Event) -> StepRun:
-        """The step, which may start now: it is ready, it is the next to be undone, or it may be tried again by now."""
+        """The step, which may start now: ready, or the next to be undone or confirmed, or to be tried again by now."""
         if event.step in run.retrying:
             run.retry(run.retrying[event.step])
-        if run.winding_down:
-            wanted = [command.step for command in run.next() if isinstance(command, Start)]
+        if event.step in run.ready:
+            wanted = [] if event.step in self._due or self._is_barred(event.step) else [run.ready[event.step]]
         else:
-            wanted = [run.ready[event.step]] if event.step in run.ready and event.step not in self._due else []
+            wanted = [command.step for command in run.next() if isinstance(command, Start)]
         step = next((each for each in wanted if each.id == event.step), None)
         if step is None:
             may = ", ".join(each.id for each in wanted) or "nothing that is not under way already"
@@ -251,7 +262,7 @@ class Replay:
 
     def _asked(self, run: Run, event: Event) -> JsonObject:
         step = self._startable(run, event)
-        if step.undoes is not None or step.approval is not None:
+        if step.settles or step.approval is not None:
             raise _Diverged("kind", "no question: undoing is never held up, and nothing is asked twice", _said(event))
         return {
             "approval": approval_id(run.task, step.id),
@@ -275,6 +286,26 @@ class Replay:
         return {"agent": step.agent, "attempt": step.attempt}
 
     def _failed(self, run: Run, event: Event) -> JsonObject:
+        return _verdict(run, self._went_wrong(run, event), event)
+
+    def _held(self, run: Run, event: Event) -> JsonObject:
+        step = self._went_wrong(run, event)
+        why = event.data.get("why")
+        if why != Why.POISONED:  # how often an agent died under it is known to the coordinator alone
+            _same("why", why_held(run, step, HanseError.from_data(event.data["error"])), why)
+        _same("choices", [str(choice) for choice in CHOICES[Why(why)]], list(event.data.get("choices") or ()))
+        return {}
+
+    def _resumed(self, run: Run, event: Event) -> JsonObject:
+        step = run.held.get(event.step) if event.step else None
+        if step is None or step.held is None:
+            raise _Diverged("step", "one that was held", event.step)
+        if event.data.get("choice") not in step.held["choices"]:
+            raise _Diverged("choice", " or ".join(step.held["choices"]), event.data.get("choice"))
+        return {}
+
+    def _went_wrong(self, run: Run, event: Event) -> StepRun:
+        """The step that could not be done, with who tried and why not as far as that is known."""
         if event.step in run.in_flight:
             step = run.in_flight[event.step]
             who = {"agent": step.agent, "attempt": step.attempt}
@@ -283,7 +314,7 @@ class Replay:
             who = {"agent": None, "attempt": step.attempt} | ({"error": error.to_data()} if error else {})
         for name, expected in who.items():
             _same(name, expected, event.data.get(name, _MISSING))
-        return _verdict(run, step, event)
+        return step
 
     def _unstarted(self, run: Run, event: Event) -> tuple[StepRun, HanseError | None]:
         """A step that never came to an award, and why as far as the plan says it: else its bids were not written."""
@@ -298,8 +329,7 @@ class Replay:
         return step, error
 
     def _aborting(self, run: Run, event: Event) -> JsonObject:
-        if run.winding_down:
-            raise _Diverged("kind", "no further reason to end: the task winds down already", _said(event))
+        _check_goes_on(run, event)
         if (due := self._next(run)) is not None and not _is_break(event):
             assert isinstance(due, Abort)
             return {"error": due.error, "step": due.step}
@@ -308,13 +338,12 @@ class Replay:
         return {"step": None}
 
     def _canceling(self, run: Run, event: Event) -> JsonObject:
-        if run.winding_down:
-            raise _Diverged("kind", "no further reason to end: the task winds down already", _said(event))
+        _check_goes_on(run, event)
         return {}
 
     def _ended(self, run: Run, event: Event) -> JsonObject:
         due = self._next(run)
-        if run.winding_down and _is_break(event):
+        if (run.winding_down or run.past_return) and _is_break(event):
             return {"cost_cents": run.spent_cents}
         if not isinstance(due, Conclude):
             raise _Diverged("kind", _words(due) if due else "something that is waited for", _said(event))
@@ -353,16 +382,34 @@ def _same(what: str, expected: Any, found: Any) -> None:
         raise _Diverged(what, expected, found)
 
 
+def _check_goes_on(run: Run, event: Event) -> None:
+    if run.winding_down:
+        raise _Diverged("kind", "no further reason to end: the task winds down already", _said(event))
+    if run.past_return:
+        raise _Diverged("kind", "nothing that ends it: what was staged is being made final", _said(event))
+
+
 def _verdict(run: Run, step: StepRun, event: Event) -> JsonObject:
     """Whether it is tried again. When is drawn by lot; how often it may be is what the contract said then."""
-    hopeless = step.undoes is None and run.winding_down
-    if hopeless or HanseError.from_data(event.data["error"]).verdict not in AGAIN:
-        return {"retry_at_ms": None}
     limit, again = event.data.get("max_attempts"), event.data.get("retry_at_ms") is not None
-    if limit is not None and again != (step.attempt < limit):
-        wanted = f"{'another' if not again else 'no further'} attempt: this is number {step.attempt} of {limit}"
-        raise _Diverged("retry_at_ms", wanted, event.data.get("retry_at_ms"))
+    if limit is None:
+        return _old_verdict(run, step, event)
+    error = HanseError.from_data(event.data["error"])
+    may = is_worth_another_try(run, step, error)
+    if again != (may and step.attempts_that_count < limit):
+        count = f"this is number {step.attempts_that_count} of {limit}" if may else "nothing could come of it"
+        wanted = "no further attempt" if again else "another attempt"
+        raise _Diverged("retry_at_ms", f"{wanted}: {count}", event.data.get("retry_at_ms"))
+    if not again and (why := why_held(run, step, error)) is not None:
+        raise _Diverged("kind", f"step.held {step.id}: {why}", _said(event))
     return {}
+
+
+def _old_verdict(run: Run, step: StepRun, event: Event) -> JsonObject:
+    """Before the limit was written down, and before anything was held."""
+    hopeless = step.undoes is None and run.winding_down
+    final = HanseError.from_data(event.data["error"]).verdict not in _AGAIN
+    return {"retry_at_ms": None} if hopeless or final else {}
 
 
 def _bids(event: Event) -> list[Bid]:
@@ -449,7 +496,7 @@ def _run_state(run: Run) -> list[Any]:
         run.aborting,
         run.reserved_cents,
         run.spent_cents,
-        [len(each) for each in (run.ready, run.in_flight, run.retrying, run.asking)],
+        [len(each) for each in (run.in_flight, run.retrying, run.asking, run.held)],
         run.output,
         run.error,
     ]
@@ -473,6 +520,7 @@ def _step_state(step: StepRun) -> list[Any]:
         step.reason,
         None if step.members is None else [member.id for member in step.members],
         step.approval and [step.approval["decision"], step.approval["digest"]],
+        step.held and step.held["why"],
     ]
 
 
@@ -480,7 +528,8 @@ def _there(value: Any) -> list[Any]:
     return [] if value is ABSENT else [value]
 
 
-_STARTS = frozenset({Kind.STEP_AWARDED, Kind.STEP_FAILED, Kind.APPROVAL_REQUESTED})
+_AGAIN = frozenset({Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE})
+_STARTS = frozenset({Kind.STEP_AWARDED, Kind.STEP_FAILED, Kind.STEP_HELD, Kind.APPROVAL_REQUESTED})
 _BREAKS = frozenset({Kind.TASK_ABORTING, Kind.TASK_FAILED})
 _UNSTARTED = frozenset({"refused", "budget_exhausted"})
 """Why a step may fail without an award: bids that were not written down were too dear, or there were none."""
@@ -493,6 +542,8 @@ _DERIVED: Mapping[Kind, Callable[[Replay, Run, Event], JsonObject]] = {
     Kind.STEP_INTERRUPTED: Replay._landed,
     Kind.STEP_COMPLETED: Replay._landed,
     Kind.STEP_FAILED: Replay._failed,
+    Kind.STEP_HELD: Replay._held,
+    Kind.STEP_RESUMED: Replay._resumed,
     Kind.APPROVAL_REQUESTED: Replay._asked,
     Kind.APPROVAL_DECIDED: Replay._decided,
     Kind.TASK_ABORTING: Replay._aborting,

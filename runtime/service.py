@@ -37,6 +37,7 @@ from .coordinator import Coordinator
 from .directory import Member
 from .execution import Run
 from .fork import body_of, fork
+from .holds import resumable
 from .journal import Audit
 from .link import Link
 from .replay import Replay
@@ -76,6 +77,7 @@ class Service:
             "fork": self._fork,
             "gather": self._gather,
             "replay": self._replay,
+            "resume": self._resume,
             "verify": self._verify,
         }
 
@@ -254,6 +256,14 @@ class Service:
                 replay.take(decode_event(entry), entry)
             await asyncio.sleep(0)
         return _dump(replay.end().report())
+
+    async def _resume(self, request: Request) -> JsonObject:
+        """A person has chosen how a held step goes on."""
+        run = self._run(request)
+        self._coordinator.holds.resume(
+            run, resumable(run, request.parameters.get("step")), request.parameters, request.by
+        )
+        return _dump(task_view(run))
 
     # Events
 

@@ -8,6 +8,7 @@ from ..contracts import (
     BidView,
     ForkedFrom,
     HanseError,
+    HeldView,
     Problem,
     StepId,
     StepView,
@@ -58,6 +59,7 @@ def task_view(run: Run) -> TaskView:
         steps_done=sum(step.done for step in top),
         approvals=[str(step.asked["approval"]) for step in run.asking.values() if step.asked],
         forked_from=_forked_from(run),
+        held=[_held_view(step) for step in run.held.values()],
         output=run.output,
         error=problem_of(run.error),
     )
@@ -66,6 +68,12 @@ def task_view(run: Run) -> TaskView:
 def _forked_from(run: Run) -> ForkedFrom | None:
     origin = run.forked_from
     return origin and ForkedFrom(task=origin["task"], step=origin["step"], inherited=list(origin["steps"]))  # pyright: ignore[reportReturnType]
+
+
+def _held_view(step: StepRun) -> HeldView:
+    held = step.held or {}
+    said = {name: held[name] for name in ("why", "question", "choices")}
+    return HeldView(step=step.id, call=step.call, since=timestamp(step.held_ms), **said)
 
 
 def step_views(run: Run) -> list[StepView]:
@@ -95,17 +103,18 @@ def _in_order(run: Run) -> Iterator[StepRun]:
         yield step
         for member in step.members or ():
             yield member
-            yield from _undoing(run, member)
-        yield from _undoing(run, step)
+            yield from _settling(run, member)
+        yield from _settling(run, step)
 
 
-def _undoing(run: Run, step: StepRun) -> Iterator[StepRun]:
-    if undo := run.steps.get(StepId(f"{step.id}~")):
-        yield undo
+def _settling(run: Run, step: StepRun) -> Iterator[StepRun]:
+    for mark in "+~":
+        if found := run.steps.get(StepId(f"{step.id}{mark}")):
+            yield found
 
 
 def _step_view(run: Run, step: StepRun) -> StepView:
-    is_top = step.parent is None and step.undoes is None
+    is_top = step.parent is None and not step.settles
     return StepView(
         id=step.id,
         call=step.call,

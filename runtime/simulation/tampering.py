@@ -168,6 +168,10 @@ def _has_limit(event: Event, history: History) -> bool:
     return event.data.get("max_attempts") is not None
 
 
+def _for_a_reason(event: Event, history: History) -> bool:
+    return event.data["why"] not in ("half_done", "poisoned")
+
+
 def _other_error(data: Data) -> None:
     data["error"] = {**data["error"], "detail": "planted"}
 
@@ -181,9 +185,9 @@ def _has_approval(event: Event, history: History) -> bool:
 
 
 def _undo_swapped(history: History, random: Random) -> History | None:
-    """Two steps are undone, each in the other's place."""
+    """Two steps are undone, or confirmed, each in the other's place."""
     undone = [
-        event.step for event in history if event.kind is Kind.STEP_AWARDED and event.step and event.step[-1] == "~"
+        event.step for event in history if event.kind is Kind.STEP_AWARDED and event.step and event.step[-1] in "~+"
     ]
     names = list(dict.fromkeys(undone))
     if len(names) < 2:
@@ -193,7 +197,7 @@ def _undo_swapped(history: History, random: Random) -> History | None:
 
 
 def _undo_left_out(history: History, random: Random) -> History | None:
-    undone = [event.step for event in history if event.step and event.step[-1] == "~"]
+    undone = [event.step for event in history if event.step and event.step[-1] in "~+"]
     return [event for event in history if event.step != undone[0]] if undone else None
 
 
@@ -259,6 +263,12 @@ CHANGES: Mapping[str, Callable[[History, Random], History | None]] = {
     "landing: left out": _left_out(lambda event: event.kind is Kind.STEP_COMPLETED),
     "landing or award: twice": _repeated,
     "retry: the other verdict": _changed(Kind.STEP_FAILED, _other_verdict, _has_limit),
+    "hold: for another reason": _changed(Kind.STEP_HELD, _set(why="half_done"), _for_a_reason),
+    "hold: with another choice": _changed(Kind.STEP_HELD, _set(choices={"forget_it": "planted"})),
+    "hold: after another attempt": _changed(Kind.STEP_HELD, _next_number),
+    "hold: left out": _left_out(lambda event: event.kind is Kind.STEP_HELD),
+    "hold: resumed as nobody could": _changed(Kind.STEP_RESUMED, _set(choice="forget_it")),
+    "hold: never resumed": _left_out(lambda event: event.kind is Kind.STEP_RESUMED),
     "question: about another input": _changed(Kind.APPROVAL_REQUESTED, _set(input={"planted": 1})),
     "question: another digest": _changed(Kind.APPROVAL_REQUESTED, _set(digest="sha256:planted")),
     "question: decided otherwise": _changed(Kind.APPROVAL_DECIDED, _said_no, _matters),
@@ -271,8 +281,8 @@ CHANGES: Mapping[str, Callable[[History, Random], History | None]] = {
     "abort: another error": _changed(Kind.TASK_ABORTING, _other_error, _by_plan),
     "abort: another step": _changed(Kind.TASK_ABORTING, _set(step="planted"), _by_plan),
     "abort: left out": _left_out(lambda event: event.kind is Kind.TASK_ABORTING and event.data["step"] is not None),
-    "undoing: in another order": _undo_swapped,
-    "undoing: left out": _undo_left_out,
+    "undoing, confirming: in another order": _undo_swapped,
+    "undoing, confirming: left out": _undo_left_out,
     "end: another cost": _changed(Kind.TASK_COMPLETED, _more("cost_cents")),
     "end: another cost of a failure": _changed(Kind.TASK_FAILED, _more("cost_cents")),
     "end: another output": _changed(Kind.TASK_COMPLETED, _set(output={"planted": 1})),

@@ -112,7 +112,9 @@ MESSAGES: Mapping[str, Any] = {
     "welcome.1": m.Welcome(shard=5, epoch=17),
     "offers.1": m.Offers([Offer(LEDGER, 3, {DEPOSIT: 1.5}, {DEPOSIT: 2.0}, False, "disk is full").to_data()]),
     "call.1": CALL,
+    "call.2": dataclasses.replace(CALL, ruling={"happened": True, "result": {"id": 7}}),
     "calls.1": m.Calls([CALL, m.Call(AWARD, CALL.key, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD, [], 2, 0)]),
+    "calls.2": m.Calls([CALL, dataclasses.replace(CALL, ruling={"happened": False, "result": None})]),
     "result.1": RESULT,
     "result.2": dataclasses.replace(RESULT, model_cents=0.25),
     "results.1": m.Results([RESULT, FAILURE, m.Result(AWARD, ODD)]),
@@ -249,6 +251,18 @@ _MEMORY_EVENTS: Mapping[Kind, Any] = {
     Kind.MEMORY_GRANTED: {"tenant": SHOP, "by": "alice", "owner": LEDGER, "reader": "audit", "granted": True},
 }
 
+_HOLD_EVENTS: Mapping[Kind, Any] = {
+    Kind.STEP_HELD: {
+        "agent": LEDGER,
+        "attempt": 3,
+        "error": Overloaded().to_data(),
+        "why": "outcome_unknown",
+        "question": "Did ledger.deposit (step pay) happen?",
+        "choices": {"happened": "it happened", "not_happened": "it did not happen"},
+    },
+    Kind.STEP_RESUMED: {"choice": "happened", "by": "alice", "note": "seen", "result": {"id": 7}, "output": None},
+}
+
 
 def _event(number: int, kind: Kind, data: Any) -> Event:
     of_task = not kind.startswith(("coordinator.", "agent."))
@@ -259,7 +273,7 @@ def _event(number: int, kind: Kind, data: Any) -> Event:
 
 EVENTS: Mapping[str, Event] = {
     f"{kind}.1": _event(i, kind, data)
-    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS))
+    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS), (301, _HOLD_EVENTS))
     for i, (kind, data) in enumerate(events.items(), first)
 }
 
