@@ -5,13 +5,21 @@ from functools import cache
 
 from hanse.contracts import Event
 from hanse.runtime.replay import Replay
+from hanse.runtime.simulation.fate import MOODS, Fault, Planned
 from hanse.runtime.simulation.story import tell
+from hanse.runtime.simulation.village import Mood
 
 
 @cache
-def simulated(seed: int) -> tuple[tuple[Event, ...], ...]:
-    """Every task of one seed, each with its events. Not to be changed."""
-    return tuple(map(tuple, by_task(tell(seed).journal)))
+def simulated(seed: int, *, silent: bool = False) -> tuple[tuple[Event, ...], ...]:
+    """Every task of one seed, each with its events. Not to be changed.
+
+    `silent`: nothing goes wrong but that the outside does what it is told, says nothing, and cannot be asked for a
+    while, so that steps are held until a person has found out.
+    """
+    veiled = MOODS.index(Mood.VEILED)
+    told = tell(seed, [Planned(Fault.OUTSIDE, 0.5, 11, "outside", veiled)] if silent else None)
+    return tuple(map(tuple, by_task(told.journal)))
 
 
 def by_task(journal: Iterable[Event]) -> list[list[Event]]:
