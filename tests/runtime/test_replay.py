@@ -1,6 +1,7 @@
 """Replay: what a coordinator wrote comes out the same; what was changed in any decision does not."""
 
 import dataclasses
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
 from random import Random
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 
 from hanse.agents.agent import Agent
 from hanse.agents.context import Context
+from hanse.benchmarks.replay import run
 from hanse.contracts import Event, Kind, NotFound, Refusal, capability
 from hanse.contracts.wire import encode_event
 from hanse.runtime.client import LinkClient
@@ -213,3 +215,10 @@ def _with(event: Event, **data: Any) -> Event:
 
 def _without(event: Event, names: set[str]) -> Event:
     return dataclasses.replace(event, data={name: value for name, value in event.data.items() if name not in names})
+
+
+def test_the_benchmark_finds_no_divergence_and_every_planted_change():
+    (row,) = run(Namespace(journals=2, first=10))
+    assert (row["journals"], row["divergences"]) == (2, 0)
+    assert 0 < row["changes_planted"] == row["changes_refused"]
+    assert row["decided_again"] > row["events"] / 2
