@@ -29,11 +29,9 @@ SILENT_EVERY = 10
 
 def histories(seed: int) -> Iterator[list[Event]]:
     """The tasks of one journal, each with its events."""
-    silent = (
-        [Planned(Fault.OUTSIDE, 0.5, 11, "outside", MOODS.index(Mood.VEILED))] if seed % SILENT_EVERY == 0 else None
-    )
+    silent = Planned(Fault.OUTSIDE, 0.5, 11, "outside", MOODS.index(Mood.VEILED))
     found: dict[str, list[Event]] = {}
-    for event in tell(seed, silent).journal:
+    for event in tell(seed, [silent] if seed % SILENT_EVERY == 0 else None).journal:
         if event.task is not None:
             found.setdefault(event.task, []).append(event)
     yield from found.values()
@@ -47,7 +45,6 @@ def read(history: Sequence[Event], entries: Sequence[bytes | None]) -> Replay:
 
 
 def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    logging.disable(logging.CRITICAL)  # the faults of the simulation are logged, and no news
     counts: Counter[str] = Counter()
     seconds = 0.0
     for seed in track(range(options.first, options.first + options.journals), description="journals", transient=True):
@@ -84,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--journals", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="seed of the first")
+    logging.disable(logging.CRITICAL)  # the faults of the simulation are logged, and no news
     show("replay", run(parser.parse_args()))
 
 

@@ -28,6 +28,8 @@ class Kind(StrEnum):
     """tenant, key, body (digest of what was asked), plan, input, pins (what the plan relies on of each contract),
     budget_cents, deadline_ms, labels, by, forked_from (task, step, and by step what was done there; null for a task of
     its own), format"""
+    TASK_REPINNED = "task.repinned"
+    """pins (what the task relies on of these contracts from here on), by, reason"""
     TASK_CANCELING = "task.canceling"
     """reason, by"""
     TASK_ABORTING = "task.aborting"

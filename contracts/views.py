@@ -287,7 +287,7 @@ class ReplayReport(View):
     """The task's, as far as it was read."""
     events: int
     decided: int
-    """Events that were decided again, and came out the same. The others came from outside."""
+    """Events that were decided again, and came out the same. Of the others, from outside, only the place is judged."""
     state: str
     """SHA-256 in hex over every state that the task went through."""
     divergence: Divergence | None = None

@@ -42,6 +42,7 @@ from ..contracts import (
     TaskId,
     Tenant,
     TimedOut,
+    Unavailable,
     Write,
     digest,
 )
@@ -95,6 +96,8 @@ class Settings:
     gate: Gate = lambda contract, input: AUTOMATIC
     weights: Weights = field(default_factory=Weights)
     limits: Limits = field(default_factory=Limits)
+    draining: bool = False
+    """Takes no new tasks, and ends those that are open."""
 
 
 class Coordinator:
@@ -209,6 +212,8 @@ class Coordinator:
 
         Raises InvalidPlan, InvalidInput, NotFound, ModelUnavailable for a goal in words, Overloaded, Unavailable.
         """
+        if self.settings.draining:
+            raise Unavailable(f"this federation drains: it takes no new tasks, and {len(self.runs)} are still open")
         if len(self.runs) >= self.settings.limits.open_tasks:
             raise Overloaded(f"{len(self.runs)} tasks are open; come again", retry_after_seconds=1)
         proved = self._intake.prove(submission)
@@ -332,9 +337,9 @@ class Coordinator:
     def _start(self, run: Run, step: StepRun) -> None:
         try:
             check_plain(step.input)  # outputs put into templates, and those into others, can become too deep
-            contract = self.directory.contract(step.call, step.version)
-        except NotFound:
-            self._parking.park(run, step)
+            contract = self.directory.contract(step.call, run.version(step))
+        except NotFound as error:
+            self._wait(run, step, error.detail)
             return
         except InvalidInput as error:
             self.fail(run, step, error, None)
@@ -348,12 +353,17 @@ class Coordinator:
         elif contract.negotiation is Negotiation.PROPOSALS:
             self._call_for_proposals(run, step)
         else:
-            members = self.eligible(step)
+            members = self.eligible(run, step)
             self._settle(run, step, [member.bid_for(step.call) for member in members])
 
-    def eligible(self, step: StepRun) -> list[Member]:
+    def _wait(self, run: Run, step: StepRun, why: str) -> None:
+        """Until somebody can take it."""
+        step.waits_for = why
+        self._parking.park(run, step)
+
+    def eligible(self, run: Run, step: StepRun) -> list[Member]:
         limit = self.settings.limits.in_flight_per_agent
-        found = self.directory.eligible(step.call, step.version, self.clock.monotonic())
+        found = self.directory.eligible(step.call, run.version(step), self.clock.monotonic())
         return [member for member in found if member.in_flight < limit and self._may_take(step, member)]
 
     def _may_take(self, step: StepRun, member: Member) -> bool:
@@ -381,7 +391,14 @@ class Coordinator:
         if bids:
             self.fail(run, step, HanseError.from_data(_refused(step, decision.reason)), None)
         else:
-            self._parking.park(run, step)
+            self._wait(run, step, self._absence(run, step))
+
+    def _absence(self, run: Run, step: StepRun) -> str:
+        """Why none of those who offer it can take it now."""
+        now, version = self.clock.monotonic(), run.version(step)
+        members = self.directory.providers(step.call)
+        said = [(each.agent, self.directory.objection(each, step.call, version, now)) for each in members]
+        return "; ".join(f"{agent} {objection or 'has enough to do'}" for agent, objection in said)
 
     def _award(self, run: Run, step: StepRun, winner: Bid, bids: Sequence[Bid], reason: str) -> None:
         attempt = step.attempt + 1
@@ -410,10 +427,10 @@ class Coordinator:
         self.journal.then(lambda: self._roster.send(award))
 
     def _call_for_proposals(self, run: Run, step: StepRun) -> None:
-        if members := self.eligible(step):
+        if members := self.eligible(run, step):
             self._tenders.call(run, step, members)
         else:
-            self._parking.park(run, step)
+            self._wait(run, step, self._absence(run, step))
 
     def _bids_are_in(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
         wanted = step.id in run.ready or (step.settles and step.status is StepStatus.WAITING)
@@ -464,7 +481,7 @@ class Coordinator:
             "attempt": step.attempt,
             "error": error.to_data(),
             "retry_at_ms": retry_at,
-            "max_attempts": self._retry_policy(step).max_attempts,
+            "max_attempts": self._retry_policy(run, step).max_attempts,
         }
         self.record(run, Kind.STEP_FAILED, step, data)
         if retry_at is not None:
@@ -478,15 +495,15 @@ class Coordinator:
         """
         if not is_worth_another_try(run, step, error):
             return None
-        policy = self._retry_policy(step)
+        policy = self._retry_policy(run, step)
         if step.attempts_that_count >= policy.max_attempts:
             return None
         wait = policy.interval(max(step.attempts_that_count, 1), self._entropy.fraction())
         return self.clock.now_ms() + round(wait * 1000)
 
-    def _retry_policy(self, step: StepRun) -> RetryPolicy:
+    def _retry_policy(self, run: Run, step: StepRun) -> RetryPolicy:
         try:
-            return self.directory.contract(step.call, step.version).retry
+            return self.directory.contract(step.call, run.version(step)).retry
         except NotFound:
             return RetryPolicy()
 
@@ -494,7 +511,7 @@ class Coordinator:
         """Never later than the policy's longest interval from now: a wall clock that was set back by an hour while
         nobody ran would make it wait for an hour.
         """
-        latest = self.clock.now_ms() + round(self._retry_policy(step).max_interval * 1000)
+        latest = self.clock.now_ms() + round(self._retry_policy(run, step).max_interval * 1000)
         at = min(step.retry_at_ms, latest)
         self._timers.at(run.task, f"retry {step.id}", at, lambda: self._retry(run, step))
 

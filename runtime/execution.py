@@ -19,6 +19,7 @@ from ..contracts import (
     AgentId,
     CapabilityName,
     Compensation,
+    Digest,
     Effect,
     Event,
     HanseError,
@@ -33,6 +34,7 @@ from ..contracts import (
     TaskStatus,
     Tenant,
 )
+from ..contracts.capability import satisfies
 from ..contracts.holding import Choice, Why
 from ..contracts.template import ABSENT, MAX_FAN_OUT, MissingOutput, Scope, holds, resolve, resolve_or_null
 
@@ -47,6 +49,8 @@ class Pin:
     effect: Effect
     compensation: Compensation | None = None
     confirmation: Compensation | None = None
+    contract: Digest | None = None
+    """The whole contract, which the coordinator's store keeps. None where it was not written down."""
 
     def to_data(self) -> JsonObject:
         confirm = {"confirm": _to_data(self.confirmation)} if self.confirmation else {}
@@ -54,13 +58,19 @@ class Pin:
             "version": self.version,
             "effect": str(self.effect),
             "undo": self.compensation and _to_data(self.compensation),
-        } | confirm
+            **confirm,
+            **({"contract": self.contract} if self.contract else {}),
+        }
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "Pin":
         undo, confirm = data["undo"], data.get("confirm")
         return Pin(
-            data["version"], Effect(data["effect"]), undo and Compensation(**undo), confirm and Compensation(**confirm)
+            data["version"],
+            Effect(data["effect"]),
+            undo and Compensation(**undo),
+            confirm and Compensation(**confirm),
+            data.get("contract"),
         )
 
 
@@ -120,6 +130,8 @@ class StepRun:
     note: str = ""
     inherited: Mapping[str, Any] | None = None
     """Where it was done, when that was another task: see `step.inherited`."""
+    waits_for: str = ""
+    """Why nobody can take it now, in words. Not journaled."""
     parked: bool = False
     """The driver has tried and waits for something outside: an agent to join, bids to come in. Not journaled."""
 
@@ -361,6 +373,15 @@ class Run:
     def pin(self, step: StepRun) -> Pin:
         return self.pins[step.call]
 
+    def version(self, step: StepRun) -> str | None:
+        """The contract version that an agent must offer to be given the step: the pinned one, or one that can stand in
+        for it. None takes any.
+        """
+        pin = self.pins.get(step.call)
+        if pin is None or (step.version and not satisfies(pin.version, step.version)):
+            return step.version  # a plan may call two versions of one capability, and there is one pin
+        return pin.version
+
     # The fold
 
     def apply(self, event: Event) -> None:
@@ -413,7 +434,7 @@ class Run:
     def _awarded(self, event: Event) -> None:
         self.status = TaskStatus.WORKING
         step = self._step_of(event)
-        step.status, step.award, step.interrupted = StepStatus.WORKING, event.data, False
+        step.status, step.award, step.interrupted, step.waits_for = StepStatus.WORKING, event.data, False, ""
         step.agent, step.attempt = event.data["agent"], event.data["attempt"]
         self.ready.pop(step.id, None)
         self.retrying.pop(step.id, None)
@@ -554,6 +575,11 @@ class Run:
     def _aborting(self, event: Event) -> None:
         self.aborting = event.data["error"]
         self._drop_waiting()
+
+    def _repinned(self, event: Event) -> None:
+        """Other contracts have taken the place of those it was submitted under."""
+        repinned = {CapabilityName(name): Pin.from_data(pin) for name, pin in event.data["pins"].items()}
+        self.pins = {**self.pins, **repinned}
 
     def _canceling(self, event: Event) -> None:
         self.canceling = event.data["reason"]
@@ -809,6 +835,7 @@ _STATUS_OF = {
 }
 
 _APPLY = {
+    Kind.TASK_REPINNED: Run._repinned,
     Kind.TASK_CANCELING: Run._canceling,
     Kind.TASK_ABORTING: Run._aborting,
     Kind.TASK_COMPLETED: Run._ended,

@@ -50,7 +50,7 @@ class Replay:
         self.run: Run | None = None
         self.events = 0
         self.decided = 0
-        """Events that were decided again, and came out the same."""
+        """Events that were decided again, and came out the same. Of the others only their place was judged."""
         self.divergence: Divergence | None = None
         self._state = bytes(32)
         self._due: dict[StepId, Command] = {}
@@ -148,7 +148,7 @@ class Replay:
             return
         for name, expected in derive(self, run, event).items():
             _same(name, expected, event.data.get(name, _MISSING))
-        self.decided += 1
+        self.decided += event.kind not in _GIVEN
 
     def _next(self, run: Run) -> Command | None:
         """What must come next because nobody has to be waited for. None while something is waited for."""
@@ -531,6 +531,16 @@ def _there(value: Any) -> list[Any]:
 _AGAIN = frozenset({Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE})
 _STARTS = frozenset({Kind.STEP_AWARDED, Kind.STEP_FAILED, Kind.STEP_HELD, Kind.APPROVAL_REQUESTED})
 _BREAKS = frozenset({Kind.TASK_ABORTING, Kind.TASK_FAILED})
+_GIVEN = frozenset(
+    {
+        Kind.STEP_INTERRUPTED,
+        Kind.STEP_COMPLETED,
+        Kind.STEP_RESUMED,
+        Kind.APPROVAL_DECIDED,
+        Kind.TASK_CANCELING,
+    }
+)
+"""What comes from outside: only its place is judged, and what it is about."""
 _UNSTARTED = frozenset({"refused", "budget_exhausted"})
 """Why a step may fail without an award: bids that were not written down were too dear, or there were none."""
 _DECISIONS = (str(ApprovalStatus.APPROVED), str(ApprovalStatus.DENIED), str(ApprovalStatus.EXPIRED))

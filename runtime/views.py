@@ -125,7 +125,7 @@ def _step_view(run: Run, step: StepRun) -> StepView:
         price_cents=step.award.get("price_cents", 0),
         model_cents=step.model_cents,
         latency_ms=step.latency_ms,
-        reason=step.reason or step.award.get("reason", ""),
+        reason=step.waits_for or step.reason or step.award.get("reason", ""),
         bids=[BidView(**bid) for bid in step.award.get("bids", ())],
         output=None if step.output is ABSENT else step.output,
         error=problem_of(step.error),

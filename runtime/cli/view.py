@@ -257,6 +257,7 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     Kind.AGENT_JOINED: lambda data: plain(data.get("agent")),
     Kind.AGENT_LEFT: _agent_and_reason,
     Kind.TASK_SUBMITTED: lambda data: f"{len((data.get('plan') or {}).get('steps', []))} steps",
+    Kind.TASK_REPINNED: lambda data: f"{', '.join(map(plain, data.get('pins') or ()))}: {_reason(data)}",
     Kind.TASK_CANCELING: _reason,
     Kind.TASK_ABORTING: _error_words,
     Kind.TASK_COMPLETED: lambda data: inline(data.get("output"), 200),

@@ -460,6 +460,7 @@ _JUDGES = {
     Kind.STEP_EXPANDED: lambda game, event: game._wants("expand", str(event.step), event.data["count"]),
     Kind.APPROVAL_REQUESTED: Game._judge_question,
     Kind.APPROVAL_DECIDED: Game._judge_decision,
+    Kind.TASK_REPINNED: lambda game, event: True,
     Kind.TASK_ABORTING: lambda game, event: not (game.winding_down or game.past_return),
     Kind.TASK_CANCELING: lambda game, event: not (game.winding_down or game.past_return),
     Kind.TASK_COMPLETED: Game._judge_conclusion,

@@ -33,6 +33,11 @@ CREATE TABLE IF NOT EXISTS approval (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS approval_of_tenant ON approval (tenant, decision, id);
 
+CREATE TABLE IF NOT EXISTS contract (
+    digest TEXT PRIMARY KEY,
+    body   BLOB NOT NULL
+) WITHOUT ROWID;
+
 -- write: insert_entry adds one journal entry; a sequence is used once
 INSERT INTO journal (sequence, task, entry, hash) VALUES (?, ?, ?, ?)
 
@@ -45,6 +50,12 @@ UPDATE task SET status = ?, updated_ms = ? WHERE id = ?
 -- write: write_approval keeps a question and its decision
 INSERT INTO approval (id, tenant, task, decision, body) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET decision = excluded.decision, body = excluded.body
+
+-- write: keep_contract for as long as there may be tasks that rely on it
+INSERT OR IGNORE INTO contract (digest, body) VALUES (?, ?)
+
+-- query: contract by digest
+SELECT body FROM contract WHERE digest = ?
 
 -- query: head gives the last entry
 SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1
