@@ -94,6 +94,7 @@ def _settings(configuration: Configuration, shard: int) -> Settings:
         shards=configuration.coordinator.shards,
         expected_agents=frozenset(agent_id(entry) for entry in configuration.agents),
         gate=lambda contract, input: rule_for(rules, contract, input),
+        draining=configuration.coordinator.draining,
         limits=Limits(open_tasks=configuration.limits.queued_tasks),
     )
 

@@ -120,7 +120,7 @@ def _needed(run: Run) -> dict[CapabilityName, list[str]]:
             needed.setdefault(step.call, []).append(step.id)
         pin = run.pins.get(step.call)
         for other in (pin.compensation, pin.confirmation) if pin and not step.settles else ():
-            if other is not None and step.status not in (StepStatus.SKIPPED, StepStatus.COMPENSATED):
+            if other is not None and step.status not in _OVER - {StepStatus.COMPLETED}:
                 needed.setdefault(other.capability, []).append(step.id)
     return needed
 
