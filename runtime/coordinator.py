@@ -55,7 +55,7 @@ from . import faults
 from .approvals import AUTOMATIC
 from .directory import Directory, Member
 from .execution import Abort, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun, fold
-from .holds import Holds, is_worth_another_try, why_held
+from .holds import Holds, why_held, worth_another_try
 from .intake import Intake, submitted
 from .journal import Journal
 from .link import Link
@@ -493,7 +493,7 @@ class Coordinator:
         An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
         asks the outside system and does nothing that it cannot vouch for.
         """
-        if not is_worth_another_try(run, step, error):
+        if not worth_another_try(run, step, error):
             return None
         policy = self._retry_policy(run, step)
         if step.attempts_that_count >= policy.max_attempts:

@@ -16,6 +16,7 @@ from ..contracts import (
     DeadlineExceeded,
     HanseError,
     InvalidInput,
+    JsonObject,
     Kind,
     OutcomeUnknown,
     Verdict,
@@ -38,14 +39,7 @@ class Holds:
 
     def hold(self, run: Run, step: StepRun, why: Why, error: HanseError, agent: AgentId | None) -> None:
         """The alarm: in the log, in the journal, and in what lists of tasks show."""
-        data = {
-            "agent": agent,
-            "attempt": step.attempt,
-            "error": error.to_data(),
-            "why": str(why),
-            "question": _QUESTIONS[why].format(step=step.id, call=step.call, error=error.detail, left=_left(run, step)),
-            "choices": {str(choice): _meaning(choice, run, step) for choice in CHOICES[why]},
-        }
+        data = hold_data(run, step, why, error, agent)
         self._driver.record(run, Kind.STEP_HELD, step, data)
         about = {"action": "step.held", "task": run.task, "step": step.id, "why": str(why)}
         _log.error("task %s needs a person: %s", run.task, data["question"], extra=about)
@@ -67,6 +61,18 @@ class Holds:
         self._driver.advance(run)
 
 
+def hold_data(run: Run, step: StepRun, why: Why, error: HanseError, agent: AgentId | None) -> JsonObject:
+    """The data of `step.held`."""
+    return {
+        "agent": agent,
+        "attempt": step.attempt,
+        "error": error.to_data(),
+        "why": str(why),
+        "question": _QUESTIONS[why].format(step=step.id, call=step.call, error=error.detail, left=_left(run)),
+        "choices": {str(choice): _meaning(choice, run, step) for choice in CHOICES[why]},
+    }
+
+
 def why_held(run: Run, step: StepRun, error: HanseError) -> Why | None:
     """Why a step that is not tried again is held, rather than failed; None when it has simply failed."""
     if error.verdict is Verdict.RECONCILE and (step.settles or run.pin(step).effect.writes):
@@ -78,18 +84,18 @@ def why_held(run: Run, step: StepRun, error: HanseError) -> Why | None:
     return Why.HALF_DONE if error.ids.get("effects_done") else None
 
 
-def is_worth_another_try(run: Run, step: StepRun, error: HanseError) -> bool:
+def worth_another_try(run: Run, step: StepRun, error: HanseError) -> bool:
     """What was begun outside is brought to its end even when nobody waits for it any more: only then can it be undone.
     So is what undoes or confirms.
     """
     begun = step.begun or "stay_with" in error.ids
-    if is_refused_answer(error) or (run.winding_down and not begun and not step.settles):
+    if _is_refused_answer(error) or (run.winding_down and not begun and not step.settles):
         return False
     cut_short = begun and isinstance(error, Canceled | DeadlineExceeded)
     return cut_short or error.verdict in (Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE)
 
 
-def is_refused_answer(error: HanseError) -> bool:
+def _is_refused_answer(error: HanseError) -> bool:
     """Whether the agent could make nothing of what a person found out. Trying again would not help."""
     return isinstance(error, OutcomeUnknown) and bool(error.ids.get("answer_refused"))
 
@@ -110,7 +116,7 @@ _QUESTIONS = {
 }
 
 
-def _left(run: Run, step: StepRun) -> str:
+def _left(run: Run) -> str:
     left = [each.id for each in run.not_undone]
     return f"{', '.join(left)} stand{'s' if len(left) == 1 else ''} as done"
 

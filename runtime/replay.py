@@ -34,7 +34,7 @@ from ..contracts.template import ABSENT
 from ..contracts.views import ApprovalStatus, Divergence, ReplayReport
 from ..contracts.wire import decode_event, encode_event
 from .execution import Abort, Command, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun
-from .holds import is_worth_another_try, why_held
+from .holds import why_held, worth_another_try
 from .negotiation import Weights, decide
 from .questions import Questions
 
@@ -395,7 +395,7 @@ def _verdict(run: Run, step: StepRun, event: Event) -> JsonObject:
     if limit is None:
         return _old_verdict(run, step, event)
     error = HanseError.from_data(event.data["error"])
-    may = is_worth_another_try(run, step, error)
+    may = worth_another_try(run, step, error)
     if again != (may and step.attempts_that_count < limit):
         count = f"this is number {step.attempts_that_count} of {limit}" if may else "nothing could come of it"
         wanted = "no further attempt" if again else "another attempt"
