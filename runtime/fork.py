@@ -62,7 +62,7 @@ def fork(source: Run, events: Iterable[Event], asked: Fork) -> Forked:
     _check_known(source, prefix)
     done = {step.id: step for step in source.steps.values() if _is_done(step, prefix)}
     sequences = {event.step: event.sequence for event in events if event.kind in _DONE}
-    carried = {name: _carried(source, step, sequences[name]) for name, step in done.items()}
+    carried = {str(name): _carried(source, step, sequences[name]) for name, step in done.items()}
     plan = _plan(source, asked)
     input = asked.input if "input" in asked.model_fields_set else source.input
     _check_calls(source, done.values(), plan)

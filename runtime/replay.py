@@ -129,15 +129,15 @@ class Replay:
             raise _Diverged(
                 "state", "an event that the task's state allows", f"{type(error).__name__}: {error}"
             ) from error
-        self._due.pop(event.step or StepId(""), None)
-        self._known.discard(event.step or StepId(""))
+        self._due.pop(_step(event), None)
+        self._known.discard(_step(event))
 
     def _in_turn(self, run: Run, event: Event) -> None:
         """What the plan does by itself comes before anything from outside, as it did when it was first done."""
         due = self._next(run)
         if due is None or _is_break(event) or _does(due, event):
             return
-        starts = event.step in run.ready and event.step not in self._due and event.kind in _STARTS
+        starts = _step(event) in run.ready and _step(event) not in self._due and event.kind in _STARTS
         if isinstance(due, (Abort, Conclude)) or not starts:
             raise _Diverged("kind", _words(due), _said(event))
 
@@ -211,7 +211,7 @@ class Replay:
         return dict(self._command(run, event, Inherit).data)
 
     def _command(self, run: Run, event: Event, kind: type) -> Any:
-        step = run.ready.get(event.step) if event.step else None
+        step = run.ready.get(_step(event))
         if step is None:
             raise _Diverged("step", "one that is ready", event.step)
         command = run.command(step)
@@ -246,13 +246,14 @@ class Replay:
 
     def _startable(self, run: Run, event: Event) -> StepRun:
         """The step, which may start now: ready, or the next to be undone or confirmed, or to be tried again by now."""
-        if event.step in run.retrying:
-            run.retry(run.retrying[event.step])
-        if event.step in run.ready:
-            wanted = [] if event.step in self._due or self._is_barred(event.step) else [run.ready[event.step]]
+        name = _step(event)
+        if name in run.retrying:
+            run.retry(run.retrying[name])
+        if name in run.ready:
+            wanted = [] if name in self._due or self._is_barred(name) else [run.ready[name]]
         else:
             wanted = [command.step for command in run.next() if isinstance(command, Start)]
-        step = next((each for each in wanted if each.id == event.step), None)
+        step = next((each for each in wanted if each.id == name), None)
         if step is None:
             may = ", ".join(each.id for each in wanted) or "nothing that is not under way already"
             raise _Diverged("step", may, event.step)
@@ -272,7 +273,7 @@ class Replay:
         }
 
     def _decided(self, run: Run, event: Event) -> JsonObject:
-        step = run.asking.get(event.step) if event.step else None
+        step = run.asking.get(_step(event))
         if step is None or step.asked is None:
             raise _Diverged("step", "one that a person was asked about", event.step)
         if event.data.get("decision") not in _DECISIONS:
@@ -280,7 +281,7 @@ class Replay:
         return {name: step.asked[name] for name in ("approval", "digest", "rule")}
 
     def _landed(self, run: Run, event: Event) -> JsonObject:
-        step = run.in_flight.get(event.step) if event.step else None
+        step = run.in_flight.get(_step(event))
         if step is None:
             raise _Diverged("step", "one that is under way", event.step)
         return {"agent": step.agent, "attempt": step.attempt}
@@ -297,7 +298,7 @@ class Replay:
         return {}
 
     def _resumed(self, run: Run, event: Event) -> JsonObject:
-        step = run.held.get(event.step) if event.step else None
+        step = run.held.get(_step(event))
         if step is None or step.held is None:
             raise _Diverged("step", "one that was held", event.step)
         if event.data.get("choice") not in step.held["choices"]:
@@ -306,8 +307,7 @@ class Replay:
 
     def _went_wrong(self, run: Run, event: Event) -> StepRun:
         """The step that could not be done, with who tried and why not as far as that is known."""
-        if event.step in run.in_flight:
-            step = run.in_flight[event.step]
+        if (step := run.in_flight.get(_step(event))) is not None:
             who = {"agent": step.agent, "attempt": step.attempt}
         else:
             step, error = self._unstarted(run, event)
@@ -318,7 +318,7 @@ class Replay:
 
     def _unstarted(self, run: Run, event: Event) -> tuple[StepRun, HanseError | None]:
         """A step that never came to an award, and why as far as the plan says it: else its bids were not written."""
-        if (due := self._due.get(event.step or StepId(""))) is not None:
+        if (due := self._due.get(_step(event))) is not None:
             if not isinstance(due, Refuse):
                 raise _Diverged("kind", _words(due), _said(event))
             return due.step, due.error
@@ -375,6 +375,11 @@ class _Diverged(Exception):
             expected=self._expected,
             found=None if self._found is _MISSING else self._found,
         )
+
+
+def _step(event: Event) -> StepId:
+    """The step that an event is about; a name that no step has, when it is about none."""
+    return event.step or StepId("")
 
 
 def _same(what: str, expected: Any, found: Any) -> None:

@@ -137,7 +137,7 @@ async def under_way(task: Task, step: str) -> None:
             return
 
 
-async def inherited(federation: Federation, task: str) -> dict[str | None, Event]:
+async def inherited(federation: Federation, task: str) -> dict[Any, Event]:
     events = await federation.client.events(task)
     return {event.step: event for event in events if event.kind is Kind.STEP_INHERITED}
 
