@@ -109,8 +109,9 @@ class Replay:
     def _begin(self, event: Event) -> None:
         _same("kind", str(Kind.TASK_SUBMITTED), str(event.kind))
         try:
-            _same("plan", Plan.parse(event.data["plan"]).data, event.data["plan"])
-            self.run = Run(event)
+            plan = Plan.parse(event.data["plan"])
+            _same("plan", plan.data, event.data["plan"])
+            self.run = Run(event, plan)
         except (InvalidPlan, LookupError, TypeError, ValueError) as error:
             raise _Diverged("plan", "a plan that can be read", str(error)) from error
         self.decided += 1

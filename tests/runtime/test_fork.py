@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -12,6 +12,7 @@ from hanse.agents.agent import Agent
 from hanse.agents.context import Context
 from hanse.contracts import (
     Conflict,
+    Epoch,
     Event,
     Fork,
     InvalidInput,
@@ -19,15 +20,20 @@ from hanse.contracts import (
     KeyReused,
     Kind,
     NotFound,
+    Plan,
     Refusal,
     Submission,
     TaskView,
     capability,
 )
+from hanse.contracts import Sequence as Sequence_
+from hanse.contracts.events import FORMAT
+from hanse.runtime.execution import Run, Start, fold
 from hanse.runtime.federation import Federation, Task
+from hanse.runtime.fork import Forked, fork
 from hanse.runtime.simulation.referee import referee
 
-from ..support.histories import replayed
+from ..support.histories import replayed, simulated
 
 
 class Amount(BaseModel):
@@ -361,3 +367,53 @@ async def test_a_fork_goes_on_after_a_restart(tmp_path: Any):
         assert (view.status, view.output["cents"]) == ("completed", 5)
         assert replayed(await federation.client.events(fork.id)).divergence is None
     assert Bank.done["deposit a"] == 1
+
+
+def test_any_task_forked_at_any_step_keeps_every_effect_before_it_and_starts_none_of_them():
+    """Of tasks that went every way there is, finished and cut off: or the fork is refused, with a reason."""
+    forks: Counter[str] = Counter()
+    for seed in range(8):
+        for history in simulated(seed):
+            for events in (history, history[: len(history) // 2 or 1]):
+                forks.update(_forked_everywhere(events))
+    assert forks["forked"] > 400
+    assert forks["kept"] > 100
+    assert forks["refused"] > 0
+
+
+def _forked_everywhere(events: Sequence[Event]) -> Iterator[str]:
+    source = fold(iter(events))
+    assert source is not None
+    for step in source.plan.steps:
+        try:
+            made = fork(source, events, Fork(step=step.id))
+        except (Conflict, InvalidInput):
+            yield "refused"
+            continue
+        yield "forked"
+        yield from _check_fork(source, step.id, made)
+
+
+def _check_fork(source: Run, step: str, made: Forked) -> Iterator[str]:
+    kept = made.origin["steps"]
+    after = _and_after(source.plan, step)
+    for each in source.steps.values():
+        stands = each.status == "completed" and each.members is None and not each.settles
+        before = (each.parent or each).id not in after
+        if stands and before and source.pin(each).effect.writes:
+            assert each.id in kept, "an effect before the step would be had twice"
+    assert not any(name.partition("[")[0] in after for name in kept)
+    data = {"tenant": "t", "plan": source.plan.data, "input": made.submission.input, "forked_from": made.origin}
+    data |= {"pins": {name: pin.to_data() for name, pin in source.pins.items()}, "format": FORMAT}
+    started = Run(Event(Sequence_(1), Epoch(1), 0, Kind.TASK_SUBMITTED, source.task, None, data))
+    wanted = list(started.next())
+    assert not any(isinstance(command, Start) and command.step.id in kept for command in wanted)
+    yield from ("kept" for _ in kept)
+
+
+def _and_after(plan: Plan, step: str) -> set[str]:
+    found, waiting = set[str](), [step]
+    while waiting:
+        found.add(name := waiting.pop())
+        waiting += [each.id for each in plan.steps if name in plan.dependencies[each.id] and each.id not in found]
+    return found

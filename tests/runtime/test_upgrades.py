@@ -14,13 +14,17 @@ from typer.testing import CliRunner
 from hanse.agents.agent import Agent
 from hanse.agents.context import Context
 from hanse.contracts import Fork, Kind, StepView, TaskView, Unavailable, capability
+from hanse.contracts.capability import satisfies
 from hanse.runtime.cli import up
 from hanse.runtime.cli.app import app
 from hanse.runtime.config import Configuration
 from hanse.runtime.contract_check import contracts
 from hanse.runtime.federation import Federation
+from hanse.runtime.simulation.referee import referee
 from hanse.runtime.upgrades import migrate, offered, stranded
 from hanse.runtime.world import SystemClock
+
+from ..support.histories import replayed
 
 RULES = [{"capability": "shop.sell", "expires_seconds": 3600}]
 
@@ -250,6 +254,28 @@ async def test_a_federation_that_drains_ends_what_is_open_and_takes_nothing_new(
         with pytest.raises(Unavailable, match="drains"):
             await federation.client.fork(task, Fork(step="call"))
         assert len(await federation.client.tasks()) == 1
+
+
+async def test_rolling_up_and_down_under_load_loses_nothing_and_does_nothing_twice(tmp_path: Path):
+    """G16. Tasks of each version wait while another one runs, and each is done by an agent that keeps its contract."""
+    tasks: dict[str, str] = {}
+    for round, agent in enumerate((Shop, LaterShop, NewShop, Shop, NewShop, LaterShop)):
+        async with Federation.in_process([agent], data=tmp_path) as federation:
+            for number in range(15):
+                item = f"{round}-{number}"
+                task = await federation.submit(call="shop.sell", input={"item": item})
+                tasks[task.id] = (await federation.client.capability("shop.sell")).version
+    for agent in (LaterShop, NewShop):  # in the end there is one of each
+        async with Federation.in_process([agent], data=tmp_path) as federation:
+            for task, version in tasks.items():
+                if version[0] == ("1" if agent is LaterShop else "2"):
+                    view = await ended(federation, task)
+                    assert satisfies(view.output["by"], version), (version, view.output)
+                    events = await federation.client.events(task)
+                    referee(events)
+                    assert replayed(events).divergence is None
+            assert (await federation.client.verify()).ok
+    assert len(Shop.sold) == len({each.partition(" ")[0] for each in Shop.sold}) == len(tasks)
 
 
 # `hanse up`
