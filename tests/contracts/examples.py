@@ -264,6 +264,25 @@ _HOLD_EVENTS: Mapping[Kind, Any] = {
 }
 
 
+_TRAVEL_EVENTS: Mapping[Kind, Any] = {
+    Kind.STEP_INHERITED: {
+        "task": "0193f3c0-0000-7005-8000-000000000002",
+        "step": STEP,
+        "sequence": 12,
+        "agent": LEDGER,
+        "version": "1.2",
+        "input": DIGEST,
+        "output": ODD,
+        "error": None,
+    },
+    Kind.TASK_REPINNED: {
+        "pins": {DEPOSIT: {"version": "2.0", "effect": "irreversible", "undo": None, "contract": DIGEST}},
+        "by": "hanse up",
+        "reason": "migrated to ledger.deposit@2.0",
+    },
+}
+
+
 def _event(number: int, kind: Kind, data: Any) -> Event:
     of_task = not kind.startswith(("coordinator.", "agent."))
     of_step = kind.startswith(("step.", "approval."))
@@ -273,7 +292,7 @@ def _event(number: int, kind: Kind, data: Any) -> Event:
 
 EVENTS: Mapping[str, Event] = {
     f"{kind}.1": _event(i, kind, data)
-    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS), (301, _HOLD_EVENTS))
+    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS), (301, _HOLD_EVENTS), (501, _TRAVEL_EVENTS))
     for i, (kind, data) in enumerate(events.items(), first)
 }
 
