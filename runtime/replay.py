@@ -138,9 +138,16 @@ class Replay:
         due = self._next(run)
         if due is None or _is_break(event) or _does(due, event):
             return
-        starts = _step(event) in run.ready and _step(event) not in self._due and event.kind in _STARTS
-        if isinstance(due, (Abort, Conclude)) or not starts:
+        if isinstance(due, (Abort, Conclude)) or event.kind not in _STARTS or not self._stands_before(due, event):
             raise _Diverged("kind", _words(due), _said(event))
+
+    def _stands_before(self, due: Command, event: Event) -> bool:
+        """Whether the event's step had its turn before the one that does something by itself."""
+        assert self.run is not None and not isinstance(due, (Abort, Conclude))  # noqa: PT018
+        for name in self.run.ready:
+            if name == due.step.id or name == event.step:
+                return name == event.step
+        return False
 
     def _decide(self, run: Run, event: Event) -> None:
         """Compares what this event decides with what is decided now."""
@@ -325,7 +332,7 @@ class Replay:
             return due.step, due.error
         step = self._startable(run, event)
         error = _not_plain(step) or Questions.objection(step)
-        if error is None and _code(event) not in _UNSTARTED:
+        if error is None and (_code(event) not in _UNSTARTED or not _can_be_too_dear(run, step, event)):
             raise _Diverged("error", " or ".join(sorted(_UNSTARTED)), _code(event))
         return step, error
 
@@ -448,6 +455,10 @@ def _is_break(event: Event) -> bool:
     """Whether the coordinator was tripped up here by a fault of its own, which nobody can derive."""
     detail = (event.data.get("error") or {}).get("detail", "") if event.kind in _BREAKS else ""
     return isinstance(detail, str) and detail.startswith(BROKEN) and _code(event) == "failed"
+
+
+def _can_be_too_dear(run: Run, step: StepRun, event: Event) -> bool:
+    return _code(event) != "budget_exhausted" or not (step.settles or run.budget_cents is None)
 
 
 def _code(event: Event) -> Any:

@@ -160,6 +160,13 @@ def _matters(event: Event, history: History) -> bool:
     return any(each.step == event.step and each.kind in (Kind.STEP_AWARDED, Kind.STEP_FAILED) for each in after)
 
 
+def _shows(event: Event, history: History) -> bool:
+    """Whether what came of it says that somebody was asked: what was too dear had failed in any case."""
+    after = [each for each in history[history.index(event) + 1 :] if each.step == event.step]
+    came = next((each for each in after if each.kind in (Kind.STEP_AWARDED, Kind.STEP_FAILED)), None)
+    return came is not None and (came.kind is Kind.STEP_AWARDED or came.data["error"]["code"] != "budget_exhausted")
+
+
 def _other_verdict(data: Data) -> None:
     data["retry_at_ms"] = 1 if data["retry_at_ms"] is None else None
 
@@ -203,7 +210,7 @@ def _undo_left_out(history: History, random: Random) -> History | None:
 
 def _unasked(history: History, random: Random) -> History | None:
     """As if nobody had been asked about a step that then ran, or was refused."""
-    asked = [event for event in history if event.kind is Kind.APPROVAL_DECIDED and _matters(event, history)]
+    asked = [event for event in history if event.kind is Kind.APPROVAL_DECIDED and _shows(event, history)]
     if not asked:
         return None
     return [event for event in history if not (event.step == asked[0].step and event.kind in _QUESTIONS)]
