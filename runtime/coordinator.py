@@ -183,12 +183,24 @@ class Coordinator:
     def _take_up(self, run: Run) -> None:
         self.runs[run.task] = run
         for step in run.in_flight.values():
-            self._roster.give(run, step)
+            if self._is_as_awarded(run, step):
+                self._roster.give(run, step)
         for step in run.retrying.values():
             self._retry_later(run, step)
         for step in run.asking.values():
             self.questions.expire_later(run, step)
         self._watch_deadline(run)
+
+    def _is_as_awarded(self, run: Run, step: StepRun) -> bool:
+        """Whether the call that would be sent again is the one that was sent. With a plan that was changed, or by code
+        that makes another input of it, it is not: then nothing is sent, for nobody knows what came of the first one.
+        """
+        if digest(step.input) == step.award["input"]:
+            return True
+        step.waits_for = "was awarded with another input than its plan gives now: see hanse tasks replay"
+        about = {"action": "step.changed", "task": run.task, "step": step.id}
+        _log.critical("task %s, step %s %s", run.task, step.id, step.waits_for, extra=about)
+        return False
 
     def _tick(self) -> None:
         """Once a second: agents that fell silent may have come back, and parked steps look again. And another process

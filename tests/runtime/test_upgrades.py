@@ -4,9 +4,11 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
+import apsw
 import pytest
 from pydantic import BaseModel
 from typer.testing import CliRunner
@@ -15,6 +17,7 @@ from hanse.agents.agent import Agent
 from hanse.agents.context import Context
 from hanse.contracts import Fork, Kind, StepView, TaskView, Unavailable, capability
 from hanse.contracts.capability import satisfies
+from hanse.contracts.wire import decode_event, encode_event
 from hanse.runtime.cli import up
 from hanse.runtime.cli.app import app
 from hanse.runtime.config import Configuration
@@ -205,6 +208,33 @@ async def test_what_was_begun_under_one_contract_is_not_done_under_another(tmp_p
     assert await migrate([found], SystemClock(), "test") == 1
     async with Federation.in_process([NewShop], data=tmp_path) as federation:
         assert (await ended(federation, task.id)).output == {"item": "hat", "by": "2.0"}
+
+
+async def test_a_call_that_a_changed_plan_makes_another_one_is_not_sent(tmp_path: Path):
+    """F40: nobody knows what came of the first one, so nothing is done before somebody has looked."""
+    async with Federation.in_process([Slow], data=tmp_path) as federation:
+        task = await federation.submit(plan={"steps": [{"id": "s", "call": "shop.sell", "input": {"item": "hat"}}]})
+        await step_of(federation, task.id, lambda step: step.status == "working")
+    _change_plan(tmp_path / "coordinator-0.sqlite", task.id)
+    async with Federation.in_process([Shop], data=tmp_path) as federation:
+        other = await federation.submit(call="shop.sell", input={"item": "coat"})
+        assert (await ended(federation, other.id)).status == "completed"
+        step = await step_of(federation, task.id, lambda step: "another input" in step.reason)
+        assert (step.status, Shop.sold) == ("working", ["coat 1.0"])
+        report = await federation.client.replay(task.id)
+        assert report.divergence is not None
+        assert (report.divergence.what, report.divergence.step) == ("input", "s")
+
+
+def _change_plan(path: Path, task: str) -> None:
+    """Writes another plan into the journal."""
+    with closing(apsw.Connection(str(path))) as connection:
+        (sequence, entry) = next(
+            connection.execute("SELECT sequence, entry FROM journal WHERE task = ? ORDER BY sequence", (task,))
+        )
+        event = decode_event(entry)
+        event.data["plan"]["steps"][0]["input"]["item"] = "crown"
+        connection.execute("UPDATE journal SET entry = ? WHERE sequence = ?", (encode_event(event), sequence))
 
 
 async def test_what_would_be_stranded_is_known_before_anything_starts(tmp_path: Path):
