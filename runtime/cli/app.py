@@ -2,7 +2,7 @@
 
 import typer
 
-from . import approvals, audit, call, contracts, doctor, memory, models, new, status, travel, up
+from . import approvals, audit, call, contracts, doctor, memory, models, new, stats, status, travel, up
 from .exits import Exit
 
 EXITS = "Exit codes: " + ", ".join(f"{exit.value} {exit.name.lower()}" for exit in Exit) + "."
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (new, up, status, call, doctor):
+for part in (new, up, status, stats, call, doctor):
     app.add_typer(part.app)
 app.add_typer(travel.app, name="tasks")  # that of `tasks`, with what `travel` adds to it
 app.add_typer(approvals.app, name="approvals")
