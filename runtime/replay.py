@@ -41,6 +41,8 @@ from .questions import Questions
 BROKEN = "the coordinator cannot go on with this task"
 """How the error begins that ends a task which trips the coordinator up. What tripped it may be mended since."""
 _MISSING = object()
+_UNREADABLE = (AssertionError, LookupError, TypeError, ValueError, AttributeError, OverflowError, HanseError)
+"""What a fold, or whoever reads an event's data, raises for what cannot be."""
 
 
 class Replay:
@@ -67,6 +69,9 @@ class Replay:
             try:
                 self._take(event, entry)
             except _Diverged as found:
+                self.divergence = found.at(event.sequence, str(event.kind), event.step)
+            except _UNREADABLE as error:  # data of any shape may stand there
+                found = _Diverged("data", "data that can be read", f"{type(error).__name__}: {error}")
                 self.divergence = found.at(event.sequence, str(event.kind), event.step)
         return self.divergence is None
 
@@ -126,7 +131,7 @@ class Replay:
         self._decide(run, event)
         try:
             run.apply(event)
-        except (AssertionError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except _UNREADABLE as error:
             raise _Diverged(
                 "state", "an event that the task's state allows", f"{type(error).__name__}: {error}"
             ) from error

@@ -17,6 +17,7 @@ from hanse.agents.context import Context
 from hanse.benchmarks.replay import run
 from hanse.contracts import Event, Kind, NotFound, Refusal, capability
 from hanse.contracts.wire import encode_event
+from hanse.runtime.cli.text import json_text
 from hanse.runtime.client import LinkClient
 from hanse.runtime.execution import Run
 from hanse.runtime.federation import Federation
@@ -24,6 +25,7 @@ from hanse.runtime.negotiation import Weights
 from hanse.runtime.replay import Replay
 from hanse.runtime.simulation.tampering import CHANGES, planted
 
+from ..strategies import plain
 from ..support.histories import by_task, replayed, simulated
 
 SEEDS = range(20)
@@ -154,6 +156,19 @@ def test_events_in_any_order_are_judged_and_never_trip_it_up(seed: int, random: 
     replay = replayed(history)
     in_order = [event.sequence for event in history] == sorted(event.sequence for event in history)
     assert (replay.divergence is None) == in_order
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(SILENT), st.data())
+def test_data_of_any_shape_is_judged_and_never_trips_it_up(seed: int, data: st.DataObject):
+    history = list(data.draw(st.sampled_from(simulated(seed, silent=True))))
+    place = data.draw(st.integers(0, len(history) - 1))
+    names = sorted(history[place].data)
+    changed = {data.draw(st.sampled_from(names)): data.draw(plain) for _ in range(2)}
+    history[place] = _with(history[place], **changed)
+    replay = replayed(history)
+    assert replay.report().events == replay.events
+    assert json_text(replay.report())
 
 
 def test_the_state_depends_on_everything_that_happened():
