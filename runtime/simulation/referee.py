@@ -267,13 +267,19 @@ class Game:
         return step.endswith("]") or all(self.settled(need) for need in self.needs(step))
 
     def is_barred(self, step: str) -> bool:
-        """What cannot be undone comes after all that can, unless that comes after such a step itself."""
-        if not self._is_irreversible(step.partition("[")[0]):
+        """What cannot be undone comes after all that can, unless that comes after such a step itself. What was done in
+        another task need not be kept from being done.
+        """
+        if not self._is_irreversible(step.partition("[")[0]) or self._is_carried(step):
             return False
         return any(not self.settled(each["id"]) for each in self.rules.plan["steps"] if self._may_fail(each["id"]))
 
     def _may_fail(self, step: str) -> bool:
         return not self._is_irreversible(step) and all(self._may_fail(need) for need in self.needs(step))
+
+    def _is_carried(self, step: str) -> bool:
+        """It was done in another task, or, before it has become many, one of its members."""
+        return step in self.rules.inherits or any(each.startswith(f"{step}[") for each in self.rules.inherits)
 
     def _is_irreversible(self, step: str) -> bool:
         return self.rules.step(step)["call"].partition("@")[0] in self.rules.irreversible

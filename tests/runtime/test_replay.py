@@ -83,7 +83,7 @@ def test_what_simulated_coordinators_wrote_comes_out_the_same():
     assert kinds.keys() >= {
         *("task.submitted", "task.aborting", "task.canceling", "task.completed", "task.failed", "task.canceled"),
         *("step.expanded", "step.skipped", "step.awarded", "step.interrupted", "step.completed", "step.failed"),
-        *("step.held", "step.resumed", "approval.requested", "approval.decided"),
+        *("step.held", "step.resumed", "step.inherited", "approval.requested", "approval.decided"),
     }
 
 
