@@ -37,6 +37,7 @@ from ..contracts import (
     digest,
 )
 from ..contracts.events import FORMAT
+from ..contracts.template import resolve
 from .execution import Abort, Conclude, Expand, Inherit, Pin, Refuse, Run, Skip, StepRun
 
 _DONE = (Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_RESUMED, Kind.STEP_INHERITED)
@@ -144,10 +145,15 @@ def _carried(source: Run, step: StepRun, sequence: int) -> JsonObject:
         "sequence": sequence,
         "agent": step.agent,
         "version": step.award.get("version"),
-        "input": digest(step.input),
+        "input": digest(step.input if step.edited is None else _as_bound(source, step)),
         "output": step.output if completed else None,
         "error": None if completed else step.error,
     }
+
+
+def _as_bound(source: Run, step: StepRun) -> Any:
+    """What the plan made its input, before a person made something else of it."""
+    return resolve(step.step.input if step.step else {}, source.scope(step))
 
 
 def _plan(source: Run, asked: Fork) -> Plan:

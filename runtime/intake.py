@@ -3,7 +3,7 @@
 from collections.abc import Set
 from typing import Any
 
-from ..contracts import Digest, JsonObject, ModelUnavailable, NotFound, Submission, Tenant, Unavailable
+from ..contracts import Budget, Digest, JsonObject, ModelUnavailable, NotFound, Submission, Tenant, Unavailable
 from ..contracts.events import FORMAT
 from .checker import Checker, Proved, check_input
 from .directory import Directory
@@ -76,8 +76,14 @@ def submitted(
         "input": input_of(submission),
         "pins": proved.pins_data,
         "budget_cents": submission.budget.cents if submission.budget else None,
+        "budget": _beside_cents(submission.budget),
         "deadline_ms": deadline and now + round(deadline * 1000),
         "labels": submission.labels,
         "forked_from": forked_from,
         "format": FORMAT,
     }
+
+
+def _beside_cents(budget: Budget | None) -> JsonObject | None:
+    """What else a budget limits. None when nothing."""
+    return (budget.model_dump(exclude_none=True, exclude={"cents"}) or None) if budget else None

@@ -235,13 +235,13 @@ class Replay:
     def _awarded(self, run: Run, event: Event) -> JsonObject:
         step = self._startable(run, event)
         _check_plain(step)
-        if error := Questions.objection(step):
+        if error := Questions.objection(run, step):
             raise _Diverged("kind", f"step.failed {step.id}: {error.code}", _said(event))
         decision = decide(_bids(event), _weights(event), avoid=step.failed_agents)
         winner = decision.winner
         if winner is None:
             raise _Diverged("agent", f"nobody: {decision.reason}", event.data.get("agent"))
-        if not (step.settles or run.can_afford(winner.price_cents - step.kept_cents)):
+        if not (step.settles or run.can_afford(winner.price_cents - step.reserved.cents - step.charged_cents)):
             raise _Diverged("price_cents", f"within the budget of {run.budget_cents:g} cents", winner.price_cents)
         if step.stay_with is not None:
             _same("agent", step.stay_with, winner.agent)
@@ -293,6 +293,18 @@ class Replay:
             raise _Diverged("decision", " or ".join(_DECISIONS), event.data.get("decision"))
         return {name: step.asked[name] for name in ("approval", "digest", "rule")}
 
+    def _voted(self, run: Run, event: Event) -> JsonObject:
+        """A yes of several, a changed input, or a question that was passed on: what people did about an open one."""
+        step = run.asking.get(_step(event))
+        if step is None or step.asked is None:
+            raise _Diverged("step", "one that a person was asked about", event.step)
+        about = {"approval": step.asked["approval"]}
+        if event.kind is Kind.APPROVAL_VOTED:
+            return about | {"digest": step.asked["digest"]}
+        if event.kind is Kind.APPROVAL_EDITED:
+            return about | {"was": step.asked["digest"], "digest": digest(event.data["input"])}
+        return about
+
     def _landed(self, run: Run, event: Event) -> JsonObject:
         step = run.in_flight.get(_step(event))
         if step is None:
@@ -336,8 +348,8 @@ class Replay:
                 raise _Diverged("kind", _words(due), _said(event))
             return due.step, due.error
         step = self._startable(run, event)
-        error = _not_plain(step) or Questions.objection(step)
-        if error is None and (_code(event) not in _UNSTARTED or not _can_be_too_dear(run, step, event)):
+        error = _not_plain(step) or Questions.objection(run, step)
+        if error is None and _code(event) not in _UNSTARTED:
             raise _Diverged("error", " or ".join(sorted(_UNSTARTED)), _code(event))
         return step, error
 
@@ -346,7 +358,7 @@ class Replay:
         if (due := self._next(run)) is not None and not _is_break(event):
             assert isinstance(due, Abort)
             return {"error": due.error, "step": due.step}
-        if not _is_break(event) and (_code(event) != "deadline_exceeded" or run.deadline_ms is None):
+        if not _is_break(event) and (_code(event) not in _OUT_OF_TIME):
             raise _Diverged("error", "a failure of a step before it, or a deadline that passed", _code(event))
         return {"step": None}
 
@@ -462,10 +474,6 @@ def _is_break(event: Event) -> bool:
     return isinstance(detail, str) and detail.startswith(BROKEN) and _code(event) == "failed"
 
 
-def _can_be_too_dear(run: Run, step: StepRun, event: Event) -> bool:
-    return _code(event) != "budget_exhausted" or not (step.settles or run.budget_cents is None)
-
-
 def _code(event: Event) -> Any:
     return (event.data.get("error") or {}).get("code")
 
@@ -559,12 +567,16 @@ _GIVEN = frozenset(
         Kind.STEP_COMPLETED,
         Kind.STEP_RESUMED,
         Kind.APPROVAL_DECIDED,
+        Kind.APPROVAL_VOTED,
+        Kind.APPROVAL_EDITED,
+        Kind.APPROVAL_ESCALATED,
         Kind.TASK_CANCELING,
     }
 )
 """What comes from outside: only its place is judged, and what it is about."""
 _UNSTARTED = frozenset({"refused", "budget_exhausted"})
 """Why a step may fail without an award: bids that were not written down were too dear, or there were none."""
+_OUT_OF_TIME = frozenset({"deadline_exceeded", "budget_exhausted"})
 _DECISIONS = (str(ApprovalStatus.APPROVED), str(ApprovalStatus.DENIED), str(ApprovalStatus.EXPIRED))
 _DERIVED: Mapping[Kind, Callable[[Replay, Run, Event], JsonObject]] = {
     Kind.STEP_EXPANDED: Replay._expanded,
@@ -578,6 +590,9 @@ _DERIVED: Mapping[Kind, Callable[[Replay, Run, Event], JsonObject]] = {
     Kind.STEP_RESUMED: Replay._resumed,
     Kind.APPROVAL_REQUESTED: Replay._asked,
     Kind.APPROVAL_DECIDED: Replay._decided,
+    Kind.APPROVAL_VOTED: Replay._voted,
+    Kind.APPROVAL_EDITED: Replay._voted,
+    Kind.APPROVAL_ESCALATED: Replay._voted,
     Kind.TASK_ABORTING: Replay._aborting,
     Kind.TASK_CANCELING: Replay._canceling,
     Kind.TASK_COMPLETED: Replay._ended,

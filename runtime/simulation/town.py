@@ -1,13 +1,14 @@
 """The federation of one seed: its processes, what they stand on, and whoever starts them again when they die."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 from ...agents.engine import Engine
 from ...contracts import AgentId, StorageError, Tenant
 from ...contracts.token import agent_key
-from ..approvals import rule_for
+from ..approvals import Rulebook, lot_secret
+from ..budgets import Cap
 from ..client import LinkClient, Shard
 from ..config import Above, ApprovalRule
 from ..coordinator import Coordinator, Settings
@@ -26,14 +27,22 @@ HOSTS = {"north": ("vault", "windmill"), "south": ("crier", "watermill")}
 """Which agents share a process."""
 RULES = (ApprovalRule(capability="vault.put", above=Above(field="number", limit=7), expires_seconds=40),)
 """Big numbers need a person."""
+NO_CAPS: Mapping[Tenant, Cap] = {}
 PATIENCE_SECONDS = 1e9
 
 
 class Town:
     """Everything there is, under one seed."""
 
-    def __init__(self, loop: VirtualLoop, random: Random) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        random: Random,
+        rules: Sequence[ApprovalRule] = RULES,
+        caps: Mapping[Tenant, Cap] = NO_CAPS,
+    ) -> None:
         self.loop = loop
+        self.rules, self.caps = rules, caps
         self.random = random
         self.network = Network(loop, Random(random.random()))
         self.outside = Outside(Random(random.random()))
@@ -89,7 +98,8 @@ class Town:
             self._chance(),
             Settings(
                 expected_agents=frozenset(self._agents),
-                gate=lambda contract, input: rule_for(RULES, contract, input),
+                gate=Rulebook(tuple(self.rules), lot_secret(KEY)),
+                caps=self.caps,
             ),
             on_failure=_ends(process),
         )
