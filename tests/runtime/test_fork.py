@@ -417,3 +417,22 @@ def _and_after(plan: Plan, step: str) -> set[str]:
         found.add(name := waiting.pop())
         waiting += [each.id for each in plan.steps if name in plan.dependencies[each.id] and each.id not in found]
     return found
+
+
+async def test_a_step_whose_input_a_person_has_changed_is_carried_over_as_it_was_done():
+    Bank.done.clear()
+    Bank.closed, Bank.opened = False, asyncio.Event()
+    rules = [{"capability": "bank.deposit", "expires_seconds": 60}]
+    async with Federation.in_process([Bank], approvals=rules) as federation:
+        plan = {"steps": [step("pay", "deposit", "a", 5), step("tell", "tell", "a", after=["pay"])]}
+        task = await federation.submit(plan=plan)
+        await federation.client.wait(task.id, 10)
+        (question,) = await federation.client.approvals()
+        changed = {"account": "a", "cents": 4}
+        await federation.client.decide(question.id, approve=True, digest=question.digest, input=changed)
+        assert (await task.wait(10)).status == "completed"
+        assert (await federation.client.replay(task.id)).ok
+        fork = await forked(federation, task.id, "tell")
+        assert fork.forked_from is not None
+        assert (fork.status, fork.forked_from.inherited) == ("completed", ["pay"])
+    assert Bank.done["deposit a"] == 1
