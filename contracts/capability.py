@@ -142,10 +142,7 @@ class Contract:
 
     def satisfies(self, wanted: str | None) -> bool:
         """Whether this version can stand in for `wanted` (`1.2`, `1` or None): same major, at least that minor."""
-        if not wanted:
-            return True
-        mine, theirs = major_minor(self.version), major_minor(wanted)
-        return mine[0] == theirs[0] and mine >= theirs
+        return satisfies(self.version, wanted)
 
 
 _FIGURES = ("price_cents", "latency_ms", "timeout_seconds")
@@ -167,6 +164,14 @@ def major_minor(version: str) -> tuple[int, int]:
     if match is None:
         raise InvalidContract(f'{version!r:.80} is not a version. Write "major.minor" as text, such as "1.0".')
     return int(match[1]), int(match[2] or 0)
+
+
+def satisfies(version: str, wanted: str | None) -> bool:
+    """Whether `version` can stand in for `wanted`: same major, at least that minor. None takes any."""
+    if not wanted or version == wanted:
+        return True
+    mine, theirs = major_minor(version), major_minor(wanted)
+    return mine[0] == theirs[0] and mine >= theirs
 
 
 def _check_name(name: str) -> None:

@@ -9,12 +9,16 @@ from typing import Any
 from .ids import Epoch, Sequence, StepId, TaskId
 from .schema import JsonObject
 
+FORMAT = 2
+"""Of what the journal says and means. 1 is all that does not say: before there were holds, confirmations and replays.
+A journal of any format is read by every later release; see `tests/data/journals/README.md`."""
+
 
 class Kind(StrEnum):
     """Every kind of event. The comment is what `data` holds."""
 
     COORDINATOR_STARTED = "coordinator.started"
-    """epoch, shard, tasks (how many it recovered)"""
+    """epoch, shard, tasks (how many it recovered), format (of what it writes)"""
     AGENT_JOINED = "agent.joined"
     """agent, domain, incarnation, capabilities, contract (digest of all its contracts)"""
     AGENT_LEFT = "agent.left"
@@ -26,7 +30,10 @@ class Kind(StrEnum):
 
     TASK_SUBMITTED = "task.submitted"
     """tenant, key, body (digest of what was asked), plan, input, pins (what the plan relies on of each contract),
-    budget_cents, budget (what else it limits: tokens, seconds, human_minutes), deadline_ms, labels, by"""
+    budget_cents, budget (what else it limits: tokens, seconds, human_minutes), deadline_ms, labels, by, forked_from
+    (task, step, and by step what was done there; null for a task of its own), format"""
+    TASK_REPINNED = "task.repinned"
+    """pins (what the task relies on of these contracts from here on), by, reason"""
     TASK_CANCELING = "task.canceling"
     """reason, by"""
     TASK_ABORTING = "task.aborting"
@@ -42,19 +49,23 @@ class Kind(StrEnum):
     """count: a for_each became so many members"""
     STEP_SKIPPED = "step.skipped"
     """reason"""
+    STEP_INHERITED = "step.inherited"
+    """task, step, sequence (of that task's journal: where it was done), agent, version, input (digest), output, error
+    (of an optional step that the plan lived without)"""
     STEP_AWARDED = "step.awarded"
     """agent, version, attempt, award, price_cents, reason, bids, rule (the policy that allowed it), input (digest),
-    approval, reserved (at each level of the budget: cents, tokens, and the tenant's day; null where nothing is), before
-    (when the token expires, unix milliseconds; its other caveats are the event's task, step and capability's, the
-    tenant, the input digest and the price)"""
+    approval, weights (what the auction weighed; null for the first ones there were), reserved (at each level of the
+    budget: cents, tokens, and the tenant's day; null where nothing is), before (when the token expires, unix
+    milliseconds; its other caveats are the event's task, step and capability's, the tenant, the input digest and the
+    price)"""
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
     STEP_COMPLETED = "step.completed"
     """agent, attempt, output, latency_ms, replayed (the receipt existed already), model_cents (what of the price went
     to models), model_tokens"""
     STEP_FAILED = "step.failed"
-    """agent, attempt, error, retry_at_ms (null when there is no further attempt), spent_cents (what models took all the
-    same, of what was reserved), spent_tokens"""
+    """agent, attempt, error, retry_at_ms (null when there is no further attempt), max_attempts (of the contract),
+    spent_cents (what models took all the same, of what was reserved), spent_tokens"""
 
     STEP_HELD = "step.held"
     """agent, attempt, error, why (outcome_unknown, half_done, compensation_failed, confirmation_failed, person_needed,

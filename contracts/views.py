@@ -124,6 +124,33 @@ class Submission(BaseModel):
         return given | {"budget": self.budget.to_data()} if self.budget else given
 
 
+class Fork(BaseModel):
+    """A new task from a task's prefix: what was done before `step`, and beside it, is carried over; the rest is done
+    anew."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    step: str = Field(min_length=1, max_length=100)
+    """Where the new task goes its own way: this step of the plan, and whatever comes after it."""
+    input: Any = None
+    """Of the task, instead of the first one's. What has changed something must keep the input it had."""
+    plan: Any = None
+    """Instead of the first one's."""
+    versions: dict[str, str] = Field(default_factory=dict[str, str], max_length=1000)
+    """Wanted contract version by capability, for the steps that are done anew."""
+    budget: Budget | None = None
+    """The first one's when left out. What is carried over costs nothing."""
+    deadline_seconds: float | None = Field(default=None, gt=0, le=366 * 86400, allow_inf_nan=False)
+    labels: dict[str, str] | None = Field(default=None, max_length=64)
+    """The first one's when left out."""
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=255)
+
+    def to_data(self) -> JsonObject:
+        """Plain data of what was given, so that an input of null is told from none."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return given | {"budget": self.budget.model_dump()} if self.budget else given
+
+
 class Problem(View):
     """An error as RFC 9457 has it, with the ids it is about."""
 
@@ -135,6 +162,15 @@ class Problem(View):
     ids: JsonObject = Field(default_factory=dict[str, Any])
     base: str = ""
     """For a code that only its author's process knows: that of the nearest error that everybody knows."""
+
+
+class ForkedFrom(View):
+    """The task that another one was forked from."""
+
+    task: str
+    step: str
+    inherited: list[str] = Field(default_factory=list[str])
+    """Steps that were done there, and not here."""
 
 
 class HeldView(View):
@@ -167,6 +203,7 @@ class TaskView(View):
     steps_done: int = 0
     approvals: list[str] = Field(default_factory=list[str])
     """Ids of the questions it waits for."""
+    forked_from: ForkedFrom | None = None
     held: list[HeldView] = Field(default_factory=list[HeldView])
     """Steps that a person has to resume."""
     output: Any = None
@@ -351,3 +388,31 @@ class AuditReport(View):
     seconds: float = 0
     compacted: int = 0
     """Entries of which only hashes are left."""
+
+
+class Divergence(View):
+    """The first event that is not what it had to be."""
+
+    sequence: int
+    """Of the event, or where one is missing."""
+    kind: str
+    step: str | None = None
+    what: str
+    """Field of its data, or `kind`, `step`, `task`, `state`, `bytes`."""
+    expected: Any = None
+    found: Any = None
+
+
+class ReplayReport(View):
+    """What came of reading a task's journal again."""
+
+    task: str
+    ok: bool
+    status: str = ""
+    """The task's, as far as it was read."""
+    events: int
+    decided: int
+    """Events that were decided again, and came out the same. Of the others, from outside, only the place is judged."""
+    state: str
+    """SHA-256 in hex over every state that the task went through."""
+    divergence: Divergence | None = None

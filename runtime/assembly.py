@@ -112,6 +112,7 @@ def _settings(configuration: Configuration, shard: int, key: bytes) -> Settings:
         shard=shard,
         shards=shards,
         expected_agents=frozenset(agent_id(entry) for entry in configuration.agents),
+        draining=configuration.coordinator.draining,
         gate=Rulebook(configuration.rules, lot_secret(key)),
         notify=bool(configuration.notify),
         caps={tenant: cap.part(shard, shards) for tenant, cap in _caps(configuration)},

@@ -158,7 +158,7 @@ def _contract(step: Step, index: int, directory: Directory) -> Contract:
 
 
 def _pin(contract: Contract) -> Pin:
-    return Pin(contract.version, contract.effect, contract.compensation, contract.confirmation)
+    return Pin(contract.version, contract.effect, contract.compensation, contract.confirmation, contract.digest)
 
 
 def _undo_pins(plan: Plan, contracts: Mapping[StepId, Contract], directory: Directory) -> dict[CapabilityName, Pin]:

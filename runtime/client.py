@@ -18,9 +18,11 @@ from ..contracts import (
     Contract,
     Event,
     FederationView,
+    Fork,
     HanseError,
     JsonObject,
     NotFound,
+    ReplayReport,
     StepView,
     Submission,
     TaskId,
@@ -87,6 +89,18 @@ class Client(Protocol):
         ...
 
     async def cancel(self, task: str, reason: str = "") -> TaskView: ...
+
+    async def replay(self, task: str) -> ReplayReport:
+        """Reads the task's journal again, and decides again whatever was decided. Calls no agent and no model."""
+        ...
+
+    async def fork(self, task: str, asked: Fork) -> TaskView:
+        """A new task from a prefix of this one, on disk when this returns. The same idempotency key returns the first.
+
+        Raises NotFound for a step that the plan does not have, InvalidInput where an effect of the prefix would be had
+        twice, Conflict while the task is being rolled back, InvalidPlan, KeyReused, Overloaded.
+        """
+        ...
 
     async def resume(
         self, task: str, choice: str, *, step: str | None = None, note: str = "", result: Any = None, output: Any = None
@@ -343,6 +357,13 @@ class LinkClient:
 
     async def cancel(self, task: str, reason: str = "") -> TaskView:
         return TaskView(**await self._ask_owner(task, "cancel", reason=reason))
+
+    async def replay(self, task: str) -> ReplayReport:
+        return ReplayReport(**await self._ask_owner(task, "replay"))
+
+    async def fork(self, task: str, asked: Fork) -> TaskView:
+        key = asked.idempotency_key or uuid.uuid4().hex
+        return TaskView(**await self._ask_owner(task, "fork", fork=asked.to_data() | {"idempotency_key": key}))
 
     async def resume(
         self, task: str, choice: str, *, step: str | None = None, note: str = "", result: Any = None, output: Any = None

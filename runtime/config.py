@@ -421,6 +421,8 @@ class Coordinator(Section):
     shards: int = Field(default=1, ge=1, le=4096)
     """Coordinators that share the tasks, each with its journal. Cannot shrink while tasks are open.
     Example: `shards: 2`"""
+    draining: bool = False
+    """Take no new tasks and end those that are open, before an upgrade or a move. Example: `draining: true`"""
 
 
 class Scale(Section):
@@ -799,6 +801,10 @@ class Configuration(Section):
     def over(self, data: Path) -> Self:
         """The same federation over another data folder."""
         return self.model_copy(update={"federation": self.federation.model_copy(update={"data": data.absolute()})})
+
+    def drained(self) -> Self:
+        """The same federation, which takes no new tasks."""
+        return self.model_copy(update={"coordinator": self.coordinator.model_copy(update={"draining": True})})
 
     def with_token(self, token: str) -> Self:
         """The same federation, whose first tenant has this token."""

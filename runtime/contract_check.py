@@ -15,6 +15,7 @@ from ..agents import Agent
 from ..contracts import (
     Capability,
     CapabilityName,
+    Contract,
     HanseError,
     InvalidConfiguration,
     JsonObject,
@@ -60,6 +61,12 @@ def check(configuration: Configuration) -> tuple[list[Offered], list[Finding]]:
         *_rules(agents, configuration.approvals),
     ]
     return agents, sorted(findings, key=lambda finding: finding.severity)
+
+
+def contracts(configuration: Configuration) -> Iterator[Contract]:
+    """What the agents of a configuration promise. Raises what keeps one of them from being loaded."""
+    for entry in configuration.agents:
+        yield from (each.contract for each in _load(entry).capabilities.values())
 
 
 def _load(entry: AgentEntry) -> Offered:

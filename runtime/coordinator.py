@@ -42,9 +42,11 @@ from ..contracts import (
     TaskId,
     Tenant,
     TimedOut,
+    Unavailable,
     Write,
     digest,
 )
+from ..contracts.events import FORMAT
 from ..contracts.ids import award_id, uuid7
 from ..contracts.messages import Drop, Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
 from ..contracts.plain import check as check_plain
@@ -54,7 +56,7 @@ from .approvals import AUTOMATIC
 from .audit.anchoring import Anchoring, Witnesses
 from .budgets import Budgets, Cap, amount, out_of_time, spent_in_vain
 from .directory import Directory, Member
-from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
+from .execution import Abort, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun, fold
 from .holds import Holds, why_held, worth_another_try
 from .intake import Intake, submitted
 from .journal import Journal
@@ -63,6 +65,7 @@ from .link import Link
 from .negotiation import Decision, Weights, decide
 from .parking import Parking
 from .questions import Gate, Questions
+from .replay import BROKEN
 from .roster import Roster
 from .seating import Seating
 from .standing import Standing
@@ -110,6 +113,9 @@ class Settings:
     def journal(self) -> str:
         """The name of its journal: that of the store's file."""
         return f"coordinator-{self.shard}"
+
+    draining: bool = False
+    """Takes no new tasks, and ends those that are open."""
 
 
 class Companion(Protocol):
@@ -196,7 +202,12 @@ class Coordinator:
             Kind.COORDINATOR_STARTED,
             None,
             None,
-            {"epoch": self.store.epoch, "shard": self.settings.shard, "tasks": len(self.runs)},
+            {
+                "epoch": self.store.epoch,
+                "shard": self.settings.shard,
+                "tasks": len(self.runs),
+                "format": FORMAT,
+            },
         )
         for run in list(self.runs.values()):
             self.advance(run)
@@ -229,13 +240,25 @@ class Coordinator:
     def _take_up(self, run: Run) -> None:
         self.runs[run.task] = run
         for step in run.in_flight.values():
-            self._roster.give(run, step)
+            if self._is_as_awarded(run, step):
+                self._roster.give(run, step)
         for step in run.retrying.values():
             self._retry_later(run, step)
         for step in run.asking.values():
             self.questions.take_up(run, step)
         self.budgets.take_up(run)
         self._watch_deadline(run)
+
+    def _is_as_awarded(self, run: Run, step: StepRun) -> bool:
+        """Whether the call that would be sent again is the one that was sent. With a plan that was changed, or by code
+        that makes another input of it, it is not: then nothing is sent, for nobody knows what came of the first one.
+        """
+        if digest(step.input) == step.award["input"]:
+            return True
+        step.waits_for = "was awarded with another input than its plan gives now: see hanse tasks replay"
+        about = {"action": "step.changed", "task": run.task, "step": step.id}
+        _log.critical("task %s, step %s %s", run.task, step.id, step.waits_for, extra=about)
+        return False
 
     def _tick(self) -> None:
         """Once a second: agents that fell silent may have come back, and parked steps look again. And another process
@@ -252,17 +275,22 @@ class Coordinator:
 
     # Tasks come in
 
-    def submit(self, tenant: Tenant, submission: Submission, body: Digest, *, by: str) -> Run:
+    def submit(
+        self, tenant: Tenant, submission: Submission, body: Digest, *, by: str, forked_from: JsonObject | None = None
+    ) -> Run:
         """Takes a task on; it is not on disk yet. `body` is the digest that its idempotency key stands for.
+        `forked_from` is what another task has done of its plan already, as `fork` has it.
 
         Raises InvalidPlan, InvalidInput, NotFound, ModelUnavailable for a goal in words, Overloaded, Unavailable.
         """
+        if self.settings.draining:
+            raise Unavailable(f"this federation drains: it takes no new tasks, and {len(self.runs)} are still open")
         if len(self.runs) >= self.settings.limits.open_tasks:
             raise Overloaded(f"{len(self.runs)} tasks are open; come again", retry_after_seconds=1)
         proved = self._intake.prove(submission)
         now, key = self.clock.now_ms(), submission.idempotency_key
         task = TaskId(uuid7(now, self._entropy.bytes(8), self.settings.shard))
-        data = submitted(tenant, submission, body, proved, now, by)
+        data = submitted(tenant, submission, body, proved, now, by, forked_from)
         event = self.journal.append(Kind.TASK_SUBMITTED, task, None, data)
         self.journal.write(Write("insert_task", (task, tenant, key, body, "submitted", now, now)))
         run = self.runs[task] = Run(event, proved.plan, proved.pins)
@@ -328,6 +356,8 @@ class Coordinator:
                 self._start(run, step)
             case Skip(step, reason):
                 self.record(run, Kind.STEP_SKIPPED, step, {"reason": reason})
+            case Inherit(step, carried):
+                self.record(run, Kind.STEP_INHERITED, step, dict(carried))
             case Refuse(step, error):
                 self.fail(run, step, error, None)
             case Expand(step, count):
@@ -382,9 +412,9 @@ class Coordinator:
     def _start(self, run: Run, step: StepRun) -> None:
         try:
             check_plain(step.input)  # outputs put into templates, and those into others, can become too deep
-            contract = self.directory.contract(step.call, step.version)
-        except NotFound:
-            self._parking.park(run, step)
+            contract = self.directory.contract(step.call, run.version(step))
+        except NotFound as error:
+            self._wait(run, step, error.detail)
             return
         except InvalidInput as error:
             self.fail(run, step, error, None)
@@ -398,12 +428,17 @@ class Coordinator:
         elif contract.negotiation is Negotiation.PROPOSALS:
             self._call_for_proposals(run, step)
         else:
-            members = self.eligible(step)
+            members = self.eligible(run, step)
             self._settle(run, step, [member.bid_for(step.call) for member in members])
 
-    def eligible(self, step: StepRun) -> list[Member]:
+    def _wait(self, run: Run, step: StepRun, why: str) -> None:
+        """Until somebody can take it."""
+        step.waits_for = why
+        self._parking.park(run, step)
+
+    def eligible(self, run: Run, step: StepRun) -> list[Member]:
         limit = self.settings.limits.in_flight_per_agent
-        found = self.directory.eligible(step.call, step.version, self.clock.monotonic())
+        found = self.directory.eligible(step.call, run.version(step), self.clock.monotonic())
         return [member for member in found if member.in_flight < limit and self._may_take(step, member)]
 
     def _may_take(self, step: StepRun, member: Member) -> bool:
@@ -430,7 +465,14 @@ class Coordinator:
             refused = HanseError.from_data(_refused(step, decision.reason))
             self.fail(run, step, self.budgets.objection(run, step, bids) or refused, None)
         else:
-            self._parking.park(run, step)
+            self._wait(run, step, self._absence(run, step))
+
+    def _absence(self, run: Run, step: StepRun) -> str:
+        """Why none of those who offer it can take it now."""
+        now, version = self.clock.monotonic(), run.version(step)
+        members = self.directory.providers(step.call)
+        said = [(each.agent, self.directory.objection(each, step.call, version, now)) for each in members]
+        return "; ".join(f"{agent} {objection or 'has enough to do'}" for agent, objection in said)
 
     def _award(self, run: Run, step: StepRun, winner: Bid, bids: Sequence[Bid], reason: str) -> None:
         attempt = step.attempt + 1
@@ -451,6 +493,7 @@ class Coordinator:
                 "input": digest(step.input),
                 "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
+                "weights": self.settings.weights.to_data(),
                 "reserved": self.budgets.reserved(run, step, winner),
                 "before": self._roster.expiry(run, step, winner.agent),
             },
@@ -459,10 +502,10 @@ class Coordinator:
         self.journal.then(lambda: self._roster.send(award))
 
     def _call_for_proposals(self, run: Run, step: StepRun) -> None:
-        if members := self.eligible(step):
+        if members := self.eligible(run, step):
             self._tenders.call(run, step, members)
         else:
-            self._parking.park(run, step)
+            self._wait(run, step, self._absence(run, step))
 
     def _bids_are_in(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
         wanted = step.id in run.ready or (step.settles and step.status is StepStatus.WAITING)
@@ -511,7 +554,13 @@ class Coordinator:
         if retry_at is None and (why := why_held(run, step, error)) is not None:
             self.holds.hold(run, step, why, error, agent)
             return
-        data = {"agent": agent, "attempt": step.attempt, "error": error.to_data(), "retry_at_ms": retry_at}
+        data = {
+            "agent": agent,
+            "attempt": step.attempt,
+            "error": error.to_data(),
+            "retry_at_ms": retry_at,
+            "max_attempts": self._retry_policy(run, step).max_attempts,
+        }
         data |= spent_in_vain(step, error)
         self.record(run, Kind.STEP_FAILED, step, data)
         if retry_at is not None:
@@ -525,17 +574,17 @@ class Coordinator:
         """
         if not worth_another_try(run, step, error):
             return None
-        if not self._may_retry(step):
+        if not self._may_retry(run, step):
             return None
-        wait = self._retry_policy(step).interval(max(step.attempts_that_count, 1), self._entropy.fraction())
+        wait = self._retry_policy(run, step).interval(max(step.attempts_that_count, 1), self._entropy.fraction())
         return self.clock.now_ms() + round(wait * 1000)
 
-    def _may_retry(self, step: StepRun) -> bool:
-        return step.attempts_that_count < self._retry_policy(step).max_attempts
+    def _may_retry(self, run: Run, step: StepRun) -> bool:
+        return step.attempts_that_count < self._retry_policy(run, step).max_attempts
 
-    def _retry_policy(self, step: StepRun) -> RetryPolicy:
+    def _retry_policy(self, run: Run, step: StepRun) -> RetryPolicy:
         try:
-            return self.directory.contract(step.call, step.version).retry
+            return self.directory.contract(step.call, run.version(step)).retry
         except NotFound:
             return RetryPolicy()
 
@@ -543,7 +592,7 @@ class Coordinator:
         """Never later than the policy's longest interval from now: a wall clock that was set back by an hour while
         nobody ran would make it wait for an hour.
         """
-        latest = self.clock.now_ms() + round(self._retry_policy(step).max_interval * 1000)
+        latest = self.clock.now_ms() + round(self._retry_policy(run, step).max_interval * 1000)
         at = min(step.retry_at_ms, latest)
         self._timers.at(run.task, f"retry {step.id}", at, lambda: self._retry(run, step))
 
@@ -623,7 +672,7 @@ class Coordinator:
 
 
 def _internal(error: Exception) -> JsonObject:
-    return Failed(f"the coordinator cannot go on with this task: {type(error).__name__}: {error}").to_data()
+    return Failed(f"{BROKEN}: {type(error).__name__}: {error}").to_data()
 
 
 def _refused(step: StepRun, reason: str) -> JsonObject:

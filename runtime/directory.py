@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..contracts import AgentId, Bid, CapabilityName, Contract, InvalidContract, NotFound, Offer
+from ..contracts.capability import major_minor
 from .validators import check_references
 
 STALE_SECONDS = 5.0
@@ -46,6 +47,11 @@ class Member:
             latency_ms=self.offer.latency_ms.get(name, contract.latency_ms),
             queue_depth=max(self.in_flight, self.offer.queue_depth),
         )
+
+
+def _newest_major_lowest_minor(contract: Contract) -> tuple[int, int]:
+    major, minor = major_minor(contract.version)
+    return -major, minor
 
 
 class Directory:
@@ -116,11 +122,12 @@ class Directory:
         return ""
 
     def contract(self, name: CapabilityName, version: str | None = None) -> Contract:
-        """The contract of a capability. Raises NotFound, naming near ones."""
+        """The contract of a capability: of several the newest major version, and of that what all providers promise.
+        Raises NotFound, naming near ones.
+        """
         found = [member.contracts[name] for member in self.providers(name)]
-        for contract in found:
-            if contract.satisfies(version):
-                return contract
+        if fitting := [contract for contract in found if contract.satisfies(version)]:
+            return fitting[0] if len(fitting) == 1 else min(fitting, key=_newest_major_lowest_minor)
         if found:
             raise NotFound(f"{name} is offered in version {found[0].version}, not {version}", capability=name)
         raise NotFound(f"no agent offers {name!r}{self._near(name)}", capability=name)

@@ -23,6 +23,6 @@ class Driver(Protocol):
         """Does what has become possible."""
         ...
 
-    def eligible(self, step: StepRun) -> Sequence[Member]:
+    def eligible(self, run: Run, step: StepRun) -> Sequence[Member]:
         """Who may take the step now."""
         ...

@@ -20,6 +20,7 @@ from ..contracts import (
     Budget,
     CapabilityName,
     Compensation,
+    Digest,
     Effect,
     Event,
     HanseError,
@@ -34,6 +35,7 @@ from ..contracts import (
     TaskStatus,
     Tenant,
 )
+from ..contracts.capability import satisfies
 from ..contracts.holding import Choice, Why
 from ..contracts.template import ABSENT, MAX_FAN_OUT, MissingOutput, Scope, holds, resolve, resolve_or_null
 
@@ -48,6 +50,8 @@ class Pin:
     effect: Effect
     compensation: Compensation | None = None
     confirmation: Compensation | None = None
+    contract: Digest | None = None
+    """The whole contract, which the coordinator's store keeps. None where it was not written down."""
 
     def to_data(self) -> JsonObject:
         confirm = {"confirm": _to_data(self.confirmation)} if self.confirmation else {}
@@ -55,13 +59,19 @@ class Pin:
             "version": self.version,
             "effect": str(self.effect),
             "undo": self.compensation and _to_data(self.compensation),
-        } | confirm
+            **confirm,
+            **({"contract": self.contract} if self.contract else {}),
+        }
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "Pin":
         undo, confirm = data["undo"], data.get("confirm")
         return Pin(
-            data["version"], Effect(data["effect"]), undo and Compensation(**undo), confirm and Compensation(**confirm)
+            data["version"],
+            Effect(data["effect"]),
+            undo and Compensation(**undo),
+            confirm and Compensation(**confirm),
+            data.get("contract"),
         )
 
 
@@ -146,6 +156,10 @@ class StepRun:
     members_left: int = 0
     progress: float | None = None
     note: str = ""
+    inherited: Mapping[str, Any] | None = None
+    """Where it was done, when that was another task: see `step.inherited`."""
+    waits_for: str = ""
+    """Why nobody can take it now, in words. Not journaled."""
     parked: bool = False
     """The driver has tried and waits for something outside: an agent to join, bids to come in. Not journaled."""
 
@@ -208,6 +222,14 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Inherit:
+    """The task that this one was forked from has done it."""
+
+    step: StepRun
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """The step cannot be started at all."""
 
@@ -239,7 +261,7 @@ class Conclude:
     data: JsonObject
 
 
-Command = Start | Skip | Refuse | Expand | Abort | Conclude
+Command = Start | Skip | Inherit | Refuse | Expand | Abort | Conclude
 
 
 class Run:
@@ -260,7 +282,13 @@ class Run:
         self.budget_cents: float | None = data.get("budget_cents")
         self.budget = _budget_of(data)
         self.deadline_ms: int | None = data.get("deadline_ms")
+        self.format: int = data.get("format", 1)
+        """Of the journal when it was submitted: see `contracts.events.FORMAT`."""
         self.labels: Mapping[str, str] = data.get("labels") or {}
+        self.forked_from: Mapping[str, Any] | None = data.get("forked_from")
+        self.inherits: Mapping[str, Mapping[str, Any]] = (self.forked_from or {}).get("steps") or {}
+        """What the task that this one was forked from has done of this plan, by step."""
+        self._carried = self.inherits.keys() | {name.partition("[")[0] for name in self.inherits}
         self.by: str = data.get("by") or ""
         self.created_ms = self.updated_ms = submitted.at_ms
         self.sequence = submitted.sequence
@@ -324,9 +352,9 @@ class Run:
 
     def _go_forward(self) -> Iterator[Command]:
         """Each command is looked at again when its turn comes: the ones before it may have ended the plan."""
-        for step in [step for step in self.ready.values() if not (step.parked or self._is_barred(step))]:
+        for step in [step for step in self.ready.values() if not (step.parked or self.is_barred(step))]:
             if self._goes_on and step.id in self.ready:
-                yield self._command(step)
+                yield self.command(step)
         if not self._left and self._goes_on:
             yield from self._finalize()
 
@@ -342,14 +370,20 @@ class Run:
         else:
             yield Conclude(Kind.TASK_COMPLETED, {"output": self._answer(), "cost_cents": self.spent_cents})
 
-    def _is_barred(self, step: StepRun) -> bool:
+    def is_barred(self, step: StepRun) -> bool:
         """What cannot be undone waits until all that may still fail is done, whether it depends on that or not."""
-        return self._before_barrier > 0 and self.pin(step).effect is Effect.IRREVERSIBLE
+        waits = self._before_barrier > 0 and self.pin(step).effect is Effect.IRREVERSIBLE
+        return waits and step.id not in self._carried
 
     @property
     def winding_down(self) -> bool:
         """No new step starts: the plan aborts, or somebody has canceled the task."""
         return self.aborting is not None or self.canceling is not None
+
+    @property
+    def fatal(self) -> Abort | None:
+        """What the plan cannot live with, until it aborts."""
+        return None if self.winding_down else self._fatal
 
     @property
     def _goes_on(self) -> bool:
@@ -400,7 +434,7 @@ class Run:
         """Nothing else goes on. What cannot be undone and stands ready waits behind the same person."""
         if not (self.asking or self.held) or self.in_flight or self.retrying:
             return False
-        return all(self._is_barred(step) for step in self.ready.values())
+        return all(self.is_barred(step) for step in self.ready.values())
 
     @property
     def shown_status(self) -> TaskStatus:
@@ -411,6 +445,15 @@ class Run:
 
     def pin(self, step: StepRun) -> Pin:
         return self.pins[step.call]
+
+    def version(self, step: StepRun) -> str | None:
+        """The contract version that an agent must offer to be given the step: the pinned one, or one that can stand in
+        for it. None takes any.
+        """
+        pin = self.pins.get(step.call)
+        if pin is None or (step.version and not satisfies(pin.version, step.version)):
+            return step.version  # a plan may call two versions of one capability, and there is one pin
+        return pin.version
 
     # The fold
 
@@ -448,10 +491,23 @@ class Run:
         step.status, step.reason = StepStatus.SKIPPED, event.data["reason"]
         self._finish(step)
 
+    def _inherited(self, event: Event) -> None:
+        """It costs nothing here, and is never undone here: it belongs to the task that did it."""
+        step = self._step_of(event)
+        self.ready.pop(step.id, None)
+        self._bind_input(step)
+        step.inherited, step.agent = event.data, event.data["agent"]
+        step.reason = f"inherited from {event.data['task']}"
+        if (error := event.data["error"]) is None:
+            step.status, step.output = StepStatus.COMPLETED, event.data["output"]
+        else:
+            step.status, step.error = StepStatus.FAILED, error
+        self._finish(step)
+
     def _awarded(self, event: Event) -> None:
         self.status = TaskStatus.WORKING
         step = self._step_of(event)
-        step.status, step.award, step.interrupted = StepStatus.WORKING, event.data, False
+        step.status, step.award, step.interrupted, step.waits_for = StepStatus.WORKING, event.data, False, ""
         step.agent, step.attempt = event.data["agent"], event.data["attempt"]
         self.ready.pop(step.id, None)
         self.retrying.pop(step.id, None)
@@ -637,6 +693,11 @@ class Run:
         self.aborting = event.data["error"]
         self._drop_waiting()
 
+    def _repinned(self, event: Event) -> None:
+        """Other contracts have taken the place of those it was submitted under."""
+        repinned = {CapabilityName(name): Pin.from_data(pin) for name, pin in event.data["pins"].items()}
+        self.pins = {**self.pins, **repinned}
+
     def _canceling(self, event: Event) -> None:
         self.canceling = event.data["reason"]
         self._drop_waiting()
@@ -644,7 +705,7 @@ class Run:
     def _drop_waiting(self) -> None:
         """Questions are void, and a step that failed is not tried again; unless it may have done something outside."""
         for steps in (self.ready, self.retrying, self.asking, self.held):
-            for step in [step for step in steps.values() if not step.begun]:
+            for step in [step for step in steps.values() if not (step.begun and self.format > 1)]:
                 step.status = StepStatus.FAILED if step.error else StepStatus.WAITING
                 step.asked = step.held = None
                 self._let_go(step)
@@ -704,7 +765,8 @@ class Run:
         parent.output = [None if member.output is ABSENT else member.output for member in members]
         self._finish(parent)
 
-    def _command(self, step: StepRun) -> Command:
+    def command(self, step: StepRun) -> Command:
+        """What a ready step wants. Binds its input."""
         try:
             return self._expansion(step) if _is_fan(step) else self._call(step)
         except MissingOutput as missing:
@@ -724,7 +786,8 @@ class Run:
             if step.step.when is not None and not holds(step.step.when, scope):
                 return Skip(step, "its condition is false")
             step.input = resolve(step.step.input, scope)
-        return Start(step)
+        carried = self.inherits.get(step.id)
+        return Start(step) if carried is None else Inherit(step, carried)
 
     def _answer(self) -> Any:
         return resolve_or_null(self.plan.output, lambda root: self.look_up(root))
@@ -912,6 +975,7 @@ _STATUS_OF = {
 }
 
 _APPLY = {
+    Kind.TASK_REPINNED: Run._repinned,
     Kind.TASK_CANCELING: Run._canceling,
     Kind.TASK_ABORTING: Run._aborting,
     Kind.TASK_COMPLETED: Run._ended,
@@ -919,6 +983,7 @@ _APPLY = {
     Kind.TASK_CANCELED: Run._ended,
     Kind.STEP_EXPANDED: Run._expanded,
     Kind.STEP_SKIPPED: Run._skipped,
+    Kind.STEP_INHERITED: Run._inherited,
     Kind.STEP_AWARDED: Run._awarded,
     Kind.STEP_INTERRUPTED: Run._interrupted,
     Kind.STEP_COMPLETED: Run._completed,

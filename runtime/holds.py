@@ -57,7 +57,7 @@ class Holds:
         choice = _chosen(step.held, answer)
         output = answer.get("output")
         if choice is Choice.BY_HAND and not step.settles:
-            check_output(self._directory.contract(step.call, step.version), output)
+            check_output(self._directory.contract(step.call, run.version(step)), output)
         data = {"choice": str(choice), "by": by, "note": str(answer.get("note") or ""), "output": output}
         self._driver.record(run, Kind.STEP_RESUMED, step, data | {"result": answer.get("result")})
         self._driver.advance(run)

@@ -22,10 +22,12 @@ from ..contracts import (
     Contract,
     Event,
     FederationView,
+    Fork,
     HanseError,
     JsonObject,
     Overloaded,
     Problem,
+    ReplayReport,
     StepView,
     Submission,
     TaskStatus,
@@ -49,6 +51,8 @@ SILENCE_SECONDS = 60.0
 """On an event stream, on which a gateway gives signs of life four times as often."""
 ANSWER_SECONDS = 600.0
 """For what a model says."""
+REPLAY_SECONDS = 600.0
+"""For a task of ten thousand steps, on a busy machine."""
 CONNECTIONS = 256
 _JSON = {"Content-Type": "application/json"}
 _PERSON = (TaskStatus.INPUT_REQUIRED, TaskStatus.AUTH_REQUIRED)
@@ -134,6 +138,16 @@ class HttpClient:
 
     async def cancel(self, task: str, reason: str = "") -> TaskView:
         return await self._view(TaskView, "POST", _path("tasks", task) + ":cancel", {"reason": reason})
+
+    async def replay(self, task: str) -> ReplayReport:
+        return await self._view(ReplayReport, "POST", _path("tasks", task) + ":replay", {}, seconds=REPLAY_SECONDS)
+
+    async def fork(self, task: str, asked: Fork) -> TaskView:
+        key = asked.idempotency_key or uuid.uuid4().hex
+        body = asked.to_data()
+        body.pop("idempotency_key", None)
+        headers = {"Idempotency-Key": key}
+        return await self._view(TaskView, "POST", _path("tasks", task) + ":fork", body, headers=headers)
 
     async def resume(
         self, task: str, choice: str, *, step: str | None = None, note: str = "", result: Any = None, output: Any = None

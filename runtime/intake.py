@@ -4,6 +4,7 @@ from collections.abc import Set
 from typing import Any
 
 from ..contracts import Budget, Digest, JsonObject, ModelUnavailable, NotFound, Submission, Tenant, Unavailable
+from ..contracts.events import FORMAT
 from .checker import Checker, Proved, check_input
 from .directory import Directory
 
@@ -55,7 +56,15 @@ def input_of(submission: Submission) -> Any:
     return {} if submission.call is not None and submission.input is None else submission.input
 
 
-def submitted(tenant: Tenant, submission: Submission, body: Digest, proved: Proved, now: int, by: str) -> JsonObject:
+def submitted(
+    tenant: Tenant,
+    submission: Submission,
+    body: Digest,
+    proved: Proved,
+    now: int,
+    by: str,
+    forked_from: JsonObject | None,
+) -> JsonObject:
     """The data of `task.submitted`. `now` is in unix milliseconds."""
     deadline = submission.deadline_seconds
     return {
@@ -70,6 +79,8 @@ def submitted(tenant: Tenant, submission: Submission, body: Digest, proved: Prov
         "budget": _beside_cents(submission.budget),
         "deadline_ms": deadline and now + round(deadline * 1000),
         "labels": submission.labels,
+        "forked_from": forked_from,
+        "format": FORMAT,
     }
 
 

@@ -17,7 +17,7 @@ from .roster import Roster
 class Leases:
     """The leases of one shard."""
 
-    def __init__(self, driver: Driver, roster: Roster, clock: Clock, may_retry: Callable[[StepRun], bool]) -> None:
+    def __init__(self, driver: Driver, roster: Roster, clock: Clock, may_retry: Callable[[Run, StepRun], bool]) -> None:
         self._driver, self._roster, self._clock, self._may_retry = driver, roster, clock, may_retry
         self._gone: dict[AgentId, float] = {}
         """Since when, by the monotonic clock."""
@@ -32,7 +32,7 @@ class Leases:
 
     def _lapse(self, agent: AgentId) -> None:
         for award, run, step in list(self._roster.in_hand(agent)):
-            if not run.pin(step).effect.writes and self._may_retry(step):
+            if not run.pin(step).effect.writes and self._may_retry(run, step):
                 self._take_back(agent, award, run, step)
 
     def _take_back(self, agent: AgentId, award: AwardId, run: Run, step: StepRun) -> None:

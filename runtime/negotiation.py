@@ -9,9 +9,9 @@ at the federation's price of waiting, all divided by its confidence. The lowest 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from ..contracts import AgentId, Bid
+from ..contracts import AgentId, Bid, JsonObject
 
 MIN_CONFIDENCE = 0.01
 
@@ -22,6 +22,15 @@ class Weights:
 
     cents_per_waiting_second: float = 10.0
     """Price of waiting, in cents per second. 0 looks at prices alone."""
+
+    @staticmethod
+    def unrecorded() -> "Weights":
+        """Those of an award that does not say: what they were before they could be said. Never to be changed."""
+        return Weights(10.0)
+
+    def to_data(self) -> JsonObject | None:
+        """As an award has them: null for those that need not be said."""
+        return None if self == Weights.unrecorded() else asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,8 @@ class Questions:
         seat = seat_of(terms, said.by)
         return None if seat is None or (terms["four_eyes"] and run.by in (said.by, seat)) else seat
 
-    def objection(self, run: Run, step: StepRun) -> HanseError | None:
+    @staticmethod
+    def objection(run: Run, step: StepRun) -> HanseError | None:
         """Why the last decision for a step does not let it run; None when it does, or when nobody was asked."""
         approval = step.approval
         if approval is None or approval["decision"] == ApprovalStatus.APPROVED:

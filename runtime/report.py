@@ -29,7 +29,7 @@ class Report:
     tasks: Mapping[str, int] = field(default_factory=dict[str, int])
     """Count per status; what has not ended is `open`."""
     steps: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Count of completed, failed, skipped, compensated; members of a `for_each` count each."""
+    """Count of completed, failed, skipped, compensated, inherited; members of a `for_each` count each."""
     bids: int = 0
     bids_declined: int = 0
     """Agents that would not, with a reason."""
@@ -205,6 +205,10 @@ class Tally:
     def _skipped(self, event: Event) -> None:
         self.steps[_step(event)] = "skipped"
 
+    def _inherited(self, event: Event) -> None:
+        """Another task has done it, and counts it."""
+        self.steps[_step(event)] = "inherited"
+
     def _expanded(self, event: Event) -> None:
         """The step itself runs nothing: its members are the steps that count."""
         self.steps.pop(_step(event), None)
@@ -247,6 +251,7 @@ _COUNTING = {
     Kind.TASK_FAILED: Tally._task_ended,
     Kind.TASK_CANCELED: Tally._task_ended,
     Kind.STEP_EXPANDED: Tally._expanded,
+    Kind.STEP_INHERITED: Tally._inherited,
     Kind.STEP_AWARDED: Tally._awarded,
     Kind.STEP_INTERRUPTED: Tally._interrupted,
     Kind.STEP_COMPLETED: Tally._completed,

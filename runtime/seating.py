@@ -4,8 +4,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from ..contracts import AgentId, AwardId, Clock, InvalidContract, JsonObject, Kind, Unavailable, digest
+from ..contracts import AgentId, AwardId, Clock, InvalidContract, JsonObject, Kind, Unavailable, Write, digest
 from ..contracts.messages import Hello
+from ..contracts.wire import pack
 from .directory import Directory, Member
 from .driver import Driver
 from .execution import Run, StepRun
@@ -66,9 +67,23 @@ class Seating:
         self._roster.seat(claim.link, agent)
         self._roster.count(member)
         self._journal.append(Kind.AGENT_JOINED, None, None, _joining(member))
+        for contract in member.contracts.values():
+            self._journal.write(Write("keep_contract", (contract.digest, pack(contract.to_data()))))
         self._watchers.touch(None)
-        for award, _, _ in self._roster.in_hand(agent):
-            self._journal.then(lambda award=award: self._roster.send(award))
+        for award, run, step in self._roster.in_hand(agent):
+            if self._keeps_to_its_contract(member, run, step):
+                self._journal.then(lambda award=award: self._roster.send(award))
+
+    def _keeps_to_its_contract(self, member: Member, run: Run, step: StepRun) -> bool:
+        """What was given under one contract is not done under another one: it waits, in its agent's hands, for an
+        agent of its version.
+        """
+        contract, wanted = member.contracts.get(step.call), run.version(step)
+        if contract is not None and contract.satisfies(wanted):
+            return True
+        now = f"version {contract.version}" if contract else "nothing of that name"
+        step.waits_for = f"was begun under {step.call} {wanted}, and {member.agent} offers {now}"
+        return False
 
     def _left(self, agent: AgentId, reason: str) -> None:
         """Whether the calls in flight were done is unknown, and the receipts will tell."""
@@ -79,7 +94,7 @@ class Seating:
         for award, run, step in in_hand:
             data = {"agent": agent, "attempt": step.attempt, "reason": reason}
             self._driver.record(run, Kind.STEP_INTERRUPTED, step, data)
-            if not run.pin(step).effect.writes and self._driver.eligible(step):
+            if not run.pin(step).effect.writes and self._driver.eligible(run, step):
                 self._give_to_another(run, step, agent, award)
 
     def _give_to_another(self, run: Run, step: StepRun, agent: AgentId, award: AwardId) -> None:

@@ -15,6 +15,7 @@ from ..contracts import (
     Digest,
     Failed,
     FederationView,
+    Fork,
     HanseError,
     InvalidInput,
     JsonObject,
@@ -31,16 +32,18 @@ from ..contracts.events import timestamp
 from ..contracts.messages import Request, Response
 from ..contracts.plain import check
 from ..contracts.schema import invalid
-from ..contracts.wire import unpack
+from ..contracts.wire import decode_event, unpack
 from .audit.bundle import Notary, make_bundle
 from .audit.chain import Audit
 from .audit.head import Head
 from .coordinator import Coordinator
 from .directory import Member
 from .execution import Run
+from .fork import body_of, fork
 from .holds import resumable
 from .link import Link
 from .questions import Said
+from .replay import Replay
 from .views import agent_view, step_views, task_view
 
 _log = logging.getLogger(__name__)
@@ -74,7 +77,9 @@ class Service:
             "cancel": self._cancel,
             "decide": self._decide,
             "events": self._events,
+            "fork": self._fork,
             "gather": self._gather,
+            "replay": self._replay,
             "resume": self._resume,
             "verify": self._verify,
             "bundle": self._bundle,
@@ -225,6 +230,36 @@ class Service:
         run = self._run(request)
         self._coordinator.cancel(run, request.parameters.get("reason") or "", request.by)
         return _dump(task_view(run))
+
+    async def _fork(self, request: Request) -> JsonObject:
+        """A new task from the prefix of another one, as that stands on disk."""
+        coordinator, asked = self._coordinator, read_fork(request.parameters["fork"])
+        source, key = self._run(request), asked.idempotency_key
+        body = digest(body_of(source.task, asked))
+        await coordinator.journal.durable()
+        run = self._first(request.tenant, key, body) if key is not None else None
+        if run is None:
+            made = fork(source, coordinator.journal.read(source.task), asked)
+            run = coordinator.submit(request.tenant, made.submission, body, by=request.by, forked_from=made.origin)
+        return _dump(task_view(run))
+
+    async def _replay(self, request: Request) -> JsonObject:
+        """From the disk, page by page between other work. Not by way of the run: this may be what tells why it cannot
+        be folded.
+        """
+        task, replay = TaskId(request.parameters["task"]), Replay()
+        await self._coordinator.journal.durable()
+        rows = self._coordinator.store.read("task", (task,))
+        if not rows or rows[0][1] != request.tenant:
+            raise NotFound(f"there is no task {task}", task=task)
+        page, after = None, 0
+        while page is None or page:
+            page = self._coordinator.store.read("entries_of_task", (task, after, AUDIT_PAGE))
+            for sequence, entry, _ in page:
+                after = sequence
+                replay.take(decode_event(entry), entry)
+            await asyncio.sleep(0)
+        return _dump(replay.end().report())
 
     async def _resume(self, request: Request) -> JsonObject:
         """A person has chosen how a held step goes on."""
@@ -385,6 +420,15 @@ def read_submission(data: Mapping[str, Any]) -> Submission:
         what = " and ".join(asked) or "none of them"
         raise InvalidInput(f"a task has exactly one of goal, call and plan; this one has {what}")
     return submission
+
+
+def read_fork(data: Mapping[str, Any]) -> Fork:
+    """Raises InvalidInput unless it is plain data that can be read."""
+    check(dict(data))
+    try:
+        return Fork.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
 def digest_of(submission: Submission) -> Digest:

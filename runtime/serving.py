@@ -48,9 +48,13 @@ class Order(BaseModel):
     mailbox: Path | None = None
     """Take mail on the port of the mail connector and keep it in this folder, instead of sending it."""
 
+    draining: bool = False
+    """Take no new tasks, whatever the configuration says."""
+
     def configuration(self) -> Configuration:
         """Raises InvalidConfiguration."""
         found = config.load(self.config, folder=self.folder)
+        found = found.drained() if self.draining else found
         return found.over(self.data) if self.data else found
 
 

@@ -7,6 +7,7 @@ from ..contracts import (
     AgentView,
     BidView,
     EditView,
+    ForkedFrom,
     HanseError,
     HeldView,
     Problem,
@@ -60,10 +61,16 @@ def task_view(run: Run) -> TaskView:
         steps_total=len(top),
         steps_done=sum(step.done for step in top),
         approvals=[str(step.asked["approval"]) for step in run.asking.values() if step.asked],
+        forked_from=_forked_from(run),
         held=[_held_view(step) for step in run.held.values()],
         output=run.output,
         error=problem_of(run.error),
     )
+
+
+def _forked_from(run: Run) -> ForkedFrom | None:
+    origin = run.forked_from
+    return origin and ForkedFrom(task=origin["task"], step=origin["step"], inherited=list(origin["steps"]))  # pyright: ignore[reportReturnType]
 
 
 def _held_view(step: StepRun) -> HeldView:
@@ -123,7 +130,7 @@ def _step_view(run: Run, step: StepRun) -> StepView:
         model_tokens=step.model_tokens,
         budget=step_budget(run, step),
         latency_ms=step.latency_ms,
-        reason=step.reason or step.award.get("reason", ""),
+        reason=step.waits_for or step.reason or step.award.get("reason", ""),
         bids=[BidView(**bid) for bid in step.award.get("bids", ())],
         output=None if step.output is ABSENT else step.output,
         error=problem_of(step.error),

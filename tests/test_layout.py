@@ -89,6 +89,13 @@ HIDDEN: dict[tuple[str, str], str] = {
     "should wait for SQLite to load",
     ("hanse.runtime.cli.audit", "hanse.runtime.cli.evidence"): "the same",
     ("hanse.runtime.cli.audit", "hanse.runtime.cli.compaction"): "the same",
+    (
+        "hanse.runtime.cli.travel",
+        "hanse.runtime.cli.journals",
+    ): "only a replay of files reads a store; no other command should wait for SQLite to load",
+    ("hanse.runtime.cli.travel", "hanse.runtime.folder"): "as for the audit of files",
+    ("hanse.runtime.cli.up", "hanse.runtime.cli.stranded"): "it loads the agents and their engine, and only a data "
+    "folder with open tasks needs that before a start",
     ("hanse.runtime.cli.contracts", "hanse.runtime.contract_check"): "only `hanse contracts check` loads agents, and "
     "the engine under them; no other command should wait for it",
     (

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import approvals, audit, call, contracts, doctor, memory, models, new, stats, status, tasks, up
+from . import approvals, audit, call, contracts, doctor, memory, models, new, stats, status, travel, up
 from .exits import Exit
 
 EXITS = "Exit codes: " + ", ".join(f"{exit.value} {exit.name.lower()}" for exit in Exit) + "."
@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 for part in (new, up, status, stats, call, doctor):
     app.add_typer(part.app)
-app.add_typer(tasks.app, name="tasks")
+app.add_typer(travel.app, name="tasks")  # that of `tasks`, with what `travel` adds to it
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(contracts.app, name="contracts")
 app.add_typer(audit.app, name="audit")

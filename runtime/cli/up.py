@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, Literal
 
 import typer
 
 from ...contracts import Conflict, Failed, HanseError, TimedOut, Unavailable
 from .. import config, runfile
+from ..config import Configuration
 from ..runfile import RunFile
 from .command import Session, command
 from .reach import folders, running
@@ -21,6 +22,7 @@ from .text import plain
 
 app = typer.Typer()
 
+Stranded = Literal["pin", "migrate", "drain", "ignore"]
 SERVING = "hanse.runtime.serving"
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -34,12 +36,21 @@ def up(
     ] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, log here, stop with Ctrl-C.")] = False,
     mailbox: Annotated[Path | None, typer.Option(help="Keep mail in this folder instead of sending it.")] = None,
+    stranded: Annotated[
+        Stranded | None, typer.Option(help="What becomes of open tasks that need contracts which no agent offers now.")
+    ] = None,
 ) -> None:
-    """Start the federation that hanse.yaml describes and return when it answers. It runs until hanse down."""
+    """Start the federation that hanse.yaml describes and return when it answers. It runs until hanse down.
+
+    Open tasks that its agents would leave waiting, because their contracts have changed, are shown before anything
+    starts; --stranded says what becomes of them.
+    """
     file = (session.options.config or config.find()).absolute()
     configuration = config.load(file)
     data = session.options.data or configuration.data
+    _weigh(session, configuration, data, stranded)
     order = {"config": file, "data": session.options.data, "address": address, "mailbox": mailbox}
+    order |= {"draining": True} if stranded == "drain" else {}
     if foreground:
         return stay(session, order, data)
     run = start(order, data)
@@ -63,6 +74,15 @@ def down(
         return session.out.show({"stopped": None}, lambda: f"nothing to stop: {words}")
     stop(data, run, timeout_seconds, force=force)
     session.out.show({"stopped": run.name, "pid": run.pid}, lambda: f"{run.name} is down; its data stays in {data}")
+
+
+def _weigh(session: Session, configuration: Configuration, data: Path, choice: str | None) -> None:
+    """Raises Ended when open tasks would be left waiting and nobody has said what becomes of them."""
+    run = runfile.read(data)
+    if any(data.glob("coordinator-*.sqlite")) and not (run is not None and run.alive):
+        from .stranded import weigh
+
+        weigh(session, configuration, data, choice)
 
 
 def start(order: dict[str, Any], data: Path) -> RunFile:

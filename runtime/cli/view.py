@@ -168,6 +168,8 @@ def _head(task: TaskView) -> RenderableType:
     line = Text.assemble(("task ", "dim"), task.id, "  ", status_text(task.status))
     line.append(f"  {task.steps_done}/{task.steps_total} steps")
     line.append("".join(f"  {fact}" for fact in (money(task.cost_cents), duration(took)) if fact), style="dim")
+    if task.forked_from is not None:
+        line.append(f"  forked from {plain(task.forked_from.task)} at {plain(task.forked_from.step)}", style="dim")
     spent = [Text(f"budget {budget_words(task.budget)}", style="dim")] if task.budget else []
     return Group(line, *spent, bar(task.steps_done, task.steps_total, 40))
 
@@ -305,6 +307,7 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
         f"{data.get('removed')} entries of {data.get('tasks')} tasks by {plain(data.get('by') or 'nobody')}"
     ),
     Kind.TASK_SUBMITTED: lambda data: f"{len((data.get('plan') or {}).get('steps', []))} steps",
+    Kind.TASK_REPINNED: lambda data: f"{', '.join(map(plain, data.get('pins') or ()))}: {_reason(data)}",
     Kind.TASK_CANCELING: _reason,
     Kind.TASK_ABORTING: _error_words,
     Kind.TASK_COMPLETED: lambda data: inline(data.get("output"), 200),
@@ -312,6 +315,9 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     Kind.TASK_CANCELED: _reason,
     Kind.STEP_EXPANDED: lambda data: f"{data.get('count')} members",
     Kind.STEP_SKIPPED: _reason,
+    Kind.STEP_INHERITED: lambda data: (
+        f"done by {plain(data.get('agent') or 'nobody')} in task {plain(data.get('task'))}"
+    ),
     Kind.STEP_AWARDED: _award_words,
     Kind.STEP_INTERRUPTED: _agent_and_reason,
     Kind.STEP_COMPLETED: _completed_words,

@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ...contracts import JsonObject, Problem, Submission
+from ...contracts import Fork, JsonObject, Problem, Submission
 from ...contracts.memory import Change, Query
 from .openai.bodies import Chat, Embeddings, Score
 from .openai.errors import speaks
@@ -26,7 +26,7 @@ from .schemas import (
 )
 
 DESCRIBED: tuple[type[BaseModel], ...] = (
-    *(Problem, Submission, CapabilityCall, Cancellation, Resumption, Decision, Decisions, EventPage),
+    *(Problem, Submission, Fork, CapabilityCall, Cancellation, Resumption, Decision, Decisions, EventPage),
     *(Chat, Embeddings, Score, OpenAiError),
     *(Remembering, Forgetting, Change, Query),
 )

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from ...contracts import NotFound, Submission, TaskStatus, TaskView
+from ...contracts import Fork, NotFound, ReplayReport, Submission, TaskStatus, TaskView
 from .. import faults
 from . import answers
 from .bodies import fitted, read_json, read_model
@@ -91,6 +91,26 @@ async def cancel(request: Request, task: str) -> Response:
 
 
 @router.post(
+    "/v1/tasks/{task}:fork",
+    status_code=202,
+    summary="Fork a task",
+    responses=gives(_202=TaskView, _200=TaskView),
+    openapi_extra=body(Fork, parameters=(KEY_PARAMETER,)),
+)
+async def fork(request: Request, task: str) -> Response:
+    """A new task, in which what was done before the step, and beside it, is not done again."""
+    id = task_id(task)
+    asked = with_key(await read_json(request), idempotency_key(request.headers))
+    return answers.task(await client_of(request).fork(id, fitted(Fork, asked)))
+
+
+@router.post("/v1/tasks/{task}:replay", summary="Replay a task", responses=gives(_200=ReplayReport))
+async def replay(request: Request, task: str) -> Response:
+    """Reads its journal again and decides again whatever was decided. Calls no agent and no model."""
+    return answers.view(await client_of(request).replay(task_id(task)))
+
+
+@router.post(
     "/v1/tasks/{task}:resume",
     summary="Resume a held step",
     responses=gives(_202=TaskView, _200=TaskView),
@@ -106,7 +126,7 @@ async def resume(request: Request, task: str) -> Response:
 @router.post("/v1/tasks/{task}:{verb}", include_in_schema=False)
 async def other_verb(task: str, verb: str) -> Response:
     """Otherwise `POST` on a task would look like a wrong method on the task itself."""
-    raise NotFound(f"a task has no verb {verb[:64]!r}. Known: cancel, resume")
+    raise NotFound(f"a task has no verb {verb[:64]!r}. Known: cancel, fork, replay, resume")
 
 
 async def submit_and_wait(request: Request, submission: Submission, seconds: float) -> TaskView:

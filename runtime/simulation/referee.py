@@ -52,6 +52,8 @@ class Rules:
     """Capabilities that nothing can undo."""
     input: Any = None
     budget_cents: float | None = None
+    inherits: Mapping[str, Any] = field(default_factory=dict)
+    """What another task has done of the plan, by step."""
     human_minutes: float | None = None
 
     @staticmethod
@@ -64,6 +66,7 @@ class Rules:
             frozenset(name for name, pin in pins.items() if pin["effect"] == "irreversible"),
             submitted.data["input"],
             submitted.data["budget_cents"],
+            (submitted.data.get("forked_from") or {}).get("steps", {}),
             (submitted.data.get("budget") or {}).get("human_minutes"),
         )
 
@@ -114,7 +117,10 @@ class Game:
         return [f"{step}[{i}]" for i in range(expanded[0].data["count"])] if expanded else []
 
     def completed(self, step: str) -> bool:
+        """Here, by hand, or in the task that this one was forked from."""
         last = self.last(step)
+        if last is not None and last.kind is Kind.STEP_INHERITED:
+            return last.data["error"] is None
         return last is not None and (last.kind is Kind.STEP_COMPLETED or _choice(last) == "by_hand")
 
     def flies(self, step: str) -> bool:
@@ -174,8 +180,8 @@ class Game:
         if self.is_many(step):
             return all(self.settled(member) for member in self.members(step))
         last = self.last(step)
-        skipped = last is not None and last.kind is Kind.STEP_SKIPPED
-        return self.gave_up(step) or self.completed(step) or skipped
+        done = last is not None and last.kind in (Kind.STEP_SKIPPED, Kind.STEP_INHERITED)
+        return self.gave_up(step) or self.completed(step) or done
 
     def asks(self, step: str) -> Event | None:
         """The open question about it."""
@@ -283,13 +289,19 @@ class Game:
         return step.endswith("]") or all(self.settled(need) for need in self.needs(step))
 
     def is_barred(self, step: str) -> bool:
-        """What cannot be undone comes after all that can, unless that comes after such a step itself."""
-        if not self._is_irreversible(step.partition("[")[0]):
+        """What cannot be undone comes after all that can, unless that comes after such a step itself. What was done in
+        another task need not be kept from being done.
+        """
+        if not self._is_irreversible(step.partition("[")[0]) or self._is_carried(step):
             return False
         return any(not self.settled(each["id"]) for each in self.rules.plan["steps"] if self._may_fail(each["id"]))
 
     def _may_fail(self, step: str) -> bool:
         return not self._is_irreversible(step) and all(self._may_fail(need) for need in self.needs(step))
+
+    def _is_carried(self, step: str) -> bool:
+        """It was done in another task, or, before it has become many, one of its members."""
+        return step in self.rules.inherits or any(each.startswith(f"{step}[") for each in self.rules.inherits)
 
     def _is_irreversible(self, step: str) -> bool:
         return self.rules.step(step)["call"].partition("@")[0] in self.rules.irreversible
@@ -308,7 +320,9 @@ class Game:
         if not tried and one.get("when") is not None and not true(one["when"], self.roots(step)):
             return ("skip", step)
         value = self.input(step)
-        return ("skip", step) if value is NOTHING else ("start", step, value)
+        if value is NOTHING:
+            return ("skip", step)
+        return ("inherit", step) if step in self.rules.inherits else ("start", step, value)
 
     def _complete(self) -> list[tuple[Any, ...]]:
         if all(self.settled(step["id"]) for step in self.rules.plan["steps"]):
@@ -517,9 +531,13 @@ _JUDGES = {
     Kind.STEP_HELD: Game._judge_hold,
     Kind.STEP_RESUMED: Game._judge_resumption,
     Kind.STEP_SKIPPED: lambda game, event: game._wants("skip", str(event.step)),
+    Kind.STEP_INHERITED: lambda game, event: (
+        game._wants("inherit", str(event.step)) and event.data == game.rules.inherits[str(event.step)]
+    ),
     Kind.STEP_EXPANDED: lambda game, event: game._wants("expand", str(event.step), event.data["count"]),
     Kind.APPROVAL_REQUESTED: Game._judge_question,
     Kind.APPROVAL_DECIDED: Game._judge_decision,
+    Kind.TASK_REPINNED: lambda game, event: True,
     Kind.APPROVAL_VOTED: Game._judge_vote,
     Kind.APPROVAL_EDITED: lambda game, event: game.asks(str(event.step)) is not None,
     Kind.APPROVAL_ESCALATED: lambda game, event: game.asks(str(event.step)) is not None,

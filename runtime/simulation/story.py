@@ -13,8 +13,10 @@ from ...contracts import (
     Conflict,
     Effect,
     Event,
+    Fork,
     HanseError,
     HeldView,
+    InvalidInput,
     StepStatus,
     Submission,
     TaskId,
@@ -26,7 +28,8 @@ from ...contracts.plain import unpack
 from ...contracts.wire import decode_event
 from ..audit import Audit
 from ..config import ApprovalRule
-from ..execution import Run, fold
+from ..execution import Run, StepRun, fold
+from ..replay import Replay
 from .bursar import Bursar
 from .fate import Fate, Planned, random_faults
 from .loop import Process, Stuck, VirtualLoop, run_to_end
@@ -144,6 +147,24 @@ class Story:
                 await asyncio.sleep(random.expovariate(1))
                 await self._cancel(view.id)
             await self._to_its_end(view.id)
+            if random.random() < 0.2:
+                await self._go_another_way(view.id, random.choice(asked.plan["steps"])["id"])
+
+    async def _go_another_way(self, task: str, step: str) -> None:
+        """Somebody would have the rest of it anew."""
+        while True:
+            try:
+                view = await self._client.fork(task, Fork(step=step, idempotency_key=f"fork-{task}"))
+            except (Conflict, InvalidInput):  # an effect would be had twice, or nobody knows whether it was had
+                self._told.tasks["not_forked"] += 1
+                return
+            except HanseError as error:
+                if error.verdict != "retry":
+                    raise
+                await asyncio.sleep(0.5)
+            else:
+                self._acknowledged.add(view.id)
+                return await self._to_its_end(view.id)
 
     async def _cancel(self, task: str) -> None:
         try:
@@ -245,7 +266,7 @@ class Story:
         return audit.report().problems
 
     def _runs(self) -> Iterator[tuple[TaskId, Run]]:
-        """I3 and I13: every history is legal, and folds."""
+        """I3 and I13: every history is legal, folds, and is decided again as it was."""
         histories: dict[TaskId, list[Event]] = {}
         for event in self._told.journal:
             if event.task is not None:
@@ -255,6 +276,8 @@ class Story:
                 referee(history)
             except AssertionError as error:
                 self._told.problems.append(f"I3: {task}: {error}")
+            if (at := _replayed(history).divergence) is not None:
+                self._told.problems.append(f"I13: {task} would be decided otherwise now: {at}")
             run = fold(iter(history))
             assert run is not None
             yield task, run
@@ -279,7 +302,8 @@ class Story:
                 yield f"I2: {step} was heard {count} times"
         for task, run in runs.items():
             for step in run.steps.values():
-                if step.call == "crier.cry" and step.status is StepStatus.COMPLETED and not heard[f"{task}/{step.id}"]:
+                cried = step.call == "crier.cry" and _is_done_here(step)
+                if cried and not heard[f"{task}/{step.id}"]:
                     yield f"I2: {task}/{step.id} is completed and was not heard"
 
     def _vault(self, runs: dict[TaskId, Run]) -> Iterator[str]:
@@ -288,7 +312,7 @@ class Story:
         for run in runs.values():
             for step in run.steps.values():
                 stays = step.call == "vault.put" or step.confirms is not None
-                if stays and step.status is StepStatus.COMPLETED and step.members is None:
+                if stays and _is_done_here(step):
                     wanted[step.input["name"]] += step.input["number"]
         for name, total in wanted.items():
             kept, pledged = self._kept("total", name), self._kept("pledged", name)
@@ -307,6 +331,18 @@ class Story:
                 and (run.error or {}).get("code") != "compensation_failed"
             ):
                 for step in run.steps.values():
-                    standing = step.status is StepStatus.COMPLETED and step.members is None and not step.settles
+                    standing = _is_done_here(step) and not step.settles
                     if standing and run.pin(step).effect is Effect.REVERSIBLE:
                         yield f"I4: {task} is {run.status}, and {step.id} stands"
+
+
+def _is_done_here(step: StepRun) -> bool:
+    """And not in the task that this one was forked from."""
+    return step.status is StepStatus.COMPLETED and step.members is None and step.inherited is None
+
+
+def _replayed(history: list[Event]) -> Replay:
+    replay = Replay()
+    for event in history:
+        replay.take(event)
+    return replay.end()

@@ -41,6 +41,11 @@ CREATE TABLE IF NOT EXISTS subtree (
     PRIMARY KEY (level, number)
 ) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS contract (
+    digest TEXT PRIMARY KEY,
+    body   BLOB NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS spent (
     tenant        TEXT NOT NULL,
     day           TEXT NOT NULL,
@@ -92,6 +97,12 @@ DELETE FROM task WHERE id = ?
 INSERT INTO subtree (level, number, root) VALUES (?, ?, ?)
 ON CONFLICT (level, number) DO UPDATE SET root = excluded.root
 
+-- write: keep_contract for as long as there may be tasks that rely on it
+INSERT OR IGNORE INTO contract (digest, body) VALUES (?, ?)
+
+-- query: contract by digest
+SELECT body FROM contract WHERE digest = ?
+
 -- write: add_spent sums up what a tenant's tasks spent on a day: tenant, day, microcents, tokens, millionths of minutes
 INSERT INTO spent (tenant, day, microcents, tokens, micro_minutes) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (tenant, day) DO UPDATE SET microcents = microcents + excluded.microcents, tokens = tokens + excluded.tokens,
@@ -101,7 +112,7 @@ ON CONFLICT (tenant, day) DO UPDATE SET microcents = microcents + excluded.micro
 SELECT microcents, tokens, micro_minutes FROM spent WHERE tenant = ? AND day = ?
 
 -- query: notices that somebody has yet to get, oldest first
-SELECT id, tenant, body, told FROM notice ORDER BY id LIMIT ?
+SELECT id, tenant, body, told FROM notice WHERE id > '' ORDER BY id LIMIT ?
 
 -- query: head gives the last entry
 SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1
@@ -138,6 +149,9 @@ SELECT hash FROM journal WHERE sequence = ?
 
 -- query: task by id
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE id = ?
+
+-- query: task_ids after an id, oldest first
+SELECT id FROM task WHERE id > ? ORDER BY id LIMIT ?
 
 -- query: task_by_key of a tenant
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE tenant = ? AND key = ?

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -242,7 +242,7 @@ def _plan(random: Random) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def _town(data: Path, orders: Path) -> Any:
+async def _town(data: Path, orders: Path) -> AsyncIterator[Federation]:
     os.environ[ORDERS_VARIABLE] = str(orders)
     actors.PATIENCE_SECONDS = 90.0
     square = {"file": str(data / "heard"), "settle_seconds": 0}

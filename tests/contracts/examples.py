@@ -279,6 +279,24 @@ _HOLD_EVENTS: Mapping[Kind, Any] = {
 }
 
 
+_TRAVEL_EVENTS: Mapping[Kind, Any] = {
+    Kind.STEP_INHERITED: {
+        "task": "0193f3c0-0000-7005-8000-000000000002",
+        "step": STEP,
+        "sequence": 12,
+        "agent": LEDGER,
+        "version": "1.2",
+        "input": DIGEST,
+        "output": ODD,
+        "error": None,
+    },
+    Kind.TASK_REPINNED: {
+        "pins": {DEPOSIT: {"version": "2.0", "effect": "irreversible", "undo": None, "contract": DIGEST}},
+        "by": "hanse up",
+        "reason": "migrated to ledger.deposit@2.0",
+    },
+}
+
 TERMS: Any = {
     "quorum": 2,
     "approvers": ["ann", "bob"],
@@ -334,6 +352,7 @@ EVENTS: Mapping[str, Event] = {
         (301, _HOLD_EVENTS),
         (401, _MONEY_EVENTS),
         (501, _AUDIT_EVENTS),
+        (501, _TRAVEL_EVENTS),
     )
     for i, (kind, data) in enumerate(events.items(), first)
 }

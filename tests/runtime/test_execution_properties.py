@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from hanse.contracts import Kind
-from hanse.runtime.execution import Abort, Command, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
+from hanse.runtime.execution import Abort, Command, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun, fold
 from hanse.runtime.simulation.referee import Game, Rules
 
 from ..support.driver import Driver
@@ -154,6 +154,8 @@ def plain(command: Command) -> str:
             return told(("abort", error, step))
         case Conclude(kind, data):
             return told(("conclude", str(kind), _ending(kind, data)))
+        case Inherit(step):
+            return told(("inherit", step.id))
 
 
 def _ending(kind: Kind, data: Any) -> Any:

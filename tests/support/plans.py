@@ -7,6 +7,8 @@ seeded generator, which is many times faster.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hanse.contracts.events import FORMAT
+
 Choose = Callable[[Sequence[Any]], Any]
 """Picks one. The first option is the simplest."""
 
@@ -65,7 +67,8 @@ def output(choose: Choose) -> dict[str, Any]:
 
 def submitted(plan: dict[str, Any], input: Any = None, budget_cents: float | None = None) -> dict[str, Any]:
     """The data of `task.submitted`."""
-    return {"tenant": "t", "key": None, "plan": plan, "input": input, "pins": PINS, "budget_cents": budget_cents}
+    known = {"tenant": "t", "key": None, "plan": plan, "input": input, "pins": PINS}
+    return known | {"budget_cents": budget_cents, "format": FORMAT}
 
 
 def _step(choose: Choose, name: str, earlier: list[str]) -> dict[str, Any]:

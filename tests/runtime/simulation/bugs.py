@@ -107,7 +107,7 @@ BUGS = (
     Bug(
         "in-flight-not-recovered",
         "runtime/coordinator.py",
-        "        for step in run.in_flight.values():\n            self._roster.give(run, step)\n        for step in run.retrying",
+        "        for step in run.in_flight.values():\n            if self._is_as_awarded(run, step):\n                self._roster.give(run, step)\n        for step in run.retrying",
         "        for step in run.retrying",
     ),
     Bug(
