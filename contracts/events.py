@@ -20,9 +20,16 @@ class Kind(StrEnum):
     AGENT_LEFT = "agent.left"
     """agent, reason, in_flight"""
 
+    BREAKER_OPENED = "breaker.opened"
+    """agent, capability, failures (in a row), code (of the last error), seconds (until the next probe)"""
+    BREAKER_HALF_OPEN = "breaker.half_open"
+    """agent, capability: one call goes through to see whether it works again"""
+    BREAKER_CLOSED = "breaker.closed"
+    """agent, capability, reason"""
+
     TASK_SUBMITTED = "task.submitted"
     """tenant, key, body (digest of what was asked), plan, input, pins (what the plan relies on of each contract),
-    budget_cents, deadline_ms, labels, by"""
+    budget_cents, deadline_ms, labels, priority, by"""
     TASK_CANCELING = "task.canceling"
     """reason, by"""
     TASK_ABORTING = "task.aborting"
@@ -43,6 +50,8 @@ class Kind(StrEnum):
     approval"""
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
+    STEP_SUSPECTED = "step.suspected"
+    """agent, attempt, deaths: the process that had it died with it in hand, for so many times by now"""
     STEP_COMPLETED = "step.completed"
     """agent, attempt, output, latency_ms, replayed (the receipt existed already), model_cents (what of the price went
     to models)"""

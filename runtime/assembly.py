@@ -19,8 +19,9 @@ from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
 from .approvals import rule_for
 from .config import AgentEntry, Configuration, load_class
-from .coordinator import Coordinator, Limits, Settings
+from .coordinator import Coordinator, Settings
 from .host import Host
+from .limits import Limits
 from .service import Service
 from .store import SqliteStore
 from .world import SystemClock, SystemEntropy

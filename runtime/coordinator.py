@@ -20,6 +20,7 @@ from ..contracts import (
     Bid,
     BudgetExhausted,
     Clock,
+    Contract,
     DeadlineExceeded,
     Digest,
     Entropy,
@@ -30,6 +31,7 @@ from ..contracts import (
     InvalidInput,
     JsonObject,
     Kind,
+    LoopDetected,
     Negotiation,
     NotFound,
     Overloaded,
@@ -50,14 +52,21 @@ from ..contracts.plain import check as check_plain
 from ..contracts.ports import Faults, NoFaults
 from . import faults
 from .approvals import AUTOMATIC
+from .breakers import Breakers
 from .directory import Directory, Member
+from .eligibility import Eligibility
 from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
+from .fairness import Shares
 from .intake import Intake, submitted
 from .journal import Journal
+from .leases import Leases
+from .limits import Limits
 from .link import Link
 from .negotiation import Decision, Weights, decide
 from .parking import Parking
+from .quarantine import Quarantine
 from .questions import Gate, Questions
+from .rates import Rates
 from .roster import Roster
 from .seating import Seating
 from .tenders import Tenders
@@ -69,14 +78,6 @@ _log = logging.getLogger(__name__)
 KEPT_RUNS = 2000
 """Ended tasks whose run stays in memory for quick answers. Older ones are folded from the journal when asked for."""
 TICK_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds that keep the coordinator answering."""
-
-    open_tasks: int = 10_000
-    in_flight_per_agent: int = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +125,29 @@ class Coordinator:
         self._loop = asyncio.get_running_loop()
         self._roster = Roster(self.directory, root_key, clock)
         self._tenders = Tenders(self._roster, self._bids_are_in)
-        self._parking = Parking(self.advance)
+        limits = settings.limits
+        self._rates = Rates(limits.rates, clock)
+        self._shares = Shares(limits.open_tasks, limits.weights)
         self._timers = Timers(clock)
         self._intake = Intake(self.directory, settings.expected_agents)
         self.watchers = Watchers(self.journal)
         self.questions = Questions(self, self.journal, self._timers, clock, settings.gate)
-        self._seating = Seating(self, self.directory, self._roster, self.journal, self.watchers, clock)
+        self.breakers = Breakers(limits, self.journal, self.watchers, clock)
+        self._quarantine = Quarantine(self, self._roster, limits.deaths, self._hold_poison)
+        self._eligibility = Eligibility(self.directory, self.breakers, self._quarantine, limits, clock)
+        self._parking = Parking(self.advance, self._eligibility.only_doer, limits.weights)
+        self._leases = Leases(clock, limits.lease_seconds, TICK_SECONDS)
+        self._seating = Seating(
+            self,
+            self.directory,
+            self._roster,
+            self.journal,
+            self.watchers,
+            clock,
+            breakers=self.breakers,
+            quarantine=self._quarantine,
+            leases=self._leases,
+        )
         self._ticking: asyncio.TimerHandle | None = None
         self._handle_request: Callable[[Link, Request], None] | None = None
 
@@ -163,12 +181,14 @@ class Coordinator:
         if self._ticking:
             self._ticking.cancel()
         self._timers.clear()
+        self._parking.stop()
         self._roster.close("the coordinator stops")
         await self.journal.stop()
         await self.store.close()
 
     def _take_up(self, run: Run) -> None:
         self.runs[run.task] = run
+        self._shares.opened(run.tenant)
         for step in run.in_flight.values():
             self._roster.give(run, step)
         for step in run.retrying.values():
@@ -186,6 +206,8 @@ class Coordinator:
             self._on_failure(Fenced(f"epoch {reign} owns the store, this is {self.store.epoch}"))
             return
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
+        self._seating.look_after()
+        self._parking.tidy()
         self._parking.look_again()
         self.watchers.touch(None)
 
@@ -196,8 +218,9 @@ class Coordinator:
 
         Raises InvalidPlan, InvalidInput, NotFound, ModelUnavailable for a goal in words, Overloaded, Unavailable.
         """
-        if len(self.runs) >= self.settings.limits.open_tasks:
+        if not self._shares.admits(tenant, len(self.runs)):
             raise Overloaded(f"{len(self.runs)} tasks are open; come again", retry_after_seconds=1)
+        self._rates.submit(tenant)
         proved = self._intake.prove(submission)
         now, key = self.clock.now_ms(), submission.idempotency_key
         task = TaskId(uuid7(now, self._entropy.bytes(8), self.settings.shard))
@@ -205,6 +228,7 @@ class Coordinator:
         event = self.journal.append(Kind.TASK_SUBMITTED, task, None, data)
         self.journal.write(Write("insert_task", (task, tenant, key, body, "submitted", now, now)))
         run = self.runs[task] = Run(event, proved.plan, proved.pins)
+        self._shares.opened(tenant)
         if key is not None:
             self.keys[tenant, key] = (task, body)
         self.watchers.touch(task)
@@ -298,6 +322,7 @@ class Coordinator:
         self.record(run, kind, None, data)
         self.journal.write(Write("update_task", (str(run.status), run.updated_ms, run.task)))
         self.runs.pop(run.task)
+        self._shares.closed(run.tenant)
         self.ended[run.task] = run
         if len(self.ended) > KEPT_RUNS:
             self._forget(self.ended.pop(next(iter(self.ended))))
@@ -314,7 +339,7 @@ class Coordinator:
             check_plain(step.input)  # outputs put into templates, and those into others, can become too deep
             contract = self.directory.contract(step.call, step.version)
         except NotFound:
-            self._parking.park(run, step)
+            self._parking.park(run, step, self._eligibility.obstacles(step))
             return
         except InvalidInput as error:
             self.fail(run, step, error, None)
@@ -325,23 +350,34 @@ class Coordinator:
             self.questions.ask(run, step, ruling)
         elif error := self.questions.objection(step):
             self.fail(run, step, error, None)
+        elif not self._has_to_wait(run, step):
+            self._find_taker(run, step, contract)
+
+    def _find_taker(self, run: Run, step: StepRun, contract: Contract) -> None:
+        members = self.eligible(step)
+        if not members:
+            self._parking.park(run, step, self._eligibility.obstacles(step))
         elif contract.negotiation is Negotiation.PROPOSALS:
-            self._call_for_proposals(run, step)
+            self._tenders.call(run, step, members)
         else:
-            members = self.eligible(step)
-            self._settle(run, step, [member.bid_for(step.call) for member in members])
+            bids = [member.bid_for(step.call) for member in members]
+            if self.breakers:
+                bids += self.breakers.refusals(self._eligibility.barred(step), step)
+            self._settle(run, step, bids)
+
+    def _has_to_wait(self, run: Run, step: StepRun) -> bool:
+        """Parks a step when others were there before, or when its tenant or its capability is over a rate."""
+        if self._parking and self._parking.must_wait(step):
+            self._parking.park(run, step, "others were there before")
+        elif self._rates.on_steps and step.undoes is None and (left := self._rates.seconds_left(run.tenant, step.call)):
+            why = f"{run.tenant} has used up its rate of {step.call}"
+            self._parking.park(run, step, why, only_tenant=True, seconds=left)
+        else:
+            return False
+        return True
 
     def eligible(self, step: StepRun) -> list[Member]:
-        limit = self.settings.limits.in_flight_per_agent
-        found = self.directory.eligible(step.call, step.version, self.clock.monotonic())
-        return [member for member in found if member.in_flight < limit and self._may_take(step, member)]
-
-    def _may_take(self, step: StepRun, member: Member) -> bool:
-        """What an agent began outside only it can finish, and what it did only it can undo, where it offers to."""
-        if step.stay_with is not None:
-            return member.agent == step.stay_with
-        doer = self.directory.members.get(AgentId(step.undoes.agent or "")) if step.undoes else None
-        return doer is None or doer is member or step.call not in doer.contracts
+        return self._eligibility.of(step)
 
     def _settle(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
         """Awards the step, or parks it until somebody can take it."""
@@ -359,12 +395,16 @@ class Coordinator:
         if bids:
             self.fail(run, step, HanseError.from_data(_refused(step, decision.reason)), None)
         else:
-            self._parking.park(run, step)
+            self._parking.park(run, step, self._eligibility.obstacles(step))
 
     def _award(self, run: Run, step: StepRun, winner: Bid, bids: Sequence[Bid], reason: str) -> None:
         attempt = step.attempt + 1
         award = award_id(run.task, step.id, attempt)
         approval = step.approval
+        input, most = digest(step.input), self.settings.limits.repeated_calls
+        if most is not None and run.made(winner.agent, step, input) >= most:
+            self.fail(run, step, _in_a_loop(run, step, winner, most), None)
+            return
         self.record(
             run,
             Kind.STEP_AWARDED,
@@ -377,19 +417,17 @@ class Coordinator:
                 "price_cents": winner.price_cents,
                 "reason": reason,
                 "bids": [bid.to_data() for bid in bids],
-                "input": digest(step.input),
+                "input": input,
                 "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
             },
         )
         self._roster.give(run, step)
+        if self.breakers:
+            self.breakers.given(step, award, winner.agent)
+        if self._rates.on_steps and step.undoes is None:
+            self._rates.take(run.tenant, step.call)
         self.journal.then(lambda: self._roster.send(award))
-
-    def _call_for_proposals(self, run: Run, step: StepRun) -> None:
-        if members := self.eligible(step):
-            self._tenders.call(run, step, members)
-        else:
-            self._parking.park(run, step)
 
     def _bids_are_in(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
         wanted = step.id in run.ready or (step.undoes is not None and not step.done)
@@ -405,6 +443,8 @@ class Coordinator:
             return  # late: this award was settled otherwise
         run, step = entry
         if result.error is None:
+            if self.breakers:
+                self.breakers.succeeded(step, result.award)
             self.record(
                 run,
                 Kind.STEP_COMPLETED,
@@ -419,7 +459,11 @@ class Coordinator:
                 },
             )
         else:
-            self.fail(run, step, self._error_of(run, result.error), step.agent)
+            error = self._error_of(run, result.error)
+            self.breakers.failed(step, result.award, error)
+            self.fail(run, step, error, step.agent)
+        if self._quarantine:
+            self._seating.settled(AgentId(step.award["agent"]), result.award)
         self.advance(run)
 
     def _error_of(self, run: Run, data: Mapping[str, Any]) -> HanseError:
@@ -428,12 +472,15 @@ class Coordinator:
         in_time = run.deadline_ms is None or self.clock.now_ms() < run.deadline_ms
         return TimedOut(error.detail, **error.ids) if isinstance(error, DeadlineExceeded) and in_time else error
 
-    def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
-        retry_at = self._retry_at(run, step, error)
+    def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None, *, final: bool = False) -> None:
+        retry_at = None if final else self._retry_at(run, step, error)
         data = {"agent": agent, "attempt": step.attempt, "error": error.to_data(), "retry_at_ms": retry_at}
         self.record(run, Kind.STEP_FAILED, step, data)
         if retry_at is not None:
             self._retry_later(run, step)
+
+    def _hold_poison(self, run: Run, step: StepRun, error: HanseError, agent: AgentId) -> None:
+        self.fail(run, step, error, agent, final=True)
 
     def _retry_at(self, run: Run, step: StepRun, error: HanseError) -> int | None:
         """When to try again, in unix milliseconds, or None. The type of the error carries the verdict.
@@ -516,12 +563,16 @@ class Coordinator:
         now = self.clock.monotonic()
         for offer in offers:
             self.directory.heard(offer, now)
+            if working := offer.get("working"):
+                self._leases.heartbeat(working)
         self._parking.look_again()
 
     def _progressed(self, message: Progress) -> None:
         run = self.runs.get(message.task)
         if run is not None and (step := run.steps.get(message.step)) is not None:
             step.progress, step.note = message.fraction, message.note
+            if award := step.award.get("award"):
+                self._leases.heartbeat((award,))
 
     # Looking
 
@@ -547,6 +598,11 @@ def _too_dear(run: Run, step: StepRun, winner: Bid) -> BudgetExhausted:
         task=run.task,
         step=step.id,
     )
+
+
+def _in_a_loop(run: Run, step: StepRun, winner: Bid, most: int) -> LoopDetected:
+    text = f"{most} steps have made the call {step.call} with this very input to {winner.agent} already"
+    return LoopDetected(text, task=run.task, step=step.id, agent=winner.agent, capability=step.call)
 
 
 def _refused(step: StepRun, reason: str) -> JsonObject:

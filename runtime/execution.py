@@ -35,6 +35,9 @@ from ..contracts import (
 )
 from ..contracts.template import ABSENT, MAX_FAN_OUT, MissingOutput, Scope, holds, resolve, resolve_or_null
 
+DEFAULT_PRIORITY = 5
+"""Of a task that says nothing of its own, from 0 to 9. Higher goes first."""
+
 _DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.COMPENSATED})
 
 
@@ -77,6 +80,10 @@ class StepRun:
     agent: AgentId | None = None
     award: Mapping[str, Any] = MappingProxyType({})
     interrupted: bool = False
+    interruptions: int = 0
+    """How often the link to its agent broke with it in hand."""
+    deaths: int = 0
+    """How often the process of its agent died with it in hand."""
     output: Any = ABSENT
     error: Mapping[str, Any] | None = None
     retry_at_ms: int = 0
@@ -99,6 +106,8 @@ class StepRun:
     members_left: int = 0
     progress: float | None = None
     note: str = ""
+    waits: str = ""
+    """What it waits for while it is parked, in words. Not journaled."""
     parked: bool = False
     """The driver has tried and waits for something outside: an agent to join, bids to come in. Not journaled."""
 
@@ -184,6 +193,7 @@ class Run:
         self.budget_cents: float | None = data.get("budget_cents")
         self.deadline_ms: int | None = data.get("deadline_ms")
         self.labels: Mapping[str, str] = data.get("labels") or {}
+        self.priority: int = data.get("priority", DEFAULT_PRIORITY)
         self.created_ms = self.updated_ms = submitted.at_ms
         self.sequence = submitted.sequence
         self.status = TaskStatus.SUBMITTED
@@ -199,6 +209,8 @@ class Run:
         self.asking: dict[StepId, StepRun] = {}
         self.steps: dict[StepId, StepRun] = {}
         self._left = len(self.plan.steps)
+        self._calls: dict[tuple[AgentId, CapabilityName, str], int] = {}
+        """How often each call was made: agent, capability, digest of the input."""
         self._blocking = dict(self.plan.need_counts)
         self._fatal: Abort | None = None
         self._to_undo: list[StepRun] = []
@@ -244,6 +256,12 @@ class Run:
 
     def can_afford(self, cents: float) -> bool:
         return self.budget_cents is None or _cents(self.spent_cents + self.reserved_cents + cents) <= self.budget_cents
+
+    def made(self, agent: AgentId, step: StepRun, input: str) -> int:
+        """How many other steps have made this very call, with this digest as input. Members of a `for_each` do not
+        count, since their list says how many there are; neither does undoing, nor another attempt of the same step.
+        """
+        return 0 if step.attempt or not _counts(step) else self._calls.get((agent, step.call, input), 0)
 
     def retry(self, step: StepRun) -> None:
         """Its waiting time is over."""
@@ -311,6 +329,9 @@ class Run:
         self.retrying.pop(step.id, None)
         self.in_flight[step.id] = step
         self._bind_input(step)
+        if step.attempt == 1 and _counts(step):
+            call = (event.data["agent"], step.call, event.data["input"])
+            self._calls[call] = self._calls.get(call, 0) + 1
         self.reserved_cents = _cents(self.reserved_cents + _price(step))
 
     def _bind_input(self, step: StepRun) -> None:
@@ -319,7 +340,11 @@ class Run:
             step.input = resolve(step.step.input, self.scope(step))
 
     def _interrupted(self, event: Event) -> None:
-        self._step_of(event).interrupted = True
+        step = self._step_of(event)
+        step.interrupted, step.interruptions = True, step.interruptions + 1
+
+    def _suspected(self, event: Event) -> None:
+        self._step_of(event).deaths = event.data["deaths"]
 
     def _completed(self, event: Event) -> None:
         step = self._landed(event)
@@ -549,6 +574,11 @@ def fold(events: Iterator[Event]) -> Run | None:
     return run
 
 
+def _counts(step: StepRun) -> bool:
+    """Whether it is a call that the plan itself makes."""
+    return step.parent is None and step.undoes is None
+
+
 def _is_fan(step: StepRun) -> bool:
     return step.step is not None and step.step.for_each is not None and step.parent is None
 
@@ -596,6 +626,7 @@ _APPLY = {
     Kind.STEP_SKIPPED: Run._skipped,
     Kind.STEP_AWARDED: Run._awarded,
     Kind.STEP_INTERRUPTED: Run._interrupted,
+    Kind.STEP_SUSPECTED: Run._suspected,
     Kind.STEP_COMPLETED: Run._completed,
     Kind.STEP_FAILED: Run._failed,
     Kind.APPROVAL_REQUESTED: Run._asked,

@@ -6,6 +6,7 @@ from typing import Any
 from ..contracts import Digest, JsonObject, ModelUnavailable, NotFound, Submission, Tenant, Unavailable
 from .checker import Checker, Proved, check_input
 from .directory import Directory
+from .execution import DEFAULT_PRIORITY
 
 
 class Intake:
@@ -69,4 +70,5 @@ def submitted(tenant: Tenant, submission: Submission, body: Digest, proved: Prov
         "budget_cents": submission.budget.cents if submission.budget else None,
         "deadline_ms": deadline and now + round(deadline * 1000),
         "labels": submission.labels,
+        "priority": DEFAULT_PRIORITY if submission.priority is None else submission.priority,
     }

@@ -1,4 +1,4 @@
-"""Agents come and go: who takes the seat, and what becomes of the work in the hands of one that left."""
+"""Agents come and go: who takes the seat, and what becomes of the work in the hands of one that left, died or hangs."""
 
 import logging
 from collections.abc import Mapping
@@ -6,11 +6,14 @@ from typing import Any
 
 from ..contracts import AgentId, AwardId, Clock, InvalidContract, JsonObject, Kind, Unavailable, digest
 from ..contracts.messages import Hello
+from .breakers import Breakers
 from .directory import Directory, Member
 from .driver import Driver
 from .execution import Run, StepRun
 from .journal import Journal
+from .leases import Leases
 from .link import Link
+from .quarantine import Quarantine
 from .roster import Claim, Roster
 from .watchers import Watchers
 
@@ -21,7 +24,17 @@ class Seating:
     """The seats of one shard's agents."""
 
     def __init__(
-        self, driver: Driver, directory: Directory, roster: Roster, journal: Journal, watchers: Watchers, clock: Clock
+        self,
+        driver: Driver,
+        directory: Directory,
+        roster: Roster,
+        journal: Journal,
+        watchers: Watchers,
+        clock: Clock,
+        *,
+        breakers: Breakers,
+        quarantine: Quarantine,
+        leases: Leases,
     ) -> None:
         self._driver = driver
         self._directory = directory
@@ -29,6 +42,9 @@ class Seating:
         self._journal = journal
         self._watchers = watchers
         self._clock = clock
+        self._breakers = breakers
+        self._quarantine = quarantine
+        self._leases = leases
 
     def joined(self, link: Link, hello: Hello) -> None:
         self._roster.take_in(link)
@@ -40,6 +56,29 @@ class Seating:
             self._left(agent, reason)
             if (heir := self._roster.heir(agent)) is not None:
                 self._sit(agent, heir)
+
+    def settled(self, agent: AgentId, award: AwardId) -> None:
+        """An award is out of its agent's hands. If it was a suspect, the next one has its turn."""
+        if (following := self._quarantine.landed(agent, award)) is not None:
+            self._roster.send(following)
+
+    def look_after(self) -> None:
+        """Once a tick: agents that hang, and steps that nobody speaks of."""
+        self._leases.tick()
+        for member in list(self._directory.members.values()):
+            if self._leases.is_silent(member):
+                self._roster.hang_up(member.agent, f"nothing was heard of it for {self._leases.seconds:g} s")
+        for award in self._leases.lapsed(award for award in self._roster.sent() if not self._quarantine.keeps(award)):
+            self._forgotten(award)
+
+    def _forgotten(self, award: AwardId) -> None:
+        """Its agent is here and does not speak of it: it is asked again, or another one is."""
+        if (entry := self._roster.look(award)) is None:
+            return
+        run, step = entry
+        agent = AgentId(step.award["agent"])
+        self._interrupted(run, step, agent, award, f"not a word of it for {self._leases.seconds:g} s")
+        self._roster.send(award)
 
     def _join(self, link: Link, hello: Hello, described: Mapping[str, Any]) -> None:
         """Seats the agent, unless a process with a later hold on its store sits there already: what an earlier one did
@@ -62,12 +101,16 @@ class Seating:
 
     def _take_seat(self, agent: AgentId, claim: Claim) -> None:
         hello, now = claim.hello, self._clock.monotonic()
+        before = self._directory.members.get(AgentId(claim.described["agent"]))
         member = self._directory.join(claim.described, host=hello.host, incarnation=hello.incarnation, now=now)
         self._roster.seat(claim.link, agent)
         self._roster.count(member)
         self._journal.append(Kind.AGENT_JOINED, None, None, _joining(member))
         self._watchers.touch(None)
-        for award, _, _ in self._roster.in_hand(agent):
+        died = before is not None and before.incarnation != hello.incarnation
+        if died:
+            self._breakers.anew(agent)
+        for award in self._quarantine.returned(agent, died):
             self._journal.then(lambda award=award: self._roster.send(award))
 
     def _left(self, agent: AgentId, reason: str) -> None:
@@ -76,17 +119,26 @@ class Seating:
         in_hand = list(self._roster.in_hand(agent))
         self._journal.append(Kind.AGENT_LEFT, None, None, {"agent": agent, "reason": reason, "in_flight": len(in_hand)})
         self._watchers.touch(None)
+        self._breakers.left([award for award, _, _ in in_hand])
         for award, run, step in in_hand:
-            data = {"agent": agent, "attempt": step.attempt, "reason": reason}
-            self._driver.record(run, Kind.STEP_INTERRUPTED, step, data)
-            if not run.pin(step).effect.writes and self._driver.eligible(step):
-                self._give_to_another(run, step, agent, award)
+            if not self._quarantine.keeps(award):
+                self._interrupted(run, step, agent, award, reason)
+
+    def _interrupted(self, run: Run, step: StepRun, agent: AgentId, award: AwardId, reason: str) -> None:
+        data = {"agent": agent, "attempt": step.attempt, "reason": reason}
+        self._driver.record(run, Kind.STEP_INTERRUPTED, step, data)
+        if not run.pin(step).effect.writes and any(other.agent != agent for other in self._driver.eligible(step)):
+            self._give_to_another(run, step, agent, award)
 
     def _give_to_another(self, run: Run, step: StepRun, agent: AgentId, award: AwardId) -> None:
         """A step that changes nothing need not wait for its agent, if there is another one."""
         self._roster.take(award)
-        self._driver.fail(run, step, Unavailable(f"{agent} is gone", agent=agent), agent)
-        self._driver.advance(run)
+        self._quarantine.passed_on(agent, run, step)
+        if self._quarantine.is_poison(step):
+            self._quarantine.seize(run, step, agent)
+        else:
+            self._driver.fail(run, step, Unavailable(f"{agent} is gone", agent=agent), agent)
+            self._driver.advance(run)
 
 
 def _joining(member: Member) -> JsonObject:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ..contracts import (
     AgentId,
+    AgentView,
     ApprovalStatus,
     Digest,
     Failed,
@@ -251,7 +252,10 @@ class Service:
     # Agents
 
     def _agents(self, request: Request) -> list[JsonObject]:
-        return [_dump(agent_view(member, self._objection(member))) for member in self._coordinator.members()]
+        return [_dump(self._agent(member)) for member in self._coordinator.members()]
+
+    def _agent(self, member: Member) -> AgentView:
+        return agent_view(member, self._objection(member), self._coordinator.breakers.troubles(member))
 
     def _objection(self, member: Member) -> str:
         return self._coordinator.directory.absence(member, self._coordinator.clock.monotonic())
@@ -320,7 +324,7 @@ class Service:
                 shards=coordinator.settings.shards,
                 epoch=coordinator.store.epoch,
                 started_at=timestamp(coordinator.started_ms),
-                agents=[agent_view(member, self._objection(member)) for member in coordinator.members()],
+                agents=[self._agent(member) for member in coordinator.members()],
                 tasks=counts,
                 approvals_pending=len(coordinator.store.read("approvals", (request.tenant, "pending"))),
                 events=coordinator.journal.sequence,

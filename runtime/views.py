@@ -1,6 +1,6 @@
 """Turns what the coordinator knows into what clients see."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..contracts import (
@@ -66,7 +66,7 @@ def step_views(run: Run) -> list[StepView]:
     return [_step_view(run, step) for step in _in_order(run)]
 
 
-def agent_view(member: Member, objection: str) -> AgentView:
+def agent_view(member: Member, objection: str, troubles: Sequence[str] = ()) -> AgentView:
     return AgentView(
         id=member.agent,
         domain=member.domain,
@@ -79,6 +79,7 @@ def agent_view(member: Member, objection: str) -> AgentView:
         queue_depth=member.offer.queue_depth,
         in_flight=member.in_flight,
         capabilities=[contract.full_name for contract in member.contracts.values()],
+        troubles=list(troubles),
     )
 
 
@@ -109,7 +110,7 @@ def _step_view(run: Run, step: StepRun) -> StepView:
         price_cents=step.award.get("price_cents", 0),
         model_cents=step.model_cents,
         latency_ms=step.latency_ms,
-        reason=step.reason or step.award.get("reason", ""),
+        reason=step.waits if step.parked else step.reason or step.award.get("reason", ""),
         bids=[BidView(**bid) for bid in step.award.get("bids", ())],
         output=None if step.output is ABSENT else step.output,
         error=problem_of(step.error),

@@ -111,6 +111,7 @@ MESSAGES: Mapping[str, Any] = {
     ),
     "welcome.1": m.Welcome(shard=5, epoch=17),
     "offers.1": m.Offers([Offer(LEDGER, 3, {DEPOSIT: 1.5}, {DEPOSIT: 2.0}, False, "disk is full").to_data()]),
+    "offers.2": m.Offers([Offer(LEDGER, 3, working=[AWARD]).to_data()]),
     "call.1": CALL,
     "calls.1": m.Calls([CALL, m.Call(AWARD, CALL.key, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD, [], 2, 0)]),
     "result.1": RESULT,
@@ -249,9 +250,22 @@ _MEMORY_EVENTS: Mapping[Kind, Any] = {
     Kind.MEMORY_GRANTED: {"tenant": SHOP, "by": "alice", "owner": LEDGER, "reader": "audit", "granted": True},
 }
 
+_LIMIT_EVENTS: Mapping[Kind, Any] = {
+    Kind.BREAKER_OPENED: {
+        "agent": LEDGER,
+        "capability": DEPOSIT,
+        "failures": 5,
+        "code": "timed_out",
+        "seconds": 1.0,
+    },
+    Kind.BREAKER_HALF_OPEN: {"agent": LEDGER, "capability": DEPOSIT},
+    Kind.BREAKER_CLOSED: {"agent": LEDGER, "capability": DEPOSIT, "reason": "it works again"},
+    Kind.STEP_SUSPECTED: {"agent": LEDGER, "attempt": 1, "deaths": 2},
+}
+
 
 def _event(number: int, kind: Kind, data: Any) -> Event:
-    of_task = not kind.startswith(("coordinator.", "agent."))
+    of_task = not kind.startswith(("coordinator.", "agent.", "breaker."))
     of_step = kind.startswith(("step.", "approval."))
     task, step = TASK if of_task else None, STEP if of_step else None
     return Event(Sequence(number), Epoch(17), 1_732_176_000_000 + number, kind, task, step, data)
@@ -259,7 +273,7 @@ def _event(number: int, kind: Kind, data: Any) -> Event:
 
 EVENTS: Mapping[str, Event] = {
     f"{kind}.1": _event(i, kind, data)
-    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS))
+    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS), (301, _LIMIT_EVENTS))
     for i, (kind, data) in enumerate(events.items(), first)
 }
 
