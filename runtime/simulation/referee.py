@@ -18,6 +18,7 @@ NOTHING = object()
 
 _FLIES = (Kind.STEP_AWARDED, Kind.STEP_INTERRUPTED)
 _COMPARED = ("$eq", "$ne", "$gt", "$ge", "$lt", "$le", "$in")
+_ASIDE = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_DECIDED, Kind.STEP_SUSPECTED)
 _WINDS_DOWN = (Kind.TASK_ABORTING, Kind.TASK_CANCELING)
 
 
@@ -72,10 +73,8 @@ class Game:
         return [event for event in self.history if event.step == step]
 
     def last(self, step: str) -> Event | None:
-        """The last thing that happened to the step, questions aside."""
-        told = [
-            event for event in self.story(step) if event.kind not in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_DECIDED)
-        ]
+        """The last thing that happened to the step, questions and suspicions aside."""
+        told = [event for event in self.story(step) if event.kind not in _ASIDE]
         return told[-1] if told else None
 
     @property
@@ -310,6 +309,12 @@ class Game:
             and (awarded.data["agent"], awarded.data["attempt"]) == (event.data["agent"], event.data["attempt"])
         )
 
+    def _judge_suspicion(self, event: Event) -> bool:
+        """The agent had it in hand at some time, and every death counts once."""
+        story = self.story(str(event.step))
+        had_it = any(each.kind is Kind.STEP_AWARDED and each.data["agent"] == event.data["agent"] for each in story)
+        return had_it and event.data["deaths"] == 1 + sum(each.kind is Kind.STEP_SUSPECTED for each in story)
+
     def _judge_question(self, event: Event) -> bool:
         return (
             self._may_be_tried(str(event.step)) and not _is_undo(event.step) and self.decision(str(event.step)) is None
@@ -330,6 +335,7 @@ _JUDGES = {
     Kind.STEP_FAILED: Game._judge_failure,
     Kind.STEP_COMPLETED: Game._judge_landing,
     Kind.STEP_INTERRUPTED: Game._judge_landing,
+    Kind.STEP_SUSPECTED: Game._judge_suspicion,
     Kind.STEP_SKIPPED: lambda game, event: game._wants("skip", str(event.step)),
     Kind.STEP_EXPANDED: lambda game, event: game._wants("expand", str(event.step), event.data["count"]),
     Kind.APPROVAL_REQUESTED: Game._judge_question,
