@@ -21,7 +21,6 @@ from .approvals import rule_for
 from .config import AgentEntry, Configuration, load_class
 from .coordinator import Coordinator, Settings
 from .host import Host
-from .limits import Limits
 from .service import Service
 from .store import SqliteStore
 from .world import SystemClock, SystemEntropy
@@ -95,7 +94,7 @@ def _settings(configuration: Configuration, shard: int) -> Settings:
         shards=configuration.coordinator.shards,
         expected_agents=frozenset(agent_id(entry) for entry in configuration.agents),
         gate=lambda contract, input: rule_for(rules, contract, input),
-        limits=Limits(open_tasks=configuration.limits.queued_tasks),
+        limits=configuration.coordinator_limits,
     )
 
 
@@ -150,6 +149,9 @@ def _house(
         on_progress=host.send,
         models=models,
         memory=memory,
+        max_concurrency=entry.concurrency,
+        max_queue=entry.queue,
+        bulkheads=entry.bulkheads,
     )
     host.take_in(engine, *(each.close for each in connectors.values()), store.close)
 
