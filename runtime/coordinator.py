@@ -367,14 +367,14 @@ class Coordinator:
 
     def _has_to_wait(self, run: Run, step: StepRun) -> bool:
         """Parks a step when others were there before, or when its tenant or its capability is over a rate."""
-        if self._parking and self._parking.must_wait(step):
-            self._parking.park(run, step, "others were there before")
-        elif self._rates.on_steps and step.undoes is None and (left := self._rates.seconds_left(run.tenant, step.call)):
+        if self._parking and self._parking.has_to_wait(run, step):
+            return True
+        if not self._rates.on_steps or step.undoes is not None:
+            return False
+        if left := self._rates.seconds_left(run.tenant, step.call):
             why = f"{run.tenant} has used up its rate of {step.call}"
             self._parking.park(run, step, why, only_tenant=True, seconds=left)
-        else:
-            return False
-        return True
+        return left > 0
 
     def eligible(self, step: StepRun) -> list[Member]:
         return self._eligibility.of(step)
@@ -582,6 +582,11 @@ class Coordinator:
         if run is None or run.tenant != tenant:
             raise NotFound(f"there is no task {task}", task=task)
         return run
+
+    @property
+    def parked(self) -> int:
+        """Steps that wait for somebody who can take them."""
+        return len(self._parking)
 
     def members(self) -> Iterator[Member]:
         yield from self.directory.members.values()

@@ -37,6 +37,9 @@ class FairQueue(Generic[T]):
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
+    def __contains__(self, tenant: Tenant) -> bool:
+        return tenant in self._waiting
+
     def put(self, tenant: Tenant, priority: int, item: T) -> None:
         self._count += 1
         self._add(tenant, (-priority, self._count, item))

@@ -15,7 +15,20 @@ from .fairness import FairQueue
 from .quarantine import is_suspect
 
 Place = tuple[CapabilityName, str | None, AgentId | None, bool]
-_Waiting = FairQueue[tuple[Run, StepRun]]
+Waiting = tuple[Run, StepRun]
+
+
+class _Queue:
+    """Those who wait in one place."""
+
+    __slots__ = ("closed", "steps", "why")
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self.steps = FairQueue[Waiting](weights)
+        self.closed = False
+        """Whether nobody at all can go on, rather than some tenants."""
+        self.why = ""
+        """What the one who tried last waits for."""
 
 
 class Parking:
@@ -32,31 +45,42 @@ class Parking:
         self._only_doer = only_doer
         self._weights = weights
         self._loop = asyncio.get_running_loop()
-        self._places: dict[Place, _Waiting] = {}
+        self._places: dict[Place, _Queue] = {}
         self._turn: StepRun | None = None
         """The step that tries now."""
-        self._stays: bool | None = None
-        """Whether only the tenant of the step that tried has to wait on; None when the step has gone."""
+        self._stays = False
+        """Whether it has to wait on."""
         self._alarm: asyncio.TimerHandle | None = None
 
     def __bool__(self) -> bool:
         return bool(self._places)
 
-    def must_wait(self, step: StepRun) -> bool:
-        """Whether others were there before."""
-        return step is not self._turn and self._place(step) in self._places
+    def __len__(self) -> int:
+        return sum(len(queue.steps) for queue in self._places.values())
+
+    def has_to_wait(self, run: Run, step: StepRun) -> bool:
+        """Parks a step when others were there before."""
+        queue = None if step is self._turn else self._places.get(self._place(step))
+        if queue is None or not (queue.closed or run.tenant in queue.steps):
+            return False
+        step.parked, step.waits = True, f"its turn; who is before it: {queue.why}"
+        queue.steps.put(run.tenant, _rank(run, step), (run, step))
+        return True
 
     def park(
-        self, run: Run, step: StepRun, why: str = "", *, only_tenant: bool = False, seconds: float | None = None
+        self, run: Run, step: StepRun, why: str, *, only_tenant: bool = False, seconds: float | None = None
     ) -> None:
-        """`why` is shown; with `seconds`, all look again after so long, besides whenever something changes."""
+        """`why` is shown. It may hold up only those of the same tenant. With `seconds`, all look again after so long,
+        besides whenever something changes.
+        """
+        queue = self._places.setdefault(self._place(step), _Queue(self._weights))
+        queue.closed, queue.why = not only_tenant, why
         step.parked, step.waits = True, why
-        queue = self._places.setdefault(self._place(step), FairQueue(self._weights))
         if step is self._turn:
-            self._stays = only_tenant
-            queue.put_back(run.tenant, _rank(run, step), (run, step))
+            self._stays = True
+            queue.steps.put_back(run.tenant, _rank(run, step), (run, step))
         else:
-            queue.put(run.tenant, _rank(run, step), (run, step))
+            queue.steps.put(run.tenant, _rank(run, step), (run, step))
         if seconds is not None:
             self._wake_in(seconds)
 
@@ -64,49 +88,47 @@ class Parking:
         """Lets waiting steps try, in each place until the first that has to wait on."""
         for place, queue in list(self._places.items()):
             self._try(queue)
-            if not queue:
+            if not queue.steps:
                 del self._places[place]
 
     def tidy(self) -> None:
         """Forgets steps of tasks that have ended meanwhile, however long their place stays closed."""
         for place, queue in list(self._places.items()):
-            queue.keep(lambda item: _is_wanted(*item))
-            if not queue:
+            queue.steps.keep(lambda item: _is_wanted(*item))
+            if not queue.steps:
                 del self._places[place]
 
     def stop(self) -> None:
         if self._alarm:
             self._alarm.cancel()
 
-    def _try(self, queue: _Waiting) -> None:
+    def _try(self, queue: _Queue) -> None:
+        queue.closed = False
         aside: set[Tenant] = set()
-        while (tenant := queue.next(aside)) is not None:
-            run, step = queue.take(tenant)
-            if not _is_wanted(run, step):
-                continue
-            if not self._goes(run, step):
-                if not self._stays:
-                    return
+        while not queue.closed and (tenant := queue.steps.next(aside)) is not None:
+            run, step = queue.steps.take(tenant)
+            if _is_wanted(run, step) and self._stays_after_trying(run, step):
                 aside.add(tenant)
 
-    def _goes(self, run: Run, step: StepRun) -> bool:
-        """Whether it found somebody, or failed, rather than having to wait on."""
-        self._turn, self._stays = step, None
+    def _stays_after_trying(self, run: Run, step: StepRun) -> bool:
+        self._turn, self._stays = step, False
         step.parked = False
         try:
             self._go_on(run)
         finally:
             self._turn = None
-        return self._stays is None
+        return self._stays
 
     def _place(self, step: StepRun) -> Place:
         return step.call, step.version, self._only_doer(step), is_suspect(step)
 
     def _wake_in(self, seconds: float) -> None:
+        """The alarm rings for who has to wait least."""
         at = self._loop.time() + seconds
-        if self._alarm is None or self._alarm.cancelled() or not self._loop.time() < self._alarm.when() <= at:
-            if self._alarm:
-                self._alarm.cancel()
+        if self._alarm is not None and self._alarm.when() > at:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._alarm is None:
             self._alarm = self._loop.call_at(at, self._ring)
 
     def _ring(self) -> None:

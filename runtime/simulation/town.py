@@ -1,9 +1,10 @@
 """The federation of one seed: its processes, what they stand on, and whoever starts them again when they die."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
+from ...agents import Agent
 from ...agents.engine import Engine
 from ...contracts import AgentId, StorageError, Tenant
 from ...contracts.token import agent_key
@@ -12,6 +13,7 @@ from ..client import LinkClient, Shard
 from ..config import Above, ApprovalRule
 from ..coordinator import Coordinator, Settings
 from ..host import Host
+from ..limits import Limits
 from ..link import Receiver
 from ..service import Service
 from .disk import Disk
@@ -32,28 +34,46 @@ PATIENCE_SECONDS = 1e9
 class Town:
     """Everything there is, under one seed."""
 
-    def __init__(self, loop: VirtualLoop, random: Random) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        random: Random,
+        *,
+        agents: Sequence[type[Agent]] = AGENTS,
+        hosts: Mapping[str, Sequence[str]] = HOSTS,
+        limits: Limits | None = None,
+        restart_seconds: tuple[float, float] = (0.05, 2),
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`hosts` says which agents share a process, `restart_seconds` within what time a dead one is started again,
+        `options` are those of every engine."""
         self.loop = loop
+        self._hosts = hosts
+        self._limits = limits or Limits()
+        self._restart_seconds = restart_seconds
+        self._options = options or {}
         self.random = random
         self.network = Network(loop, Random(random.random()))
         self.outside = Outside(Random(random.random()))
-        agents = {agent.name: agent for agent in AGENTS}
+        named = {agent.name: agent for agent in agents}
         self.disks = {
-            name: Disk("agent" if name in agents else "journal", Random(random.random()))
-            for name in (*agents, COORDINATOR)
+            name: Disk("agent" if name in named else "journal", Random(random.random()))
+            for name in (*named, COORDINATOR)
         }
-        self.clocks = {name: SimulatedClock(loop, EPOCH_MS) for name in (COORDINATOR, *HOSTS)}
+        self.clocks = {name: SimulatedClock(loop, EPOCH_MS) for name in (COORDINATOR, *hosts)}
+        self.coordinator: Coordinator | None = None
+        """The one that was started last."""
         self.processes: dict[str, Process] = {}
         """Who bears each name now. One that bore it before may still be alive, and not know."""
         self.starts = 0
         self.deaths = 0
-        self._agents = agents
+        self._agents = named
         self._entropy = Random(random.random())
 
     # Starting, and starting again
 
     def start_all(self) -> None:
-        for name in (COORDINATOR, *HOSTS):
+        for name in (COORDINATOR, *self._hosts):
             self.start(name)
 
     def start(self, name: str) -> None:
@@ -73,7 +93,7 @@ class Town:
         """Whoever watches over processes starts it again, a while later."""
         self.deaths += 1
         if self.processes[process.name] is process:
-            self.loop.later(self.random.uniform(0.05, 2), self._start_again, process)
+            self.loop.later(self.random.uniform(*self._restart_seconds), self._start_again, process)
 
     def _start_again(self, process: Process) -> None:
         if self.processes[process.name] is process:
@@ -90,16 +110,18 @@ class Town:
             Settings(
                 expected_agents=frozenset(self._agents),
                 gate=lambda contract, input: rule_for(RULES, contract, input),
+                limits=self._limits,
             ),
             on_failure=_ends(process),
         )
         coordinator.on_request(Service(coordinator).handle)
         await coordinator.start()
+        self.coordinator = coordinator
         self.network.listen(process, lambda link: coordinator)
 
     async def _house(self, process: Process) -> None:
         host = Host(process.name, f"{self.starts}", on_failure=_ends(process))
-        for name in HOSTS[process.name]:
+        for name in self._hosts[process.name]:
             host.take_in(self._engine(name, process, host))
         await host.start([self.network.dialer(process, COORDINATOR)])
 
@@ -112,6 +134,7 @@ class Town:
             entropy=self._chance(),
             connectors={"square": Square(self.outside)},
             on_progress=host.send,
+            **self._options,
         )
 
     def _chance(self) -> SimulatedEntropy:
@@ -119,10 +142,10 @@ class Town:
 
     # Reaching it
 
-    def client(self, process: Process, by: str = "client") -> LinkClient:
+    def client(self, process: Process, by: str = "client", tenant: str = "default") -> LinkClient:
         """Of a process that never dies: a person somewhere."""
         dial: Callable[[Receiver], Any] = self.network.dialer(process, COORDINATOR)
-        return LinkClient([Shard(dial, PATIENCE_SECONDS)], Tenant("default"), by)
+        return LinkClient([Shard(dial, PATIENCE_SECONDS)], Tenant(tenant), by)
 
 
 def _ends(process: Process) -> Callable[[BaseException], None]:
