@@ -45,6 +45,7 @@ from ..contracts import (
     JsonObject,
     NotFound,
     Offer,
+    OutcomeUnknown,
     StepId,
     StorageError,
     Store,
@@ -256,7 +257,11 @@ class Engine:
             raise NotFound(f"{self.agent_id} does not offer {call.capability}")
         wanted = digest(call.input)
         stale = self._verify(call, wanted)
-        while run := self._running.get(call.key):
+        followed = call.ruling is None
+        while (run := self._running.get(call.key)) or not followed:
+            if run is None:
+                followed = await self._follow(call)
+                continue
             run.check_same(call, wanted)
             if outcome := await run.joined(call.award):
                 return (*outcome, run.model_cents)
@@ -267,6 +272,15 @@ class Engine:
             raise stale
         output, cents = await self._run(call, capability, wanted)
         return output, False, cents
+
+    async def _follow(self, call: Call) -> bool:
+        """Tells the ledger what a person found out. Raises OutcomeUnknown when it can make nothing of it."""
+        ruling = call.ruling or {}
+        try:
+            await self.ledger.rule(call.key, happened=bool(ruling["happened"]), result=ruling["result"])
+        except OutcomeUnknown as error:
+            raise error.about(stay_with=self.agent_id) from None
+        return True
 
     def _verify(self, call: Call, wanted: Digest) -> TokenInvalid | None:
         """Raises TokenInvalid. A token that is only too old still opens an existing receipt: then it is returned."""

@@ -25,7 +25,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..contracts import Clock, HanseError, IdempotencyKey, NotFound, OutcomeUnknown, Store, Write
+from ..contracts import Clock, HanseError, IdempotencyKey, InvalidInput, NotFound, OutcomeUnknown, Store, Write
 from ..contracts.plain import pack, unpack
 from ..contracts.ports import Faults
 from .connector import Answer, Connector, Done
@@ -139,6 +139,27 @@ class Ledger:
         """Asks about every open effect. What stays open is logged, and waits for its step or for a person."""
         await asyncio.gather(*(self._reconcile(entry) for entry in self.open_entries()))
 
+    async def rule(self, step: IdempotencyKey, *, happened: bool, result: Any = None) -> None:
+        """A person has found out about a step's effects in doubt; the same answer again changes nothing.
+
+        Raises OutcomeUnknown with `answer_refused` when nothing can be made of the answer.
+        """
+        entries = [entry for entry in self.of(step).values() if entry.is_effect]
+        if happened and not entries:
+            raise _refused("its agent keeps no record of an effect of this step. Say `by_hand`, with its output")
+        for entry in entries:
+            if entry.status.is_open and self.find(entry.key) == entry:
+                await self._rule(entry, happened, result)
+
+    async def _rule(self, entry: Entry, happened: bool, result: Any) -> None:
+        try:
+            await self.decide(entry.key, happened=happened, result=result)
+        except NotFound:
+            pass  # its outcome became known meanwhile
+        except InvalidInput as error:
+            wanted = self._connector(entry).operations[entry.operation].result.schema
+            raise _refused(f"{entry.what} gives {json.dumps(wanted)}; {error.detail}. Say its result") from None
+
     async def decide(self, key: str, *, happened: bool, result: Any = None) -> None:
         """A person has found out. Raises NotFound for no such open effect, InvalidInput for a result that does not fit.
 
@@ -226,6 +247,10 @@ def _only_closed(current: Entry | None, asked: Entry) -> Entry:
     if current is None or current.status.is_open:
         raise OutcomeUnknown(f"{asked.what} is being done by somebody else", effect=asked.key)
     return current
+
+
+def _refused(why: str) -> OutcomeUnknown:
+    return OutcomeUnknown(f"that it happened is not enough: {why}", answer_refused=True)
 
 
 def request_of(entry: Entry) -> dict[str, Any]:

@@ -97,6 +97,9 @@ class Contract:
     input_schema: JsonObject
     output_schema: JsonObject
     compensation: Compensation | None = None
+    """What undoes it; of a staged effect, what cancels it."""
+    confirmation: Compensation | None = None
+    """What makes a staged effect final, once every step of the plan is done: try, confirm, cancel."""
     risk: Risk = Risk.LOW
     price_cents: float = 0
     """What one call costs its caller, in cents of the federation's currency."""
@@ -121,6 +124,8 @@ class Contract:
         data = _with_floats({**asdict(self), "labels": list(self.labels)}, _FIGURES)
         if self.max_concurrent is None:
             del data["max_concurrent"]  # a contract that says nothing of it keeps its digest
+        if self.confirmation is None:
+            del data["confirmation"]  # a contract without one keeps the digest it always had
         return data | {"retry": _with_floats(data["retry"], _RETRY_FIGURES)}
 
     @staticmethod
@@ -207,9 +212,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_template(contract: Contract) -> None:
-    undo = contract.compensation
     try:
-        check(dict(undo.input) if undo else {}, "/compensation_input")
+        for role, each in (("compensation", contract.compensation), ("confirmation", contract.confirmation)):
+            check(dict(each.input) if each else {}, f"/{role}_input")
     except InvalidInput as error:
         raise InvalidContract(f"{contract.name}: {error.detail}") from None
 
@@ -222,6 +227,8 @@ class Declared:
     effect: Effect
     compensation: str | None
     compensation_input: Mapping[str, Any]
+    confirmation: str | None
+    confirmation_input: Mapping[str, Any]
     risk: Risk
     price_cents: float
     latency_ms: float
@@ -238,6 +245,8 @@ def capability(
     effect: str = "read",
     compensation: str | None = None,
     compensation_input: Mapping[str, Any] | None = None,
+    confirmation: str | None = None,
+    confirmation_input: Mapping[str, Any] | None = None,
     risk: str = "low",
     price_cents: float = 0,
     latency_ms: float = 10,
@@ -252,6 +261,9 @@ def capability(
     `effect` is `pure`, `read`, `reversible` or `irreversible`; a reversible one names its `compensation`, a method
     of the same agent (or `domain.method`). The compensation's input is taken by name from the step's input, then
     from its output, or from `compensation_input`, a template such as `{"cents": {"$from": "output.moved"}}`.
+
+    One that only stages its effect, such as a hold on a card, names a `confirmation` too. It is called once every step
+    of the plan is done, when nothing can fail any more; when the plan fails before, the compensation cancels.
     """
 
     def mark(handler: Handler) -> Handler:
@@ -263,6 +275,8 @@ def capability(
             effect=_member(Effect, effect, "effect", where),
             compensation=compensation,
             compensation_input=dict(compensation_input or {}),
+            confirmation=confirmation,
+            confirmation_input=dict(confirmation_input or {}),
             risk=_member(Risk, risk, "risk", where),
             price_cents=price_cents,
             latency_ms=latency_ms,
@@ -293,7 +307,7 @@ def capabilities_of(cls: type, domain: Domain) -> dict[CapabilityName, Capabilit
     """Reads and checks every capability of a class. Raises InvalidContract, saying what to write."""
     marked = {name: handler for name in dir(cls) if (handler := _declared(cls, name))}
     found = {name: _read(cls, domain, name, *marked[name]) for name in sorted(marked)}
-    bound = [_with_compensation(each, found) for each in found.values()]
+    bound = [_bound(each, found) for each in found.values()]
     return {each.contract.name: each for each in bound}
 
 
@@ -330,6 +344,7 @@ def _read(cls: type, domain: Domain, method: str, handler: Callable[..., Any], d
         input_schema=shapes[0].schema,
         output_schema=shapes[1].schema,
         compensation=_compensation(declared, domain, where),
+        confirmation=_confirmation(declared, domain, where),
         risk=declared.risk,
         price_cents=declared.price_cents,
         latency_ms=declared.latency_ms,
@@ -385,41 +400,61 @@ def _compensation(declared: Declared, domain: Domain, where: str) -> Compensatio
         raise InvalidContract(f'{where} is reversible but names no compensation. Write: compensation="method"')
     if declared.effect is not Effect.REVERSIBLE and wanted:
         raise InvalidContract(f'{where} names a compensation but is {declared.effect}. Write: effect="reversible"')
-    if not wanted:
-        return None
+    return _named("compensation", wanted, declared.compensation_input, domain, where) if wanted else None
+
+
+def _confirmation(declared: Declared, domain: Domain, where: str) -> Compensation | None:
+    wanted = declared.confirmation
+    if wanted and declared.effect is not Effect.REVERSIBLE:
+        raise InvalidContract(
+            f"{where} names a confirmation but is {declared.effect}. What is only staged can be canceled: "
+            f'write effect="reversible", compensation="method"'
+        )
+    return _named("confirmation", wanted, declared.confirmation_input, domain, where) if wanted else None
+
+
+def _named(role: str, wanted: str, input: Mapping[str, Any], domain: Domain, where: str) -> Compensation:
     name = wanted if "." in wanted else f"{domain}.{wanted}"
     try:
         _check_name(name)
     except InvalidContract as error:
-        raise InvalidContract(f'{where}: compensation={wanted!r:.80}: {error.detail}. Write "method"') from None
-    return Compensation(CapabilityName(name), declared.compensation_input)
+        raise InvalidContract(f'{where}: {role}={wanted!r:.80}: {error.detail}. Write "method"') from None
+    return Compensation(CapabilityName(name), input)
 
 
-def _with_compensation(each: Capability, found: Mapping[str, Capability]) -> Capability:
-    """The capability with its compensation's input bound, where the compensation is the agent's own."""
-    undo = each.contract.compensation
+def _bound(each: Capability, found: Mapping[str, Capability]) -> Capability:
+    """The capability with the inputs of its compensation and its confirmation bound."""
+    undo, confirm = each.contract.compensation, each.contract.confirmation
+    bound = {"compensation": _with_input("compensation", undo, each, found)}
+    bound |= {"confirmation": _with_input("confirmation", confirm, each, found)}
+    return replace(each, contract=replace(each.contract, **bound))
+
+
+def _with_input(
+    role: str, undo: Compensation | None, each: Capability, found: Mapping[str, Capability]
+) -> Compensation | None:
+    """With its input bound, where it is the agent's own capability."""
     domain, _, method = (undo.capability if undo else "").partition(".")
     if undo is None or domain != each.contract.name.partition(".")[0]:
-        return each  # another domain's is checked when a plan is submitted
+        return undo  # another domain's is checked when a plan is submitted
     other = found.get(method)
     if other is None:
-        _check_spelling(each, found, method)
-        return each
+        _check_spelling(role, each, found, method)
+        return undo
     if not other.contract.effect.writes:
         raise InvalidContract(
-            f"{each.contract.name}: its compensation {other.contract.name} is {other.contract.effect} and changes "
+            f"{each.contract.name}: its {role} {other.contract.name} is {other.contract.effect} and changes "
             f'nothing. Write effect="irreversible" above {other.method}, or name another'
         )
-    compensation = Compensation(undo.capability, bind(each.contract, other.contract, undo.input))
-    return replace(each, contract=replace(each.contract, compensation=compensation))
+    return Compensation(undo.capability, bind(each.contract, other.contract, undo.input, role))
 
 
-def _check_spelling(each: Capability, found: Mapping[str, Capability], method: str) -> None:
+def _check_spelling(role: str, each: Capability, found: Mapping[str, Capability], method: str) -> None:
     """A near miss is a typing error. Any other name may be offered by another agent of the domain, and is looked for
     when a plan needs it: a plan that could not be undone is refused then, and `contracts check` says so before."""
     if near := difflib.get_close_matches(method, found, n=1, cutoff=0.6):
         raise InvalidContract(
-            f"{each.contract.name}: there is no capability {method!r} to compensate it. Did you mean {near[0]!r}?"
+            f"{each.contract.name}: there is no capability {method!r} as its {role}. Did you mean {near[0]!r}?"
         )
 
 

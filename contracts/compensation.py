@@ -26,16 +26,17 @@ class Promise(Protocol):
     def output_schema(self) -> JsonObject: ...
 
 
-def bind(step: Promise, undo: Promise, written: Mapping[str, Any]) -> JsonObject:
-    """The template of the compensation's input, over `input` and `output`.
+def bind(step: Promise, undo: Promise, written: Mapping[str, Any], role: str = "compensation") -> JsonObject:
+    """The template of the compensation's input, over `input` and `output`; or of the confirmation's, as `role` says.
 
     `written` is what the author gave as `compensation_input`. Raises InvalidContract, saying what to write.
     """
-    return _Binding(step, undo).template(written)
+    return _Binding(step, undo, role).template(written)
 
 
 class _Binding:
-    def __init__(self, step: Promise, undo: Promise) -> None:
+    def __init__(self, step: Promise, undo: Promise, role: str) -> None:
+        self._role = role
         self._names = step.name, undo.name
         self._input, self._output = _fields(step.input_schema), _fields(step.output_schema)
         self._given = _required(step.input_schema)
@@ -55,10 +56,10 @@ class _Binding:
     def _check_written(self, written: Mapping[str, Any]) -> None:
         step, undo = self._names
         if self._takes != "object":
-            raise InvalidContract(f"{step}: its compensation {undo} takes {self._takes}. Write a model with fields")
+            raise InvalidContract(f"{step}: its {self._role} {undo} takes {self._takes}. Write a model with fields")
         for name in written:
             if name not in self._wanted and not self._open:
-                raise InvalidContract(f"{step}: compensation_input has {name!r}, {_instead(name, self._wanted, undo)}")
+                raise InvalidContract(f"{step}: {self._role}_input has {name!r}, {_instead(name, self._wanted, undo)}")
         for text in references(dict(written)):
             self._check_reference(text)
 
@@ -66,11 +67,11 @@ class _Binding:
         root, *path = text.split(".")
         step = self._names[0]
         if root not in ("input", "output"):
-            raise InvalidContract(f"{step}: compensation_input refers to {text!r}. Write input.field or output.field")
+            raise InvalidContract(f"{step}: {self._role}_input refers to {text!r}. Write input.field or output.field")
         fields = self._input if root == "input" else self._output
         if path and fields and path[0] not in fields:
             raise InvalidContract(
-                f"{step}: compensation_input refers to {text!r}, {_instead(path[0], fields, f'the {root}')}"
+                f"{step}: {self._role}_input refers to {text!r}, {_instead(path[0], fields, f'the {root}')}"
             )
 
     def _completed(self, value: Any) -> Any:
@@ -95,7 +96,7 @@ class _Binding:
         if "default" in self._input[name]:
             return {"$first": [from_input, literal(self._input[name]["default"])]}
         raise InvalidContract(
-            f"{self._names[0]}: its compensation {self._names[1]} takes {name!r}, which the caller may leave out of "
+            f"{self._names[0]}: its {self._role} {self._names[1]} takes {name!r}, which the caller may leave out of "
             f"the step's input. Make it required, give it a plain default, or add it to the output"
         )
 
@@ -103,9 +104,9 @@ class _Binding:
         missing = [name for name in self._needed if name not in template]
         if missing:
             raise InvalidContract(
-                f"{self._names[0]}: its compensation {self._names[1]} needs {missing[0]!r}, which is neither in the "
+                f"{self._names[0]}: its {self._role} {self._names[1]} needs {missing[0]!r}, which is neither in the "
                 f"step's input nor in its output. Add it to the output, or write "
-                f'compensation_input={{"{missing[0]}": {{"$from": "output.…"}}}}'
+                f'{self._role}_input={{"{missing[0]}": {{"$from": "output.…"}}}}'
             )
 
 

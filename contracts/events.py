@@ -47,7 +47,8 @@ class Kind(StrEnum):
     """reason"""
     STEP_AWARDED = "step.awarded"
     """agent, version, attempt, award, price_cents, reason, bids, rule (the policy that allowed it), input (digest),
-    approval"""
+    approval, before (when the token expires, unix milliseconds; its other caveats are the event's task, step and
+    capability's, the tenant, the input digest and the price)"""
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
     STEP_SUSPECTED = "step.suspected"
@@ -57,6 +58,12 @@ class Kind(StrEnum):
     to models)"""
     STEP_FAILED = "step.failed"
     """agent, attempt, error, retry_at_ms (null when there is no further attempt)"""
+
+    STEP_HELD = "step.held"
+    """agent, attempt, error, why (outcome_unknown, half_done, compensation_failed, confirmation_failed, poisoned),
+    question (in words), choices (what a person may choose, and what each means)"""
+    STEP_RESUMED = "step.resumed"
+    """choice, by, note, result (of the outside effect, as the person says), output (of the step done by hand)"""
 
     APPROVAL_REQUESTED = "approval.requested"
     """approval, capability, input, digest, rule, expires_ms"""

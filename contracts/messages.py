@@ -55,6 +55,8 @@ class Call:
     deadline_ms: int
     """Unix milliseconds after which nobody waits for it: expired work is dropped unexecuted."""
     budget_cents: float = 0
+    ruling: Mapping[str, Any] | None = None
+    """What a person found out about the step's outside effects in doubt: `happened`, and the `result` if it did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,19 @@ class Problem(View):
     """For a code that only its author's process knows: that of the nearest error that everybody knows."""
 
 
+class HeldView(View):
+    """A step with which nothing more is tried before a person has chosen."""
+
+    step: str
+    call: str
+    why: str
+    """outcome_unknown, half_done, compensation_failed, confirmation_failed or poisoned."""
+    question: str
+    choices: dict[str, str]
+    """What may be chosen, and what each choice means."""
+    since: str
+
+
 class TaskView(View):
     id: str
     tenant: str
@@ -122,6 +135,8 @@ class TaskView(View):
     steps_done: int = 0
     approvals: list[str] = Field(default_factory=list[str])
     """Ids of the questions it waits for."""
+    held: list[HeldView] = Field(default_factory=list[HeldView])
+    """Steps that a person has to resume."""
     output: Any = None
     error: Problem | None = None
 

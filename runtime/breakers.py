@@ -54,9 +54,9 @@ class Breakers:
     # Before a step is given
 
     def admits(self, member: Member, step: StepRun) -> bool:
-        """Whether an agent may be given the step. What it began outside, and what it has to undo, it always may."""
+        """Whether an agent may be given the step. It always may what it has begun outside, undoes or confirms."""
         breaker = self._of.get((member.agent, step.call))
-        return breaker is None or breaker.admits or step.undoes is not None or step.stay_with is not None
+        return breaker is None or breaker.admits or step.settles or step.begun
 
     def objection(self, agent: AgentId, call: CapabilityName) -> str:
         """Since when and why the agent is not given the capability; empty when it is."""

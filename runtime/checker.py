@@ -13,7 +13,18 @@ from typing import Any, cast
 
 import jsonschema_rs
 
-from ..contracts import CapabilityName, Contract, Digest, InvalidPlan, JsonObject, NotFound, Plan, Step, StepId
+from ..contracts import (
+    CapabilityName,
+    Contract,
+    Digest,
+    InvalidInput,
+    InvalidPlan,
+    JsonObject,
+    NotFound,
+    Plan,
+    Step,
+    StepId,
+)
 from ..contracts.schema import canonical, digest, pointer
 from ..contracts.template import has_bindings, is_binding, is_literal
 from .directory import Directory
@@ -61,7 +72,7 @@ def check(plan: Plan, directory: Directory) -> dict[CapabilityName, Pin]:
     for i, step in enumerate(plan.steps):
         Checked(plan, contracts).check(step, pointer("steps", i))
     pins = {contract.name: _pin(contract) for contract in contracts.values()}
-    return pins | _undo_pins(plan, contracts, directory)
+    return pins | _undo_pins(plan, contracts, directory) | _confirm_pins(plan, contracts, directory)
 
 
 class Checked:
@@ -131,6 +142,14 @@ def check_input(contract: Contract, input: Any) -> None:
     _fit_literal(input, contract.input_schema, contract.input_schema, "/input", contract)
 
 
+def check_output(contract: Contract, output: Any) -> None:
+    """Raises InvalidInput unless `output` is what the contract promises: for one that comes from a person."""
+    try:
+        _fit_literal(output, contract.output_schema, contract.output_schema, "/output", contract)
+    except InvalidPlan as error:
+        raise InvalidInput(error.detail, **error.ids) from None
+
+
 def _contract(step: Step, index: int, directory: Directory) -> Contract:
     try:
         return directory.contract(step.call, step.version)
@@ -139,7 +158,7 @@ def _contract(step: Step, index: int, directory: Directory) -> Contract:
 
 
 def _pin(contract: Contract) -> Pin:
-    return Pin(contract.version, contract.effect, contract.compensation)
+    return Pin(contract.version, contract.effect, contract.compensation, contract.confirmation)
 
 
 def _undo_pins(plan: Plan, contracts: Mapping[StepId, Contract], directory: Directory) -> dict[CapabilityName, Pin]:
@@ -156,6 +175,19 @@ def _undo_pins(plan: Plan, contracts: Mapping[StepId, Contract], directory: Dire
     return pins
 
 
+def _confirm_pins(plan: Plan, contracts: Mapping[StepId, Contract], directory: Directory) -> dict[CapabilityName, Pin]:
+    pins: dict[CapabilityName, Pin] = {}
+    for i, step in enumerate(plan.steps):
+        confirm = contracts[step.id].confirmation
+        if confirm is None:
+            continue
+        if not directory.providers(confirm.capability):
+            detail = f"{step.call} is confirmed by {confirm.capability}, which no agent offers, so it would stay staged"
+            raise _wrong(pointer("steps", i), detail, contracts[step.id])
+        pins[confirm.capability] = _pin(directory.contract(confirm.capability))
+    return pins
+
+
 def _fit_literal(value: Any, schema: JsonObject, root: JsonObject, at: str, contract: Contract) -> None:
     for error in _validator_of(schema, root, contract).iter_errors(value):
         raise _wrong(at + pointer(*error.instance_path), f"{contract.name}: {error.message}", contract)
@@ -163,7 +195,7 @@ def _fit_literal(value: Any, schema: JsonObject, root: JsonObject, at: str, cont
 
 def _validator_of(schema: JsonObject, root: JsonObject, contract: Contract) -> Any:
     """Whole inputs are the common case, so theirs is kept per contract and not looked up by the schema's text."""
-    if schema is not root:
+    if schema is not contract.input_schema:
         return _validator(canonical({**schema, "$defs": root.get("$defs", {})}))
     if contract.digest not in _of_contract:
         _of_contract[contract.digest] = _validator(canonical(schema))

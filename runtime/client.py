@@ -85,6 +85,16 @@ class Client(Protocol):
 
     async def cancel(self, task: str, reason: str = "") -> TaskView: ...
 
+    async def resume(
+        self, task: str, choice: str, *, step: str | None = None, note: str = "", result: Any = None, output: Any = None
+    ) -> TaskView:
+        """Says how a held step goes on, with one of the choices in `TaskView.held`; `step` where there are several.
+
+        `result` is what the outside effect gave, when it `happened`; `output` that of a step done `by_hand`.
+        Raises InvalidInput, Conflict when nothing is held, NotFound.
+        """
+        ...
+
     async def agents(self) -> list[AgentView]: ...
 
     async def capabilities(self) -> list[Contract]: ...
@@ -306,6 +316,12 @@ class LinkClient:
 
     async def cancel(self, task: str, reason: str = "") -> TaskView:
         return TaskView(**await self._ask_owner(task, "cancel", reason=reason))
+
+    async def resume(
+        self, task: str, choice: str, *, step: str | None = None, note: str = "", result: Any = None, output: Any = None
+    ) -> TaskView:
+        said = {"choice": choice, "step": step, "note": note, "result": result, "output": output}
+        return TaskView(**await self._ask_owner(task, "resume", **said))
 
     async def agents(self) -> list[AgentView]:
         return [AgentView(**view) for view in await self._ask(0, "agents", {})]

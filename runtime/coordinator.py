@@ -20,6 +20,7 @@ from ..contracts import (
     Bid,
     BudgetExhausted,
     Clock,
+    Conflict,
     Contract,
     DeadlineExceeded,
     Digest,
@@ -36,16 +37,17 @@ from ..contracts import (
     NotFound,
     Overloaded,
     RetryPolicy,
+    StepStatus,
     StorageError,
     Store,
     Submission,
     TaskId,
     Tenant,
     TimedOut,
-    Verdict,
     Write,
     digest,
 )
+from ..contracts.holding import Why
 from ..contracts.ids import award_id, uuid7
 from ..contracts.messages import Drop, Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
 from ..contracts.plain import check as check_plain
@@ -57,6 +59,7 @@ from .directory import Directory, Member
 from .eligibility import Eligibility
 from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
 from .fairness import Shares
+from .holds import Holds, why_held, worth_another_try
 from .intake import Intake, submitted
 from .journal import Journal
 from .leases import Leases
@@ -131,6 +134,7 @@ class Coordinator:
         self._timers = Timers(clock)
         self._intake = Intake(self.directory, settings.expected_agents)
         self.watchers = Watchers(self.journal)
+        self.holds = Holds(self, self.directory)
         self.questions = Questions(self, self.journal, self._timers, clock, settings.gate)
         self.breakers = Breakers(limits, self.journal, self.watchers, clock)
         self._quarantine = Quarantine(self, self._roster, limits.deaths, self._hold_poison)
@@ -244,8 +248,13 @@ class Coordinator:
         return bool(self._intake.missing())
 
     def cancel(self, run: Run, reason: str, by: str) -> None:
-        """Asks for the end of a task. What is in flight is stopped or awaited, then undone."""
-        if not (run.status.terminal or run.canceling is not None or run.aborting is not None):
+        """Asks for the end of a task. What is in flight is stopped or awaited, then undone.
+
+        Raises Conflict when its staged effects are already being confirmed.
+        """
+        if run.past_return and not run.status.terminal:
+            raise Conflict("it is past its point of no return: what was staged is being made final", task=run.task)
+        if not (run.status.terminal or run.winding_down):
             self._wind_down(run, Kind.TASK_CANCELING, {"reason": reason, "by": by})
             self.advance(run)
 
@@ -266,7 +275,7 @@ class Coordinator:
         """Ends a task that trips us up: by undoing what was done or, when that trips us up too, as it stands."""
         if run.status.terminal:
             return
-        if run.aborting is None and run.canceling is None:
+        if not (run.winding_down or run.past_return):
             self._abort(run, error, None)
             self.advance(run)
         else:
@@ -344,7 +353,7 @@ class Coordinator:
         except InvalidInput as error:
             self.fail(run, step, error, None)
             return
-        ruling = self.questions.ruling(step, contract)
+        ruling = self.questions.ruling(run, step, contract)
         step.rule = ruling.words
         if ruling.review:
             self.questions.ask(run, step, ruling)
@@ -369,7 +378,7 @@ class Coordinator:
         """Parks a step when others were there before, or when its tenant or its capability is over a rate."""
         if self._parking and self._parking.has_to_wait(run, step):
             return True
-        if not self._rates.on_steps or step.undoes is not None:
+        if not self._rates.on_steps or step.settles:
             return False
         if left := self._rates.seconds_left(run.tenant, step.call):
             why = f"{run.tenant} has used up its rate of {step.call}"
@@ -385,7 +394,7 @@ class Coordinator:
         winner = decision.winner
         if winner is None:
             self._nobody(run, step, bids, decision)
-        elif step.undoes is None and not run.can_afford(winner.price_cents):
+        elif not (step.settles or run.can_afford(winner.price_cents - step.kept_cents)):
             self.fail(run, step, _too_dear(run, step, winner), None)
         else:
             self._award(run, step, winner, bids, decision.reason)
@@ -420,17 +429,18 @@ class Coordinator:
                 "input": input,
                 "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
+                "before": self._roster.expiry(run, step, winner.agent),
             },
         )
         self._roster.give(run, step)
         if self.breakers:
             self.breakers.given(step, award, winner.agent)
-        if self._rates.on_steps and step.undoes is None:
+        if self._rates.on_steps and not step.settles:
             self._rates.take(run.tenant, step.call)
         self.journal.then(lambda: self._roster.send(award))
 
     def _bids_are_in(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
-        wanted = step.id in run.ready or (step.undoes is not None and not step.done)
+        wanted = step.id in run.ready or (step.settles and step.status is StepStatus.WAITING)
         if wanted and not run.status.terminal:
             self._settle(run, step, bids)
             self.advance(run)
@@ -459,28 +469,33 @@ class Coordinator:
                 },
             )
         else:
-            error = self._error_of(run, result.error)
+            error = self._error_of(run, step, result.error)
             self.breakers.failed(step, result.award, error)
             self.fail(run, step, error, step.agent)
         if self._quarantine:
             self._seating.settled(AgentId(step.award["agent"]), result.award)
         self.advance(run)
 
-    def _error_of(self, run: Run, data: Mapping[str, Any]) -> HanseError:
-        """An agent drops what comes too late. If only the call was late and not the task, it may be sent again."""
+    def _error_of(self, run: Run, step: StepRun, data: Mapping[str, Any]) -> HanseError:
+        """An agent drops what comes too late. If only the call was late and not the task, it may be sent again; what
+        undoes, confirms or was begun is wanted after the task's deadline too.
+        """
         error = HanseError.from_data(data)
-        in_time = run.deadline_ms is None or self.clock.now_ms() < run.deadline_ms
+        in_time = run.deadline_ms is None or self.clock.now_ms() < run.deadline_ms or step.settles or step.begun
         return TimedOut(error.detail, **error.ids) if isinstance(error, DeadlineExceeded) and in_time else error
 
-    def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None, *, final: bool = False) -> None:
-        retry_at = None if final else self._retry_at(run, step, error)
+    def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
+        retry_at = self._retry_at(run, step, error)
+        if retry_at is None and (why := why_held(run, step, error)) is not None:
+            self.holds.hold(run, step, why, error, agent)
+            return
         data = {"agent": agent, "attempt": step.attempt, "error": error.to_data(), "retry_at_ms": retry_at}
         self.record(run, Kind.STEP_FAILED, step, data)
         if retry_at is not None:
             self._retry_later(run, step)
 
     def _hold_poison(self, run: Run, step: StepRun, error: HanseError, agent: AgentId) -> None:
-        self.fail(run, step, error, agent, final=True)
+        self.holds.hold(run, step, Why.POISONED, error, agent)
 
     def _retry_at(self, run: Run, step: StepRun, error: HanseError) -> int | None:
         """When to try again, in unix milliseconds, or None. The type of the error carries the verdict.
@@ -488,14 +503,12 @@ class Coordinator:
         An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
         asks the outside system and does nothing that it cannot vouch for.
         """
-        if error.verdict not in (Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE):
-            return None
-        if step.undoes is None and (run.aborting is not None or run.canceling is not None):
+        if not worth_another_try(run, step, error):
             return None
         policy = self._retry_policy(step)
-        if step.attempt >= policy.max_attempts:
+        if step.attempts_that_count >= policy.max_attempts:
             return None
-        wait = policy.interval(max(step.attempt, 1), self._entropy.fraction())
+        wait = policy.interval(max(step.attempts_that_count, 1), self._entropy.fraction())
         return self.clock.now_ms() + round(wait * 1000)
 
     def _retry_policy(self, step: StepRun) -> RetryPolicy:
@@ -522,7 +535,7 @@ class Coordinator:
             self._timers.at(run.task, "deadline", run.deadline_ms, lambda: self._expire_task(run))
 
     def _expire_task(self, run: Run) -> None:
-        if not run.status.terminal and run.aborting is None and run.canceling is None:
+        if not (run.status.terminal or run.winding_down or run.past_return):
             self._abort(run, DeadlineExceeded(task=run.task).to_data(), None)
             self.advance(run)
 

@@ -15,8 +15,8 @@ class Driver(Protocol):
         """Folds and journals an event. Nothing else changes a run."""
         ...
 
-    def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None, *, final: bool = False) -> None:
-        """An attempt has failed; the type of the error carries the verdict, unless this is `final`."""
+    def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
+        """An attempt has failed; the type of the error carries the verdict."""
         ...
 
     def advance(self, run: Run) -> None:

@@ -33,10 +33,12 @@ class Eligibility:
         return [member for member in self._willing(step) if not self._breakers.admits(member, step)]
 
     def only_doer(self, step: StepRun) -> AgentId | None:
-        """What an agent began outside only it can finish, and what it did only it can undo, where it offers to."""
+        """What an agent began outside only it can finish, and what it did only it can undo or confirm, where it
+        offers to."""
         if step.stay_with is not None:
             return step.stay_with
-        doer = self._directory.members.get(AgentId(step.undoes.agent or "")) if step.undoes else None
+        settled = step.undoes or step.confirms
+        doer = self._directory.members.get(AgentId(settled.agent or "")) if settled else None
         return doer.agent if doer is not None and step.call in doer.contracts else None
 
     def obstacles(self, step: StepRun) -> str:

@@ -33,10 +33,14 @@ from ..contracts import (
     TaskStatus,
     Tenant,
 )
+from ..contracts.holding import Choice, Why
 from ..contracts.template import ABSENT, MAX_FAN_OUT, MissingOutput, Scope, holds, resolve, resolve_or_null
 
 DEFAULT_PRIORITY = 5
 """Of a task that says nothing of its own, from 0 to 9. Higher goes first."""
+
+SUSPICIOUS = 2
+"""Deaths of its agent from which on a step is sent alone."""
 
 _DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.COMPENSATED})
 
@@ -48,23 +52,31 @@ class Pin:
     version: str
     effect: Effect
     compensation: Compensation | None = None
+    confirmation: Compensation | None = None
 
     def to_data(self) -> JsonObject:
-        undo = self.compensation
+        confirm = {"confirm": _to_data(self.confirmation)} if self.confirmation else {}
         return {
             "version": self.version,
             "effect": str(self.effect),
-            "undo": undo and {"capability": undo.capability, "input": undo.input},
-        }
+            "undo": self.compensation and _to_data(self.compensation),
+        } | confirm
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "Pin":
-        undo = data["undo"]
-        return Pin(data["version"], Effect(data["effect"]), undo and Compensation(**undo))
+        undo, confirm = data["undo"], data.get("confirm")
+        return Pin(
+            data["version"], Effect(data["effect"]), undo and Compensation(**undo), confirm and Compensation(**confirm)
+        )
+
+
+def _to_data(named: Compensation) -> JsonObject:
+    return {"capability": named.capability, "input": named.input}
 
 
 class StepRun:
-    """One step, one member of a `for_each` (`s[2]`), or one compensation (`s~`), as far as it has come.
+    """One step, one member of a `for_each` (`s[2]`), one compensation (`s~`), or one confirmation (`s+`), as far as it
+    has come.
 
     Tasks have many steps and most never leave the common path, so what is unusual stands here as a default of the class
     and costs an instance nothing until it happens.
@@ -74,6 +86,7 @@ class StepRun:
     input: Any = ABSENT
     parent: "StepRun | None" = None
     undoes: "StepRun | None" = None
+    confirms: "StepRun | None" = None
     item: Any = ABSENT
     index: int = 0
     attempt: int = 0
@@ -91,6 +104,15 @@ class StepRun:
     stay_with: AgentId | None = None
     """The agent that did, or may have done, something outside for this step: only its ledger knows, so nobody else
     may try."""
+    held: Mapping[str, Any] | None = None
+    """Why nothing more is tried, and what a person may choose."""
+    held_ms: int = 0
+    ruling: Mapping[str, Any] | None = None
+    """What a person found out about an effect that was in doubt. Its agent is told with the next call."""
+    forgiven: int = 0
+    """Attempts that no longer count, because a person said: again."""
+    kept_cents: float = 0.0
+    """Stays reserved while nobody knows whether it was spent."""
     approval: Mapping[str, Any] | None = None
     """The last decision for it."""
     asked: Mapping[str, Any] | None = None
@@ -112,7 +134,7 @@ class StepRun:
     """The driver has tried and waits for something outside: an agent to join, bids to come in. Not journaled."""
 
     def __init__(self, id: StepId, call: CapabilityName, version: str | None, step: Step | None) -> None:
-        """`step` is None for a compensation."""
+        """`step` is None for a compensation and a confirmation."""
         self.id = id
         self.call = call
         self.version = version
@@ -125,6 +147,20 @@ class StepRun:
     @property
     def optional(self) -> bool:
         return self.step is not None and self.step.optional
+
+    @property
+    def settles(self) -> bool:
+        """Whether it undoes or confirms a step. That is never held up by policy, budget or deadline."""
+        return self.undoes is not None or self.confirms is not None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it did something outside, or may have. Then it is finished before it can be undone."""
+        return self.stay_with is not None or self.ruling is not None
+
+    @property
+    def attempts_that_count(self) -> int:
+        return self.attempt - self.forgiven
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,16 +243,28 @@ class Run:
         self.in_flight: dict[StepId, StepRun] = {}
         self.retrying: dict[StepId, StepRun] = {}
         self.asking: dict[StepId, StepRun] = {}
+        self.held: dict[StepId, StepRun] = {}
+        """Steps with which nothing more is tried before a person has chosen."""
         self.steps: dict[StepId, StepRun] = {}
         self._left = len(self.plan.steps)
         self._calls: dict[tuple[AgentId, CapabilityName, str], int] = {}
         """How often each call was made: agent, capability, digest of the input."""
         self._blocking = dict(self.plan.need_counts)
+        self._may_fail: frozenset[StepId] = frozenset()
+        """Steps that what cannot be undone waits for; empty where there is no such thing."""
+        self._before_barrier = 0
+        """How many of those are not done."""
         self._fatal: Abort | None = None
         self._to_undo: list[StepRun] = []
         """Completed reversible calls, the last one at the end."""
         self._undoing: StepRun | None = None
         """The compensation under way."""
+        self._to_confirm: list[StepRun] = []
+        """Completed calls whose effect is only staged, the first one in front."""
+        self._confirming: StepRun | None = None
+        """The confirmation under way."""
+        self.past_return = False
+        """A confirmation was begun: from here the task only goes forward."""
         self._stuck: StepRun | None = None
         self._lay_out()
 
@@ -227,20 +275,42 @@ class Run:
         if self.status.terminal:
             return
         if self.winding_down:
-            if not self.in_flight:
-                yield from self._unwind()
+            yield from self._go_back()
         elif self._fatal is not None:
             yield self._fatal
         else:
             yield from self._go_forward()
 
+    def _go_back(self) -> Iterator[Command]:
+        """What was begun outside is finished first, because only then it is known what has to be undone."""
+        for step in [step for step in self.ready.values() if not step.parked]:
+            yield Start(step)
+        if not (self.in_flight or self.ready or self.held or any(step.begun for step in self.retrying.values())):
+            yield from self._unwind()
+
     def _go_forward(self) -> Iterator[Command]:
         """Each command is looked at again when its turn comes: the ones before it may have ended the plan."""
-        for step in [step for step in self.ready.values() if not step.parked]:
+        for step in [step for step in self.ready.values() if not (step.parked or self._is_barred(step))]:
             if self._goes_on and step.id in self.ready:
                 yield self._command(step)
         if not self._left and self._goes_on:
+            yield from self._finalize()
+
+    def _finalize(self) -> Iterator[Command]:
+        """Everything that could fail is done. What was only staged becomes final, one after another."""
+        if self._stuck is not None:
+            yield self._end(self._stuck)
+        elif (waiting := self._confirming) is not None:
+            if waiting.status is StepStatus.WAITING and not waiting.parked:
+                yield Start(waiting)
+        elif self._to_confirm:
+            yield Start(self._prepared_to_confirm(self._to_confirm[0]))
+        else:
             yield Conclude(Kind.TASK_COMPLETED, {"output": self._answer(), "cost_cents": self.spent_cents})
+
+    def _is_barred(self, step: StepRun) -> bool:
+        """What cannot be undone waits until all that may still fail is done, whether it depends on that or not."""
+        return self._before_barrier > 0 and self.pin(step).effect is Effect.IRREVERSIBLE
 
     @property
     def winding_down(self) -> bool:
@@ -255,11 +325,12 @@ class Run:
         return _Scope(self, step)
 
     def can_afford(self, cents: float) -> bool:
+        """Whether the budget covers this beside what is spent and reserved."""
         return self.budget_cents is None or _cents(self.spent_cents + self.reserved_cents + cents) <= self.budget_cents
 
     def made(self, agent: AgentId, step: StepRun, input: str) -> int:
         """How many other steps have made this very call, with this digest as input. Members of a `for_each` do not
-        count, since their list says how many there are; neither does undoing, nor another attempt of the same step.
+        count, since their list says how many there are; neither does undoing or confirming, nor another attempt.
         """
         return 0 if step.attempt or not _counts(step) else self._calls.get((agent, step.call, input), 0)
 
@@ -267,12 +338,17 @@ class Run:
         """Its waiting time is over."""
         if self.retrying.pop(step.id, None) is not None:
             step.status = StepStatus.WAITING
-            if step.undoes is None:
+            if not step.settles:
                 self.ready[step.id] = step
 
     @property
+    def not_undone(self) -> list[StepRun]:
+        """Completed steps that their compensation would undo, the last one first."""
+        return list(reversed(self._to_undo))
+
+    @property
     def waiting_for_person(self) -> bool:
-        return bool(self.asking) and not (self.in_flight or self.ready or self.retrying)
+        return bool(self.asking or self.held) and not (self.in_flight or self.ready or self.retrying)
 
     @property
     def shown_status(self) -> TaskStatus:
@@ -295,7 +371,7 @@ class Run:
 
     def _step_of(self, event: Event) -> StepRun:
         assert event.step is not None
-        return self.steps.get(event.step) or self._compensation(event)
+        return self.steps.get(event.step) or self._settling(event)
 
     def _expanded(self, event: Event) -> None:
         step = self._step_of(event)
@@ -328,11 +404,19 @@ class Run:
         self.ready.pop(step.id, None)
         self.retrying.pop(step.id, None)
         self.in_flight[step.id] = step
+        self.past_return = self.past_return or step.confirms is not None
         self._bind_input(step)
         if step.attempt == 1 and _counts(step):
             call = (event.data["agent"], step.call, event.data["input"])
             self._calls[call] = self._calls.get(call, 0) + 1
+        self._let_go(step)
         self.reserved_cents = _cents(self.reserved_cents + _price(step))
+
+    def _let_go(self, step: StepRun) -> None:
+        """What was kept for it while its outcome was unknown."""
+        if step.kept_cents:
+            self.reserved_cents = _cents(self.reserved_cents - step.kept_cents)
+            step.kept_cents = 0.0
 
     def _bind_input(self, step: StepRun) -> None:
         """While replaying nobody asked for commands, so the input of an awarded step is bound here."""
@@ -353,39 +437,95 @@ class Run:
         step.latency_ms, step.error = event.data["latency_ms"], None
         if cents := event.data.get("model_cents"):
             step.model_cents = cents
+        self._did(step)
+
+    def _did(self, step: StepRun) -> None:
         if step.undoes is not None:
             step.undoes.status, self._undoing = StepStatus.COMPENSATED, None
             self._to_undo.pop()
+        elif step.confirms is not None:
+            self._confirming = None
+            self._to_confirm.pop(0)
         else:
             self._keep_for_undoing(step)
             self._finish(step)
 
     def _keep_for_undoing(self, step: StepRun) -> None:
-        if self.pin(step).compensation is not None:
+        pin = self.pin(step)
+        if pin.compensation is not None:
             self._to_undo.append(step)
+        if pin.confirmation is not None:
+            self._to_confirm.append(step)
 
     def _failed(self, event: Event) -> None:
-        step = self._landed(event) if event.step in self.in_flight else self._step_of(event)
+        if event.step in self.in_flight:
+            step = self._landed(event)
+        else:
+            step = self._step_of(event)
+            self._let_go(step)
+        self._went_wrong(step, event)
+        if event.data["retry_at_ms"] is not None:
+            step.status, step.retry_at_ms = StepStatus.RETRYING, event.data["retry_at_ms"]
+            self.retrying[step.id] = step
+        else:
+            self._give_up(step, event.data["error"])
+
+    def _went_wrong(self, step: StepRun, event: Event) -> None:
         self.ready.pop(step.id, None)
         step.error = event.data["error"]
         if agent := event.data.get("agent"):
             step.failed_agents |= {agent}
         step.stay_with = (step.error or {}).get("ids", {}).get("stay_with") or step.stay_with
-        if event.data["retry_at_ms"] is not None:
-            step.status, step.retry_at_ms = StepStatus.RETRYING, event.data["retry_at_ms"]
-            self.retrying[step.id] = step
-        else:
-            self._give_up(step, event)
 
-    def _give_up(self, step: StepRun, event: Event) -> None:
+    def _give_up(self, step: StepRun, error: Mapping[str, Any]) -> None:
         self.retrying.pop(step.id, None)
         step.status = StepStatus.FAILED
-        if step.undoes is not None:
+        if step.settles:
             self._stuck = step
             return
-        if not (step.optional and _may_be_left_out(event.data["error"])):
-            self._fatal = self._fatal or Abort(event.data["error"], step.id)
+        if not (step.optional and _may_be_left_out(error)):
+            self._fatal = self._fatal or Abort(error, step.id)
         self._finish(step)
+
+    def _was_held(self, event: Event) -> None:
+        was_in_flight = event.step in self.in_flight
+        step = self._landed(event) if was_in_flight else self._step_of(event)
+        if was_in_flight and event.data["why"] == Why.OUTCOME_UNKNOWN:
+            step.kept_cents = _price(step)
+            self.reserved_cents = _cents(self.reserved_cents + step.kept_cents)
+        self._went_wrong(step, event)
+        self.retrying.pop(step.id, None)
+        step.status, step.held, step.held_ms = StepStatus.INPUT_REQUIRED, event.data, event.at_ms
+        self.held[step.id] = step
+
+    def _resumed(self, event: Event) -> None:
+        """A person has chosen how a held step goes on."""
+        step = self._step_of(event)
+        del self.held[step.id]
+        step.held, step.forgiven = None, step.attempt
+        step.deaths, step.interruptions = min(step.deaths, SUSPICIOUS), min(step.interruptions, SUSPICIOUS)
+        choice = Choice(event.data["choice"])
+        if choice is Choice.GIVE_UP or (choice is Choice.NOT_HAPPENED and self.winding_down and not step.settles):
+            self._let_go(step)
+            self._give_up(step, step.error or {})
+        elif choice is Choice.BY_HAND:
+            self._done_by_hand(step, event)
+        else:
+            step.ruling = event.data if choice.is_ruling else step.ruling
+            self._waits_again(step)
+
+    def _waits_again(self, step: StepRun) -> None:
+        step.status = StepStatus.WAITING
+        if not step.settles:
+            self.ready[step.id] = step
+
+    def _done_by_hand(self, step: StepRun, event: Event) -> None:
+        """Somebody did it, or knows that it was done and with what outcome."""
+        self._let_go(step)
+        step.status, step.error, step.output = StepStatus.COMPLETED, None, event.data.get("output")
+        step.reason = f"done by hand, says {event.data['by']}"
+        self.spent_cents = _cents(self.spent_cents + _price(step))
+        self._did(step)
 
     def _landed(self, event: Event) -> StepRun:
         step = self.in_flight.pop(event.step)  # pyright: ignore[reportArgumentType]
@@ -414,13 +554,16 @@ class Run:
         self._drop_waiting()
 
     def _drop_waiting(self) -> None:
-        """Questions are void, and a step that failed is not tried again."""
-        for step in (*self.ready.values(), *self.retrying.values(), *self.asking.values()):
-            step.status = StepStatus.FAILED if step.error else StepStatus.WAITING
-            step.asked = None
-        self.ready.clear()
-        self.retrying.clear()
-        self.asking.clear()
+        """Questions are void, and a step that failed is not tried again; unless it may have done something outside."""
+        for steps in (self.ready, self.retrying, self.asking, self.held):
+            for step in [step for step in steps.values() if not step.begun]:
+                step.status = StepStatus.FAILED if step.error else StepStatus.WAITING
+                step.asked = step.held = None
+                self._let_go(step)
+                del steps[step.id]
+        if self._confirming is not None:  # it was only prepared: what is begun is not dropped any more
+            del self.steps[self._confirming.id]
+            self._confirming = None
 
     def _ended(self, event: Event) -> None:
         self.status = _STATUS_OF[event.kind]
@@ -435,6 +578,19 @@ class Run:
         for step_id, count in self._blocking.items():
             if not count:
                 self.ready[step_id] = self.steps[step_id]
+        barriers = [step.id for step in self.plan.steps if self.pins[step.call].effect is Effect.IRREVERSIBLE]
+        if barriers:
+            self._may_fail = frozenset(self.steps.keys() - self._from(barriers))
+            self._before_barrier = len(self._may_fail)
+
+    def _from(self, first: list[StepId]) -> set[StepId]:
+        """These steps and all that come after them."""
+        found, news = set(first), list(first)
+        while news:
+            later = {each for step in news for each in self.plan.dependents.get(step, ())} - found
+            found |= later
+            news = list(later)
+        return found
 
     def _finish(self, step: StepRun) -> None:
         self._left -= 1
@@ -443,9 +599,11 @@ class Run:
             if not parent.members_left:
                 self._join(parent)
             return
+        if step.id in self._may_fail:
+            self._before_barrier -= 1
         for dependent in self.plan.dependents.get(step.id, ()):
             self._blocking[dependent] -= 1
-            if not self._blocking[dependent]:
+            if not (self._blocking[dependent] or self.winding_down):
                 self.ready[dependent] = self.steps[dependent]
 
     def _join(self, parent: StepRun) -> None:
@@ -493,7 +651,7 @@ class Run:
         if self._stuck is not None:
             yield self._end(stuck=self._stuck)
         elif (waiting := self._undoing) is not None:
-            if waiting.status is not StepStatus.RETRYING and not waiting.parked:
+            if waiting.status is StepStatus.WAITING and not waiting.parked:
                 yield Start(waiting)
         elif self._to_undo:
             yield Start(self._prepared(self._to_undo[-1]))
@@ -513,10 +671,24 @@ class Run:
         self.steps[made.id] = made
         return made
 
-    def _compensation(self, event: Event) -> StepRun:
-        """While replaying, the first event of a compensation makes its step run."""
+    def _confirmation_of(self, step: StepRun) -> StepRun:
+        confirm = self.pin(step).confirmation
+        assert confirm is not None
+        values = {"input": step.input, "output": step.output}
+        made = StepRun(StepId(f"{step.id}+"), confirm.capability, None, None)
+        made.confirms, made.input = step, _bound(confirm.input, lambda root: values.get(root, ABSENT))
+        return made
+
+    def _prepared_to_confirm(self, step: StepRun) -> StepRun:
+        made = self._confirming = self._confirmation_of(step)
+        self.steps[made.id] = made
+        return made
+
+    def _settling(self, event: Event) -> StepRun:
+        """While replaying, the first event of a compensation or a confirmation makes its step run."""
         assert event.step is not None
-        return self._prepared(self.steps[StepId(event.step.removesuffix("~"))])
+        prepare = self._prepared_to_confirm if event.step.endswith("+") else self._prepared
+        return prepare(self.steps[StepId(event.step[:-1])])
 
     def _end(self, stuck: StepRun | None = None) -> Conclude:
         cost = {"cost_cents": self.spent_cents}
@@ -527,7 +699,16 @@ class Run:
         return Conclude(Kind.TASK_FAILED, {"error": self.aborting, **cost})
 
     def _stuck_error(self, stuck: StepRun) -> HanseError:
-        """The alarm of a saga that could not be rolled back: what is left standing, and why the plan aborted."""
+        """What is left standing of a saga that could not be brought to an end, and why."""
+        if stuck.confirms is not None:
+            staged = ", ".join(step.id for step in self._to_confirm)
+            return ConfirmationFailed(
+                f"the confirmation {stuck.id} ({stuck.call}) failed, so {staged} stay staged and not final. "
+                "Confirm or cancel them by hand.",
+                task=self.task,
+                step=stuck.id,
+                cause=stuck.error,
+            )
         left = [step.id for step in reversed(self._to_undo)]
         return CompensationFailed(
             f"the compensation {stuck.id} ({stuck.call}) failed, so {', '.join(left)} stand as they are. "
@@ -544,6 +725,12 @@ class CompensationFailed(HanseError):
     """A plan was rolled back only in part."""
 
     code = "compensation_failed"
+
+
+class ConfirmationFailed(HanseError):
+    """What a plan had staged could be made final only in part."""
+
+    code = "confirmation_failed"
 
 
 class _Scope:
@@ -576,7 +763,7 @@ def fold(events: Iterator[Event]) -> Run | None:
 
 def _counts(step: StepRun) -> bool:
     """Whether it is a call that the plan itself makes."""
-    return step.parent is None and step.undoes is None
+    return step.parent is None and not step.settles
 
 
 def _is_fan(step: StepRun) -> bool:
@@ -593,8 +780,10 @@ def _bound(template: Mapping[str, Any], scope: Scope) -> JsonObject:
 
 
 def _price(step: StepRun) -> float:
-    """What the task pays. Undoing is never held up, so it cannot be at the expense of a budget that may be used up."""
-    return step.award["price_cents"] if step.undoes is None else 0.0
+    """What the task pays. Undoing and confirming is never held up, so it cannot be at the expense of a budget that may
+    be used up: their price is part of that of the step.
+    """
+    return 0.0 if step.settles else step.award["price_cents"]
 
 
 def _cents(sum: float) -> float:
@@ -629,6 +818,8 @@ _APPLY = {
     Kind.STEP_SUSPECTED: Run._suspected,
     Kind.STEP_COMPLETED: Run._completed,
     Kind.STEP_FAILED: Run._failed,
+    Kind.STEP_HELD: Run._was_held,
+    Kind.STEP_RESUMED: Run._resumed,
     Kind.APPROVAL_REQUESTED: Run._asked,
     Kind.APPROVAL_DECIDED: Run._decided,
 }

@@ -89,6 +89,10 @@ class Task:
     async def cancel(self, reason: str = "") -> TaskView:
         return await self._client.cancel(self.id, reason)
 
+    async def resume(self, choice: str, *, step: str | None = None, note: str = "", **found: Any) -> TaskView:
+        """Says how a held step goes on; `found` is the `result` of an effect, or the `output` of a step."""
+        return await self._client.resume(self.id, choice, step=step, note=note, **found)
+
     async def _wait(self) -> TaskView:
         while not (view := await self._client.wait(self.id, _PAGE_SECONDS)).status.terminal:
             if view.status is TaskStatus.INPUT_REQUIRED:

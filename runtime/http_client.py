@@ -131,6 +131,12 @@ class HttpClient:
     async def cancel(self, task: str, reason: str = "") -> TaskView:
         return await self._view(TaskView, "POST", _path("tasks", task) + ":cancel", {"reason": reason})
 
+    async def resume(
+        self, task: str, choice: str, *, step: str | None = None, note: str = "", result: Any = None, output: Any = None
+    ) -> TaskView:
+        said = {"choice": choice, "step": step, "note": note, "result": result, "output": output}
+        return await self._view(TaskView, "POST", _path("tasks", task) + ":resume", said)
+
     async def agents(self) -> list[AgentView]:
         return await self._views(AgentView, "agents", "/v1/agents")
 

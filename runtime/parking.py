@@ -142,5 +142,5 @@ def _rank(run: Run, step: StepRun) -> int:
 
 
 def _is_wanted(run: Run, step: StepRun) -> bool:
-    """What undoes something is wanted to the end, the rest while the plan goes forward."""
-    return not run.status.terminal and (step.undoes is not None or not run.winding_down)
+    """What undoes, confirms or was begun is wanted to the end, the rest while the plan goes forward."""
+    return not run.status.terminal and (step.settles or step.begun or not run.winding_down)

@@ -11,13 +11,10 @@ A link that breaks is no death: that is a process which has another incarnation 
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ..contracts import AgentId, AwardId, HanseError, Kind, OutcomeUnknown, Unavailable
+from ..contracts import AgentId, AwardId, HanseError, Kind, Unavailable
 from .driver import Driver
-from .execution import Run, StepRun
+from .execution import SUSPICIOUS, Run, StepRun
 from .roster import Roster
-
-SUSPICIOUS = 2
-"""Deaths from which on a step is sent alone."""
 
 
 def is_suspect(step: StepRun) -> bool:
@@ -60,13 +57,10 @@ class Quarantine:
         return step.deaths > 0 and max(step.deaths, step.interruptions) >= self._deaths
 
     def seize(self, run: Run, step: StepRun, agent: AgentId) -> None:
-        """Holds a step that is in nobody's hands any more. When its task is winding down anyway, it fails."""
-        if run.winding_down:
-            text = f"{agent} has died {step.deaths} times with it in hand; nobody knows what was done"
-            self._driver.fail(run, step, OutcomeUnknown(text, agent=agent), agent, final=True)
-        else:
-            text = f"its agent died {max(step.deaths, step.interruptions)} times with it in hand"
-            self._hold(run, step, Unavailable(text, agent=agent, step=step.id), agent)
+        """Holds a step that is in nobody's hands any more."""
+        times = max(step.deaths, step.interruptions)
+        error = Unavailable(f"{times} times an agent died with it in hand, the last time {agent}", agent=agent)
+        self._hold(run, step, error, agent)
         self._driver.advance(run)
 
     def returned(self, agent: AgentId, died: bool) -> list[AwardId]:

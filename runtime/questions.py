@@ -41,9 +41,9 @@ class Questions:
         self._clock = clock
         self._gate = gate
 
-    def ruling(self, step: StepRun, contract: Contract) -> Ruling:
-        """What policy says of this step. Undoing is never held up, and what was asked once is not asked again."""
-        if step.undoes is not None or step.approval is not None:
+    def ruling(self, run: Run, step: StepRun, contract: Contract) -> Ruling:
+        """What policy says of this step. Undoing and confirming is never held up; nobody is asked the same twice."""
+        if step.settles or run.winding_down or step.attempt or step.approval is not None:
             return AUTOMATIC
         return self._gate(contract, step.input)
 

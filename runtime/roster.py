@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..contracts import AgentId, AwardId, CapabilityName, Clock, Tenant
+from ..contracts import AgentId, AwardId, CapabilityName, Clock, JsonObject, Tenant
+from ..contracts.holding import Choice
 from ..contracts.ids import step_key
 from ..contracts.messages import Call, Hello, Proposal
 from ..contracts.token import Key, agent_key, mint
@@ -161,7 +162,7 @@ class Roster:
         self._home[agent].send(Proposal(number, agent, run.task, step.id, run.tenant, step.call, step.input))
 
     def _call(self, run: Run, step: StepRun, agent: AgentId) -> Call:
-        deadline = self._deadline(run, step, agent)
+        deadline = step.award.get("before") or self.expiry(run, step, agent)
         caveats = {
             "task": run.task,
             "step": step.id,
@@ -184,15 +185,28 @@ class Roster:
             attempt=step.attempt,
             deadline_ms=deadline,
             budget_cents=step.award["price_cents"],
+            ruling=_told(step),
         )
 
-    def _deadline(self, run: Run, step: StepRun, agent: AgentId) -> int:
-        """Unix milliseconds. Undoing goes on after the task's deadline."""
+    def expiry(self, run: Run, step: StepRun, agent: AgentId) -> int:
+        """When a token that is minted now expires, in unix milliseconds. Together with what else the award says, these
+        are all its caveats: what an agent is allowed stands in the journal before it is allowed.
+
+        After the task's deadline what was begun is still finished, undone or confirmed.
+        """
         timeout = self._directory.members[agent].contracts[step.call].timeout_seconds + CALL_GRACE_SECONDS
         latest = self._clock.now_ms() + round(timeout * 1000)
-        return latest if run.deadline_ms is None or step.undoes else min(latest, run.deadline_ms)
+        late = step.settles or step.begun
+        return latest if run.deadline_ms is None or late else min(latest, run.deadline_ms)
 
     def _key_of(self, agent: AgentId) -> Key:
         if agent not in self._keys:
             self._keys[agent] = agent_key(self._root_key, agent)
         return self._keys[agent]
+
+
+def _told(step: StepRun) -> JsonObject | None:
+    """What a person found out about the step's effects in doubt, for its agent."""
+    if step.ruling is None:
+        return None
+    return {"happened": step.ruling["choice"] == Choice.HAPPENED, "result": step.ruling["result"]}

@@ -36,6 +36,7 @@ from ..contracts.wire import unpack
 from .coordinator import Coordinator
 from .directory import Member
 from .execution import Run
+from .holds import resumable
 from .journal import Audit
 from .link import Link
 from .views import agent_view, step_views, task_view
@@ -72,6 +73,7 @@ class Service:
             "decide": self._decide,
             "events": self._events,
             "gather": self._gather,
+            "resume": self._resume,
             "verify": self._verify,
         }
 
@@ -219,6 +221,14 @@ class Service:
     async def _cancel(self, request: Request) -> JsonObject:
         run = self._run(request)
         self._coordinator.cancel(run, request.parameters.get("reason") or "", request.by)
+        return _dump(task_view(run))
+
+    async def _resume(self, request: Request) -> JsonObject:
+        """A person has chosen how a held step goes on."""
+        run = self._run(request)
+        self._coordinator.holds.resume(
+            run, resumable(run, request.parameters.get("step")), request.parameters, request.by
+        )
         return _dump(task_view(run))
 
     # Events

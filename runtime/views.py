@@ -7,6 +7,7 @@ from ..contracts import (
     AgentView,
     BidView,
     HanseError,
+    HeldView,
     Problem,
     StepId,
     StepView,
@@ -56,9 +57,16 @@ def task_view(run: Run) -> TaskView:
         steps_total=len(top),
         steps_done=sum(step.done for step in top),
         approvals=[str(step.asked["approval"]) for step in run.asking.values() if step.asked],
+        held=[_held_view(step) for step in run.held.values()],
         output=run.output,
         error=problem_of(run.error),
     )
+
+
+def _held_view(step: StepRun) -> HeldView:
+    held = step.held or {}
+    said = {name: held[name] for name in ("why", "question", "choices")}
+    return HeldView(step=step.id, call=step.call, since=timestamp(step.held_ms), **said)
 
 
 def step_views(run: Run) -> list[StepView]:
@@ -89,17 +97,18 @@ def _in_order(run: Run) -> Iterator[StepRun]:
         yield step
         for member in step.members or ():
             yield member
-            yield from _undoing(run, member)
-        yield from _undoing(run, step)
+            yield from _settling(run, member)
+        yield from _settling(run, step)
 
 
-def _undoing(run: Run, step: StepRun) -> Iterator[StepRun]:
-    if undo := run.steps.get(StepId(f"{step.id}~")):
-        yield undo
+def _settling(run: Run, step: StepRun) -> Iterator[StepRun]:
+    for mark in "+~":
+        if found := run.steps.get(StepId(f"{step.id}{mark}")):
+            yield found
 
 
 def _step_view(run: Run, step: StepRun) -> StepView:
-    is_top = step.parent is None and step.undoes is None
+    is_top = step.parent is None and not step.settles
     return StepView(
         id=step.id,
         call=step.call,

@@ -44,6 +44,11 @@ def read_plan_file(path: str) -> JsonObject:
     return {"plan": data} if "steps" in data else data
 
 
+def json_of(text: str | None, name: str) -> Any:
+    """The value of an option, or None when it is not given. Raises InvalidInput that names the option."""
+    return None if text is None else _json(text, name)
+
+
 def labels_of(words: Sequence[str]) -> dict[str, str]:
     """`key=value` each. Raises InvalidInput."""
     return dict(map(_pair, words))

@@ -5,13 +5,14 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from ...contracts import StepView, TaskStatus, TaskView
+from ...contracts import Conflict, StepView, TaskStatus, TaskView
 from ..client import Client
 from .command import Ended, Session, command
-from .exits import exit_of_task
+from .exits import Exit, exit_of_task
 from .output import table
+from .submission import json_of
 from .text import duration, inline, money, plain
-from .view import MARKS, status_text, task_view
+from .view import MARKS, held_step, status_text, task_view
 from .watch import watch as follow
 
 app = typer.Typer(help="Work that was asked for.", no_args_is_help=True)
@@ -70,6 +71,37 @@ async def cancel(
     async with session.client() as client:
         view = await client.cancel(task, reason)
     session.out.show(view, lambda: Text.assemble(f"task {view.id} is ", status_text(view.status)))
+
+
+@command(app)
+async def resume(
+    session: Session,
+    task: TaskArgument,
+    choice: Annotated[str | None, typer.Argument(help="How the held step goes on. Asked for when left out.")] = None,
+    step: Annotated[str | None, typer.Option(help="Which step, where several are held.")] = None,
+    result: Annotated[str | None, typer.Option(help="JSON: what the outside effect gave, if it happened.")] = None,
+    output: Annotated[str | None, typer.Option(help="JSON: the output of a step done by hand.")] = None,
+    note: Annotated[str, typer.Option(help="Kept in the journal.")] = "",
+) -> None:
+    """Say how a held step goes on: one whose outcome nobody knows, or that cannot be undone."""
+    found = {"result": json_of(result, "--result"), "output": json_of(output, "--output")}
+    async with session.client() as client:
+        if choice is None:
+            step, choice = _chosen(session, await client.task(task), step)
+        view = await client.resume(task, choice, step=step, note=note, **found)
+    session.out.show(view, lambda: Text.assemble(f"task {view.id} is ", status_text(view.status)))
+
+
+def _chosen(session: Session, task: TaskView, step: str | None) -> tuple[str, str]:
+    """Asks the person at the terminal. Raises Ended where there is nobody, Conflict where nothing is held."""
+    held = [each for each in task.held if step in (None, each.step)]
+    if not held:
+        raise Conflict(f"nothing of task {task.id} is held up: it is {task.status}", task=task.id)
+    session.out.remarks.print(held_step(task.id, held[0]))
+    if not session.out.remarks.is_terminal:
+        session.out.remark("hanse: nobody is here to choose. Write the choice behind the task", "red")
+        raise Ended(Exit.USAGE)
+    return held[0].step, typer.prompt(f"Which of {', '.join(held[0].choices)}", err=True)
 
 
 async def _events(client: Client, task: str) -> list:

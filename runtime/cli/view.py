@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ...contracts import ApprovalView, BidView, Event, Kind, StepStatus, StepView, TaskStatus, TaskView
+from ...contracts import ApprovalView, BidView, Event, HeldView, Kind, StepStatus, StepView, TaskStatus, TaskView
 from ...contracts.events import milliseconds, timestamp
 from .text import clock, duration, inline, money, plain
 
@@ -50,6 +50,7 @@ def task_view(
     """The whole picture of one task."""
     parts: list[RenderableType] = [_head(task), _dag(steps, _troubles(events))]
     parts += [question(approval) for approval in approvals if approval.decision == "pending"]
+    parts += [held_step(task.id, held) for held in task.held]
     parts += [Text(f"Error: {plain(task.error.detail)} [{task.error.code}]", style="red")] if task.error else []
     parts += [Text(f"Output: {inline(task.output, 400)}")] if task.status is TaskStatus.COMPLETED else []
     return Group(*parts)
@@ -86,6 +87,15 @@ def question(approval: ApprovalView) -> RenderableType:
         Text(f"  {approval.capability} with {inline(approval.input, 400)}"),
         Text(f"  hanse approvals approve {approval.id}   or   hanse approvals deny {approval.id}", style="bold"),
     )
+
+
+def held_step(task: str, held: HeldView) -> RenderableType:
+    """What holds a step up, and what a person may choose."""
+    table = Table.grid(padding=(0, 2))
+    for choice, meaning in held.choices.items():
+        command = f"  hanse tasks resume {task} {choice} --step {held.step}"
+        table.add_row(command, Text(plain(meaning, 200), style="dim"))
+    return Group(Text.assemble(("! ", "bold"), plain(held.question, 400), style="bold red"), table)
 
 
 def plain_line(event: Event) -> str | None:
@@ -131,8 +141,10 @@ def _dag(steps: Sequence[StepView], troubles: Mapping[str, str]) -> RenderableTy
 
 
 def _needs(step: StepView) -> list[str]:
-    """What a step stands below: its dependencies; a member of a `for_each` and a compensation, their own step."""
-    if step.id.endswith("~"):
+    """What a step stands below: its dependencies; a member of a `for_each`, a compensation and a confirmation, their
+    own step.
+    """
+    if step.id.endswith(("~", "+")):
         return [step.id[:-1]]
     return [step.id.partition("[")[0]] if step.id.endswith("]") else step.depends_on
 
@@ -267,6 +279,8 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     Kind.STEP_SUSPECTED: lambda data: f"{plain(data.get('agent'))} died with it in hand, {data.get('deaths')} times",
     Kind.STEP_COMPLETED: _completed_words,
     Kind.STEP_FAILED: _error_words,
+    Kind.STEP_HELD: lambda data: f"{plain(data.get('question', ''), 300)} hanse tasks resume",
+    Kind.STEP_RESUMED: lambda data: f"{data.get('choice')} by {plain(data.get('by') or 'nobody')}",
     Kind.APPROVAL_REQUESTED: _asked_words,
     Kind.APPROVAL_DECIDED: lambda data: f"{data.get('decision')} by {plain(data.get('by') or 'nobody')}",
     Kind.MODEL_RESERVED: _model_words,

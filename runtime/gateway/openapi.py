@@ -14,10 +14,10 @@ from .openai.bodies import Chat, Embeddings, Score
 from .openai.errors import speaks
 from .openai.shapes import OpenAiError
 from .problems import MEDIA_TYPE
-from .schemas import Cancellation, CapabilityCall, Decision, EventPage, Forgetting, Remembering
+from .schemas import Cancellation, CapabilityCall, Decision, EventPage, Forgetting, Remembering, Resumption
 
 DESCRIBED: tuple[type[BaseModel], ...] = (
-    *(Problem, Submission, CapabilityCall, Cancellation, Decision, EventPage),
+    *(Problem, Submission, CapabilityCall, Cancellation, Resumption, Decision, EventPage),
     *(Chat, Embeddings, Score, OpenAiError),
     *(Remembering, Forgetting, Change, Query),
 )

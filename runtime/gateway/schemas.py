@@ -31,6 +31,20 @@ class Decision(_Asked):
     note: str = Field(default="", max_length=2000)
 
 
+class Resumption(_Asked):
+    """How a held step goes on."""
+
+    choice: str = Field(max_length=40)
+    """One of the choices in the task's `held`."""
+    step: str | None = Field(default=None, max_length=200)
+    """Where several are held."""
+    note: str = Field(default="", max_length=2000)
+    result: Any = None
+    """Of the outside effect, when it happened."""
+    output: Any = None
+    """Of the step, when it was done by hand."""
+
+
 class CapabilityCall(_Asked):
     """One call of one capability."""
 

@@ -13,7 +13,7 @@ from .bodies import fitted, read_json, read_model
 from .desk import client_of, desk_of
 from .openapi import KEY_PARAMETER, body, gives
 from .problems import BadRequest
-from .schemas import Cancellation, StepList, TaskList
+from .schemas import Cancellation, Resumption, StepList, TaskList
 from .security import idempotency_key
 from .waiting import wait_for
 
@@ -83,10 +83,23 @@ async def cancel(request: Request, task: str) -> Response:
     return answers.task(await client_of(request).cancel(id, reason))
 
 
+@router.post(
+    "/v1/tasks/{task}:resume",
+    summary="Resume a held step",
+    responses=gives(_202=TaskView, _200=TaskView),
+    openapi_extra=body(Resumption),
+)
+async def resume(request: Request, task: str) -> Response:
+    """A person has found out what came of a step, or mended what kept it from going on."""
+    id, said = task_id(task), await read_model(request, Resumption)
+    found = {"note": said.note, "result": said.result, "output": said.output}
+    return answers.task(await client_of(request).resume(id, said.choice, step=said.step, **found))
+
+
 @router.post("/v1/tasks/{task}:{verb}", include_in_schema=False)
 async def other_verb(task: str, verb: str) -> Response:
     """Otherwise `POST` on a task would look like a wrong method on the task itself."""
-    raise NotFound(f"a task has no verb {verb[:64]!r}. Known: cancel")
+    raise NotFound(f"a task has no verb {verb[:64]!r}. Known: cancel, resume")
 
 
 async def submit_and_wait(request: Request, submission: Submission, seconds: float) -> TaskView:

@@ -72,6 +72,7 @@ def _summary(told: Told) -> dict[str, Any]:
         "events": told.events,
         "seconds": told.seconds,
         "tasks": dict(told.tasks),
+        "held": dict(told.held),
         "planned": [str(each.fault) for each in told.planned],
         "fired": [str(each.fault) for each in told.planned if each.fired],
         "problems": told.problems,
@@ -88,7 +89,7 @@ def run_seeds(seeds: range, workers: int) -> Iterator[dict[str, Any]]:
 
 def _many(seeds: range, options: argparse.Namespace) -> int:
     console, started = Console(), time.perf_counter()
-    planned, fired, tasks = Counter[str](), Counter[str](), Counter[str]()
+    planned, fired, tasks, held = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     failed: list[dict[str, Any]] = []
     count = events = 0
     with Progress(console=console, transient=True) as progress:
@@ -98,6 +99,7 @@ def _many(seeds: range, options: argparse.Namespace) -> int:
             planned.update(each["planned"])
             fired.update(each["fired"])
             tasks.update(each["tasks"])
+            held.update(each["held"])
             if each["problems"]:
                 failed.append(each)
                 console.print(f"[red]seed {each['seed']}[/red] {each['problems'][0]}", highlight=False)
@@ -114,6 +116,7 @@ def _many(seeds: range, options: argparse.Namespace) -> int:
         "failed": [each["seed"] for each in failed],
         "events": events,
         "tasks": dict(tasks),
+        "held": dict(held),
         "fired": dict(fired),
         "seconds": round(seconds, 1),
     }

@@ -62,7 +62,7 @@ class Planned:
         return f"{self.at:7.3f} s  {self.fault} {self.target} {self.seconds:.2f} s #{self.number}{hurt}"
 
 
-MOODS = [Mood.AWAY, Mood.SILENT_AFTER, Mood.SILENT_BEFORE, Mood.LATE, Mood.DEAF]
+MOODS = [Mood.AWAY, Mood.SILENT_AFTER, Mood.SILENT_BEFORE, Mood.LATE, Mood.DEAF, Mood.VEILED, Mood.LOST]
 
 
 def random_faults(random: Random, span: float) -> list[Planned]:
@@ -175,7 +175,7 @@ class Fate:
             outside.mood = Mood.WELL
             each.fired = outside.met[mood] > met
 
-        self._after(each, over)
+        self._town.loop.later(max(each.seconds, 2), over)
 
     def _disk_full(self, each: Planned) -> None:
         disk = self._disk(each)

@@ -18,7 +18,8 @@ NOTHING = object()
 
 _FLIES = (Kind.STEP_AWARDED, Kind.STEP_INTERRUPTED)
 _COMPARED = ("$eq", "$ne", "$gt", "$ge", "$lt", "$le", "$in")
-_ASIDE = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_DECIDED, Kind.STEP_SUSPECTED)
+_ASKS = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_DECIDED)
+_ASIDE = (*_ASKS, Kind.STEP_SUSPECTED)
 _WINDS_DOWN = (Kind.TASK_ABORTING, Kind.TASK_CANCELING)
 
 
@@ -40,15 +41,21 @@ class Rules:
     """As JSON, the way a caller sends it."""
     undo: Mapping[str, Undo] = field(default_factory=dict)
     """The compensation of each capability that has one."""
+    confirm: Mapping[str, Undo] = field(default_factory=dict)
+    """The confirmation of each capability that only stages its effect."""
+    irreversible: frozenset[str] = frozenset()
+    """Capabilities that nothing can undo."""
     input: Any = None
     budget_cents: float | None = None
 
     @staticmethod
     def of(submitted: Event) -> "Rules":
-        pins = {name: pin["undo"] for name, pin in submitted.data["pins"].items() if pin["undo"]}
+        pins = submitted.data["pins"]
         return Rules(
             submitted.data["plan"],
-            {name: Undo(undo["capability"], undo["input"]) for name, undo in pins.items()},
+            {name: Undo(**pin["undo"]) for name, pin in pins.items() if pin["undo"]},
+            {name: Undo(**pin["confirm"]) for name, pin in pins.items() if pin.get("confirm")},
+            frozenset(name for name, pin in pins.items() if pin["effect"] == "irreversible"),
             submitted.data["input"],
             submitted.data["budget_cents"],
         )
@@ -100,14 +107,52 @@ class Game:
         return [f"{step}[{i}]" for i in range(expanded[0].data["count"])] if expanded else []
 
     def completed(self, step: str) -> bool:
-        return (last := self.last(step)) is not None and last.kind is Kind.STEP_COMPLETED
+        last = self.last(step)
+        return last is not None and (last.kind is Kind.STEP_COMPLETED or _choice(last) == "by_hand")
 
     def flies(self, step: str) -> bool:
         return (last := self.last(step)) is not None and last.kind in _FLIES
 
     def gave_up(self, step: str) -> bool:
         last = self.last(step)
-        return last is not None and last.kind is Kind.STEP_FAILED and last.data["retry_at_ms"] is None
+        if last is None:
+            return False
+        if last.kind is Kind.STEP_FAILED:
+            return last.data["retry_at_ms"] is None
+        void = _choice(last) == "not_happened" and self._came_late(last) and not _settles(step)
+        return void or _choice(last) == "give_up"
+
+    def _came_late(self, event: Event) -> bool:
+        """After the task began to wind down."""
+        return any(each.kind in _WINDS_DOWN and each.sequence < event.sequence for each in self.history)
+
+    def begun(self, step: str) -> bool:
+        """It did something outside, or may have: its agent said so, or a person."""
+        return any(
+            _choice(event) in ("happened", "not_happened")
+            or event.data.get("error", {}).get("ids", {}).get("stay_with")
+            for event in self.story(step)
+        )
+
+    def held(self, step: str) -> Event | None:
+        """Why nothing more is tried with it before a person has chosen."""
+        last = self.last(step)
+        if last is None or last.kind is not Kind.STEP_HELD:
+            return None
+        dropped = self.winding_down and not self._came_late(last) and not self.begun(step) and not _settles(step)
+        return None if dropped else last
+
+    def must_be_finished(self, step: str) -> bool:
+        """Though the task winds down: it began something outside, or a person wants to know."""
+        if self.settled(step) or self.is_many(step) or self.flies(step) or self.last(step) is None:
+            return False
+        last = self.last(step)
+        return self.begun(step) or (_choice(last) != "" and self._came_late(last))  # type: ignore[arg-type]
+
+    @property
+    def past_return(self) -> bool:
+        """A confirmation was begun."""
+        return any(event.kind is Kind.STEP_AWARDED and str(event.step).endswith("+") for event in self.history)
 
     def waits_for_retry(self, step: str) -> bool:
         last = next(reversed(self.story(step)), None)
@@ -122,7 +167,8 @@ class Game:
         if self.is_many(step):
             return all(self.settled(member) for member in self.members(step))
         last = self.last(step)
-        return self.gave_up(step) or (last is not None and last.kind in (Kind.STEP_COMPLETED, Kind.STEP_SKIPPED))
+        skipped = last is not None and last.kind is Kind.STEP_SKIPPED
+        return self.gave_up(step) or self.completed(step) or skipped
 
     def asks(self, step: str) -> Event | None:
         """The open question about it."""
@@ -140,10 +186,18 @@ class Game:
         return next((event for event in self.history if self._is_fatal(event)), None)
 
     def _is_fatal(self, event: Event) -> bool:
-        if event.kind is not Kind.STEP_FAILED or event.data["retry_at_ms"] is not None or _is_undo(event.step):
+        if _settles(event.step) or not (self._has_failed(event) or _choice(event) == "give_up"):
             return False
         optional = self.rules.step(str(event.step)).get("optional", False)
-        return not (optional and event.data["error"]["branch"] in ("policy", "permanent"))
+        return not (optional and self._error_of(event)["branch"] in ("policy", "permanent"))
+
+    def _has_failed(self, event: Event) -> bool:
+        return event.kind is Kind.STEP_FAILED and event.data["retry_at_ms"] is None
+
+    def _error_of(self, event: Event) -> Any:
+        """What a step failed with; when somebody gave it up, what it was held with."""
+        story = [each for each in self.story(str(event.step)) if each.sequence <= event.sequence]
+        return [each.data["error"] for each in story if "error" in each.data][-1]
 
     # What things are worth
 
@@ -151,7 +205,7 @@ class Game:
         if self.is_many(step) and self.settled(step):
             outputs = [self.output(member) for member in self.members(step)]
             return [None if output is NOTHING else output for output in outputs]
-        return self.last(step).data["output"] if self.completed(step) else NOTHING  # type: ignore[union-attr]
+        return self.last(step).data.get("output") if self.completed(step) else NOTHING  # type: ignore[union-attr]
 
     def roots(self, step: str | None = None) -> dict[str, Any]:
         """What a template of this step can refer to."""
@@ -164,12 +218,12 @@ class Game:
         return found
 
     def input(self, step: str) -> Any:
-        if _is_undo(step):
-            return self._undo_input(_undone(step))
+        if _settles(step):
+            named = self.undo_of(step[:-1]) if _is_undo(step) else self.confirm_of(step[:-1])
+            return self._named_input(named, step[:-1])
         return worth(self.rules.step(step).get("input", {}), self.roots(step))
 
-    def _undo_input(self, step: str) -> Any:
-        undo = self.undo_of(step)
+    def _named_input(self, undo: Undo | None, step: str) -> Any:
         assert undo is not None
         roots = {"input": self.input(step), "output": self.output(step)}
         bound = {name: worth(template, roots) for name, template in undo.input.items()}
@@ -177,6 +231,9 @@ class Game:
 
     def undo_of(self, step: str) -> Undo | None:
         return self.rules.undo.get(self.rules.step(step)["call"].partition("@")[0])
+
+    def confirm_of(self, step: str) -> Undo | None:
+        return self.rules.confirm.get(self.rules.step(step)["call"].partition("@")[0])
 
     # What may come next
 
@@ -187,7 +244,7 @@ class Game:
         if self.winding_down:
             return list(self._backward())
         if (fatal := self.fatal) is not None:
-            return [("abort", fatal.data["error"], fatal.step)]
+            return [("abort", self._error_of(fatal), fatal.step)]
         wanted = [self._wanted(step) for step in self.steps() if self.may_start(step)]
         return wanted or self._complete()
 
@@ -198,9 +255,23 @@ class Game:
             or self.is_many(step)
             or self.waits_for_retry(step)
             or self.asks(step)
+            or self.held(step)
+            or self.is_barred(step)
         ):
             return False
         return step.endswith("]") or all(self.settled(need) for need in self.needs(step))
+
+    def is_barred(self, step: str) -> bool:
+        """What cannot be undone comes after all that can, unless that comes after such a step itself."""
+        if not self._is_irreversible(step.partition("[")[0]):
+            return False
+        return any(not self.settled(each["id"]) for each in self.rules.plan["steps"] if self._may_fail(each["id"]))
+
+    def _may_fail(self, step: str) -> bool:
+        return not self._is_irreversible(step) and all(self._may_fail(need) for need in self.needs(step))
+
+    def _is_irreversible(self, step: str) -> bool:
+        return self.rules.step(step)["call"].partition("@")[0] in self.rules.irreversible
 
     def needs(self, step: str) -> set[str]:
         one = self.rules.step(step)
@@ -220,34 +291,67 @@ class Game:
 
     def _complete(self) -> list[tuple[Any, ...]]:
         if all(self.settled(step["id"]) for step in self.rules.plan["steps"]):
+            for step in self.to_confirm():
+                if not self.completed(confirm := f"{step}+"):
+                    return self._settling(confirm)
             return [("conclude", "task.completed", worth(self.rules.plan.get("output"), self.roots(), null=True))]
         return []
 
     def _backward(self) -> Iterator[tuple[Any, ...]]:
-        if any(self.flies(step) for step in self.steps()):
+        unfinished = [step for step in self.steps() if self.must_be_finished(step)]
+        for step in unfinished:
+            if not (self.held(step) or self.waits_for_retry(step)):
+                yield ("start", step, self.input(step))
+        if unfinished or any(self.flies(step) or self.held(step) for step in self.steps()):
             return
         for step in self.to_undo():
-            undo = f"{step}~"
-            if self.gave_up(undo):
-                yield ("conclude", "task.failed", "compensation_failed")
-                return
-            if not self.completed(undo):
-                if not (self.flies(undo) or self.waits_for_retry(undo)):
-                    yield ("start", undo, self.input(undo))
+            if not self.completed(undo := f"{step}~"):
+                yield from self._settling(undo)
                 return
         yield ("conclude", "task.canceled" if self.canceled else "task.failed", None)
 
+    def _settling(self, step: str) -> list[tuple[Any, ...]]:
+        """What a compensation or a confirmation wants that is not completed."""
+        if self.gave_up(step):
+            return [("conclude", "task.failed", "compensation_failed" if _is_undo(step) else "confirmation_failed")]
+        waits = self.flies(step) or self.waits_for_retry(step) or self.held(step)
+        return [] if waits else [("start", step, self.input(step))]
+
+    def _done(self) -> list[str]:
+        """The completed calls of the plan, in the order in which they completed."""
+        ends = [event for event in self.history if event.kind is Kind.STEP_COMPLETED or _choice(event) == "by_hand"]
+        return [str(event.step) for event in ends if not _settles(event.step)]
+
     def to_undo(self) -> list[str]:
         """I4: the completed calls that can be undone, the last one to complete first."""
-        completed = [event for event in self.history if event.kind is Kind.STEP_COMPLETED and not _is_undo(event.step)]
-        return [event.step for event in reversed(completed) if self.undo_of(event.step)]  # type: ignore[misc]
+        return [step for step in reversed(self._done()) if self.undo_of(step)]
+
+    def to_confirm(self) -> list[str]:
+        """The completed calls whose effect is only staged, the first one to complete first."""
+        return [step for step in self._done() if self.confirm_of(step)]
 
     # Money
 
     @property
     def reserved_cents(self) -> float:
-        flying = [self.awarded(step) for step in self.steps() if self.flies(step)]
-        return sum(event.data["price_cents"] for event in flying if event)
+        held = [self.awarded(step) for step in self.steps() if self.flies(step) or self._keeps(step)]
+        return sum(event.data["price_cents"] for event in held if event)
+
+    def _keeps(self, step: str) -> bool:
+        """Nobody knows whether what was reserved for it was spent: its last award ended so, and nothing settled it."""
+        keeps, flies = False, False
+        for event in self.history:
+            if event.step == step and event.kind is Kind.STEP_HELD:
+                keeps = keeps or (flies and event.data["why"] == "outcome_unknown")
+            elif event.step == step and event.kind not in (Kind.STEP_INTERRUPTED, *_ASKS):
+                keeps = keeps and _choice(event) in ("again", "happened", "not_happened") and not self._voids(event)
+            elif event.kind in _WINDS_DOWN:
+                keeps = keeps and self.begun(step)
+            flies = event.kind in _FLIES if event.step == step and event.kind not in _ASKS else flies
+        return keeps
+
+    def _voids(self, event: Event) -> bool:
+        return _choice(event) == "not_happened" and self._came_late(event)
 
     @property
     def spent_cents(self) -> float:
@@ -281,7 +385,7 @@ class Game:
     def _is_still_wanted(self, step: str) -> bool:
         if _is_undo(step):
             return self.winding_down
-        return not self.winding_down and self.fatal is None
+        return self.begun(step) if self.winding_down else self.fatal is None or _settles(step)
 
     def _judge_award(self, event: Event) -> bool:
         step = str(event.step)
@@ -298,7 +402,9 @@ class Game:
         """An awarded step may fail at any time; one that was not awarded only when it was about to be."""
         step = str(event.step)
         if self.flies(step):
-            return not (self.winding_down and not _is_undo(step) and event.data["retry_at_ms"] is not None)
+            begun = _settles(step) or Game(self.rules, [*self.history, event]).begun(step)
+            hopeless = self.winding_down and not begun
+            return not (hopeless and event.data["retry_at_ms"] is not None)
         return self._may_be_tried(step) or self._wants("refuse", step)
 
     def _judge_landing(self, event: Event) -> bool:
@@ -310,19 +416,28 @@ class Game:
         )
 
     def _judge_suspicion(self, event: Event) -> bool:
-        """The agent had it in hand at some time, and every death counts once."""
+        """The agent had it in hand at some time, and every death counts once, or starts to anew after a hold."""
         story = self.story(str(event.step))
         had_it = any(each.kind is Kind.STEP_AWARDED and each.data["agent"] == event.data["agent"] for each in story)
-        return had_it and event.data["deaths"] == 1 + sum(each.kind is Kind.STEP_SUSPECTED for each in story)
+        return had_it and 1 <= event.data["deaths"] <= 1 + sum(each.kind is Kind.STEP_SUSPECTED for each in story)
 
     def _judge_question(self, event: Event) -> bool:
-        return (
-            self._may_be_tried(str(event.step)) and not _is_undo(event.step) and self.decision(str(event.step)) is None
-        )
+        """Asked once, before its first award: what is finished to be undone was allowed before."""
+        step = str(event.step)
+        first = not (self.winding_down or _settles(step) or self.awarded(step))
+        return first and self._may_be_tried(step) and self.decision(step) is None
 
     def _judge_decision(self, event: Event) -> bool:
         asked = self.asks(str(event.step))
         return asked is not None and asked.data["digest"] == event.data["digest"]
+
+    def _judge_hold(self, event: Event) -> bool:
+        step = str(event.step)
+        return self.flies(step) or self._may_be_tried(step)
+
+    def _judge_resumption(self, event: Event) -> bool:
+        held = self.held(str(event.step))
+        return held is not None and event.data["choice"] in held.data["choices"]
 
     def _judge_conclusion(self, event: Event) -> bool:
         if event.kind is Kind.TASK_COMPLETED:
@@ -340,8 +455,8 @@ _JUDGES = {
     Kind.STEP_EXPANDED: lambda game, event: game._wants("expand", str(event.step), event.data["count"]),
     Kind.APPROVAL_REQUESTED: Game._judge_question,
     Kind.APPROVAL_DECIDED: Game._judge_decision,
-    Kind.TASK_ABORTING: lambda game, event: not game.winding_down,
-    Kind.TASK_CANCELING: lambda game, event: not game.winding_down,
+    Kind.TASK_ABORTING: lambda game, event: not (game.winding_down or game.past_return),
+    Kind.TASK_CANCELING: lambda game, event: not (game.winding_down or game.past_return),
     Kind.TASK_COMPLETED: Game._judge_conclusion,
     Kind.TASK_FAILED: Game._judge_conclusion,
     Kind.TASK_CANCELED: Game._judge_conclusion,
@@ -455,5 +570,10 @@ def _is_undo(step: str | None) -> bool:
     return step is not None and step.endswith("~")
 
 
-def _undone(step: str) -> str:
-    return step.removesuffix("~")
+def _settles(step: str | None) -> bool:
+    return step is not None and step.endswith(("~", "+"))
+
+
+def _choice(event: Event) -> str:
+    """What a person has chosen for a held step."""
+    return event.data["choice"] if event.kind is Kind.STEP_RESUMED else ""

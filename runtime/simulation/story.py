@@ -11,15 +11,18 @@ from typing import Any
 
 from ...contracts import (
     Budget,
+    Conflict,
     Effect,
     Event,
     HanseError,
+    HeldView,
     StepStatus,
     Submission,
     TaskId,
     TaskStatus,
     TaskView,
 )
+from ...contracts.holding import Choice, Why
 from ...contracts.plain import unpack
 from ...contracts.wire import decode_event
 from ..execution import Run, fold
@@ -33,6 +36,8 @@ from .village import fresh_weather, random_plan
 SAFETY_SECONDS = 8.0
 """In which things go wrong."""
 HEALED_AT = SAFETY_SECONDS + 4
+PATIENCE_SECONDS = 5.0
+"""Before somebody says what came of an effect that nobody knows about."""
 LIVENESS_SECONDS = 900.0
 """After healing. By then everything has come to its end, or never will."""
 
@@ -46,6 +51,8 @@ class Told:
     """Over the journal: the same seed gives the same one."""
     events: int = 0
     tasks: Counter[str] = field(default_factory=Counter[str])
+    held: Counter[str] = field(default_factory=Counter[str])
+    """Steps that a person had to resume, by why."""
     seconds: float = 0
     """That passed in the town."""
     planned: list[Planned] = field(default_factory=list[Planned])
@@ -132,8 +139,14 @@ class Story:
         if view := views[0]:
             if random.random() < 0.2:
                 await asyncio.sleep(random.expovariate(1))
-                await self._client.cancel(view.id, "thought better of it")
+                await self._cancel(view.id)
             await self._to_its_end(view.id)
+
+    async def _cancel(self, task: str) -> None:
+        try:
+            await self._client.cancel(task, "thought better of it")
+        except Conflict:  # what was staged is being made final
+            self._told.held["too_late_to_cancel"] += 1
 
     async def _submitted(self, asked: Submission) -> TaskView | None:
         """Asks until it is taken on, or refused for good."""
@@ -161,6 +174,27 @@ class Story:
             for question in await self._client.approvals():
                 for _ in range(self._random.choice([1, 1, 2])):
                     await self._decide(question.id, question.digest)
+            for task in await self._client.tasks(status=TaskStatus.INPUT_REQUIRED):
+                for held in task.held:
+                    await self._find_out(task, held)
+
+    async def _find_out(self, task: TaskView, held: HeldView) -> None:
+        """Goes to the square and asks those who were there; or has what is broken mended."""
+        if held.why != Why.OUTCOME_UNKNOWN:
+            await self._resume(task, held, Choice.AGAIN, None)
+            return
+        await asyncio.sleep(PATIENCE_SECONDS)  # what is on its way has arrived by then
+        was_heard = any(key.startswith(f"{task.id}/{held.step}!") for key in +self._town.outside.heard)
+        result = {"words": "somebody heard it"} if was_heard else None
+        await self._resume(task, held, Choice.HAPPENED if was_heard else Choice.NOT_HAPPENED, result)
+
+    async def _resume(self, task: TaskView, held: HeldView, choice: Choice, result: Any) -> None:
+        self._told.held[held.why] += 1
+        try:
+            await self._client.resume(task.id, choice, step=held.step, result=result, note="so it was")
+        except HanseError as error:
+            if error.code not in ("conflict", "not_found") and error.verdict != "retry":
+                self._told.problems.append(f"I15: {error}")
 
     async def _decide(self, question: str, digest: str) -> None:
         approve = Random(question).random() < 0.8
@@ -243,19 +277,20 @@ class Story:
                     yield f"I2: {task}/{step.id} is completed and was not heard"
 
     def _vault(self, runs: dict[TaskId, Run]) -> Iterator[str]:
-        """I2 and I4: what is kept is what the journal says was put in and taken back."""
+        """I2 and I4: what is kept is what the journal says was put in and taken back, and no promise stays open."""
         wanted: Counter[str] = Counter()
         for run in runs.values():
             for step in run.steps.values():
-                if step.call == "vault.put" and step.status is StepStatus.COMPLETED and step.members is None:
+                stays = step.call == "vault.put" or step.confirms is not None
+                if stays and step.status is StepStatus.COMPLETED and step.members is None:
                     wanted[step.input["name"]] += step.input["number"]
         for name, total in wanted.items():
-            kept = self._kept(name)
-            if kept != total:
-                yield f"I4: the vault keeps {kept} under {name}, and should keep {total}"
+            kept, pledged = self._kept("total", name), self._kept("pledged", name)
+            if (kept, pledged) != (total, 0):
+                yield f"I4: the vault keeps {kept} under {name} and has {pledged} promised, and should keep {total}"
 
-    def _kept(self, name: str) -> int:
-        rows = self._town.disks["vault"].read("state", ("total", name))
+    def _kept(self, collection: str, name: str) -> int:
+        rows = self._town.disks["vault"].read("state", (collection, name))
         return unpack(rows[0][0]) if rows else 0
 
     def _undone(self, runs: dict[TaskId, Run]) -> Iterator[str]:
@@ -266,6 +301,6 @@ class Story:
                 and (run.error or {}).get("code") != "compensation_failed"
             ):
                 for step in run.steps.values():
-                    standing = step.status is StepStatus.COMPLETED and step.members is None and step.undoes is None
+                    standing = step.status is StepStatus.COMPLETED and step.members is None and not step.settles
                     if standing and run.pin(step).effect is Effect.REVERSIBLE:
                         yield f"I4: {task} is {run.status}, and {step.id} stands"

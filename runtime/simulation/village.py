@@ -13,6 +13,7 @@ from ...agents import Agent, Context
 from ...agents.connector import Absent, Answer, Connector, ConnectorOptions, Done, operation
 from ...contracts import JsonObject, OutcomeUnknown, Refusal, RetryPolicy, Unavailable, capability
 
+FEW_RETRIES = RetryPolicy(max_attempts=2, initial_interval=0.2, backoff_factor=2, max_interval=1)
 FAST_RETRIES = RetryPolicy(max_attempts=6, initial_interval=0.2, backoff_factor=2, max_interval=5)
 
 
@@ -65,6 +66,27 @@ class Vault(Agent):
         await context.state.put("total", request.name, total)
         return Total(name=request.name, number=request.number, total=total)
 
+    @capability(version="1.0", effect="reversible", compensation="forgive", confirmation="redeem", retry=FAST_RETRIES)
+    async def pledge(self, request: Put, context: Context) -> Total:
+        """Promise a number to what is kept under a name."""
+        return await self._pledged(context, request, request.number)
+
+    @capability(version="1.0", effect="irreversible", retry=FAST_RETRIES)
+    async def redeem(self, request: Put, context: Context) -> Total:
+        """Keep what was promised."""
+        await self._pledged(context, request, -request.number)
+        return await self.put(request, context)
+
+    @capability(version="1.0", effect="irreversible", retry=FAST_RETRIES)
+    async def forgive(self, request: Put, context: Context) -> Total:
+        """Forget what was promised."""
+        return await self._pledged(context, request, -request.number)
+
+    async def _pledged(self, context: Context, request: Put, number: int) -> Total:
+        total = await context.state.get("pledged", request.name, default=0) + number
+        await context.state.put("pledged", request.name, total)
+        return Total(name=request.name, number=request.number, total=total)
+
     @capability(version="1.0", effect="read")
     async def total(self, request: Put, context: Context) -> Total:
         """Say what is kept under a name."""
@@ -81,7 +103,7 @@ class Crier(Agent):
 
     domain = "crier"
 
-    @capability(version="1.0", effect="irreversible", price_cents=2, timeout_seconds=60, retry=FAST_RETRIES)
+    @capability(version="1.0", effect="irreversible", price_cents=2, timeout_seconds=60, retry=FEW_RETRIES)
     async def cry(self, request: Cry, context: Context) -> Cry:
         """Cry words out, once."""
         await context.connectors.square.cry(words=request.words)
@@ -134,6 +156,10 @@ class Mood(StrEnum):
     """does it after the caller has given up"""
     DEAF = "deaf"
     """cannot be asked what it has heard"""
+    VEILED = "veiled"
+    """does it, the answer is lost, and it cannot be asked"""
+    LOST = "lost"
+    """the request is lost, and it cannot be asked"""
 
 
 class Outside:
@@ -154,7 +180,9 @@ class Outside:
                 raise Unavailable("the square is closed")
             case Mood.SILENT_BEFORE:
                 await asyncio.sleep(60)
-            case Mood.SILENT_AFTER:
+            case Mood.LOST:
+                raise OutcomeUnknown("it was sent, and lost")
+            case Mood.SILENT_AFTER | Mood.VEILED:
                 self.heard[key] += 1
                 raise OutcomeUnknown("the answer was lost")
             case Mood.LATE:
@@ -166,7 +194,7 @@ class Outside:
 
     def knows(self, key: str) -> bool:
         """Raises OutcomeUnknown when it cannot be asked."""
-        if self.mood in (Mood.DEAF, Mood.AWAY):
+        if self.mood in (Mood.DEAF, Mood.AWAY, Mood.VEILED, Mood.LOST):
             self.met[self.mood] += 1
             raise OutcomeUnknown("the square does not answer")
         return self.heard[key] > 0
@@ -229,12 +257,15 @@ def _step(random: Random, id: str, before: list[str]) -> JsonObject:
 
 
 def _call(random: Random) -> JsonObject:
-    kind = random.choices(["put", "fan", "cry", "grind", "refuse", "optional"], [16, 4, 12, 6, 1, 2])[0]
+    kinds = {"put": 14, "pledge": 4, "fan": 4, "cry": 12, "grind": 6, "refuse": 1, "optional": 2}
+    kind = random.choices([*kinds], [*kinds.values()])[0]
     name, number = random.choice("abc"), random.randint(1, 9)
     match kind:
         case "fan":
             items = [random.randint(1, 9) for _ in range(random.randint(0, 4))]
             return {"call": "vault.put", "for_each": items, "input": {"name": name, "number": {"$from": "item"}}}
+        case "pledge":
+            return {"call": "vault.pledge", "input": {"name": name, "number": number}}
         case "cry":
             return {"call": "crier.cry", "input": {"words": f"hear {number}"}}
         case "grind":

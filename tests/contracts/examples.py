@@ -113,7 +113,9 @@ MESSAGES: Mapping[str, Any] = {
     "offers.1": m.Offers([Offer(LEDGER, 3, {DEPOSIT: 1.5}, {DEPOSIT: 2.0}, False, "disk is full").to_data()]),
     "offers.2": m.Offers([Offer(LEDGER, 3, working=[AWARD]).to_data()]),
     "call.1": CALL,
+    "call.2": dataclasses.replace(CALL, ruling={"happened": True, "result": {"id": 7}}),
     "calls.1": m.Calls([CALL, m.Call(AWARD, CALL.key, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD, [], 2, 0)]),
+    "calls.2": m.Calls([CALL, dataclasses.replace(CALL, ruling={"happened": False, "result": None})]),
     "result.1": RESULT,
     "result.2": dataclasses.replace(RESULT, model_cents=0.25),
     "results.1": m.Results([RESULT, FAILURE, m.Result(AWARD, ODD)]),
@@ -263,6 +265,18 @@ _LIMIT_EVENTS: Mapping[Kind, Any] = {
     Kind.STEP_SUSPECTED: {"agent": LEDGER, "attempt": 1, "deaths": 2},
 }
 
+_HOLD_EVENTS: Mapping[Kind, Any] = {
+    Kind.STEP_HELD: {
+        "agent": LEDGER,
+        "attempt": 3,
+        "error": Overloaded().to_data(),
+        "why": "outcome_unknown",
+        "question": "Did ledger.deposit (step pay) happen?",
+        "choices": {"happened": "it happened", "not_happened": "it did not happen"},
+    },
+    Kind.STEP_RESUMED: {"choice": "happened", "by": "alice", "note": "seen", "result": {"id": 7}, "output": None},
+}
+
 
 def _event(number: int, kind: Kind, data: Any) -> Event:
     of_task = not kind.startswith(("coordinator.", "agent.", "breaker."))
@@ -273,7 +287,7 @@ def _event(number: int, kind: Kind, data: Any) -> Event:
 
 EVENTS: Mapping[str, Event] = {
     f"{kind}.1": _event(i, kind, data)
-    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS), (301, _LIMIT_EVENTS))
+    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS), (301, _LIMIT_EVENTS), (401, _HOLD_EVENTS))
     for i, (kind, data) in enumerate(events.items(), first)
 }
 

@@ -160,7 +160,7 @@ def _ending(kind: Kind, data: Any) -> Any:
     if kind is Kind.TASK_COMPLETED:
         return data["output"]
     code = (data.get("error") or {}).get("code")
-    return code if code == "compensation_failed" else None
+    return code if code in ("compensation_failed", "confirmation_failed") else None
 
 
 def told(command: tuple[Any, ...]) -> str:

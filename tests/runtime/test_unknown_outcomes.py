@@ -53,7 +53,7 @@ async def agents_asked(*troubles: HanseError) -> tuple[list[str], str]:
     Near.troubles = iter(troubles)
     async with Federation.in_process(agents=[Near, Far]) as federation:
         task = await federation.submit(call="carrier.take", input={"number": 1})
-        view = await task.wait(10)
+        view = await federation.client.wait(task.id, 10)
         events = await federation.client.events(task.id)
     awarded = [event.data["agent"] for event in events if event.kind is Kind.STEP_AWARDED]
     return awarded, view.error.code if view.error else view.status
@@ -64,9 +64,9 @@ async def test_an_unknown_outcome_is_asked_of_the_same_agent_again():
     assert await agents_asked(unknown) == (["near", "near"], "completed")
 
 
-async def test_an_outcome_that_stays_unknown_ends_the_task_as_unknown():
+async def test_an_outcome_that_stays_unknown_becomes_a_question_to_a_person():
     unknown = [OutcomeUnknown("no answer came", stay_with="near") for _ in range(9)]
-    assert await agents_asked(*unknown) == (["near"] * 3, "outcome_unknown")
+    assert await agents_asked(*unknown) == (["near"] * 3, "input_required")
 
 
 async def test_a_failure_after_an_effect_began_stays_with_its_agent():

@@ -8,6 +8,7 @@ them.
 from typing import Any
 
 from hanse.contracts import Epoch, Event, Kind, Sequence, StepId, TaskId, digest
+from hanse.contracts.holding import CHOICES, Why
 from hanse.runtime.execution import Abort, Command, Conclude, Expand, Refuse, Run, Skip, Start, StepRun
 
 from .plans import Choose, output
@@ -73,21 +74,24 @@ class Driver:
         if step.approval is not None and step.approval["decision"] != "approved":
             self._fail(step, {"code": "approval_denied", "branch": "policy"}, None, None)
             return
-        options = ["award"] * 16 + ["park", "park", "fail"] + ["ask"] * (step.approval is None and step.undoes is None)
+        options = ["award"] * 16 + ["park", "park", "fail"] + ["ask"] * self._may_ask(step)
         match self._choose(options):
             case "award":
                 self._award(step)
             case "park":
                 step.parked = True
             case "fail":
-                self._fail(step, self._error(), None, self._retry_at(step))
+                self._fail(step, self._error() | {"ids": {}}, None, self._retry_at(step))
             case "ask":
                 asked = {"approval": f"{TASK}:{step.id}", "digest": digest(step.input), "input": step.input}
                 self.record(Kind.APPROVAL_REQUESTED, step, {**asked, "rule": "r", "expires_ms": None})
 
+    def _may_ask(self, step: StepRun) -> bool:
+        return step.approval is None and not (step.settles or step.attempt or self.run.winding_down)
+
     def _award(self, step: StepRun) -> None:
         price = self._choose([0, 0, 0, 0.1, 0.2, 1])
-        if step.undoes is None and not self.run.can_afford(price):
+        if not (step.settles or self.run.can_afford(price - step.kept_cents)):
             self._fail(step, {"code": "budget_exhausted", "branch": "budget_exhausted"}, None, None)
             return
         attempt = step.attempt + 1
@@ -109,6 +113,7 @@ class Driver:
         found: list[tuple[str, Any]] = [("land", step) for step in run.in_flight.values()]
         found += [("retry", step) for step in run.retrying.values()]
         found += [("decide", step) for step in run.asking.values()]
+        found += [("resume", step) for step in run.held.values()]
         found += [("unpark", step) for step in run.steps.values() if step.parked]
         return found
 
@@ -125,6 +130,8 @@ class Driver:
                 self.record(
                     Kind.APPROVAL_DECIDED, step, {**same, "decision": decision, "by": "p", "note": "", "rule": "r"}
                 )
+            case ("resume", step):
+                self._resume(step)
             case ("unpark", step):
                 step.parked = False
             case ("cancel", _):
@@ -135,18 +142,20 @@ class Driver:
 
     def interrupts(self, choose: Choose) -> list[tuple[str, Any]]:
         """What may happen to a plan that goes forward, at any time; mostly nothing does."""
-        if self.run.winding_down or self.run.status.terminal or choose(range(30)) != 29:
+        if self.run.winding_down or self.run.past_return or self.run.status.terminal or choose(range(30)) != 29:
             return []
         return [("cancel", None), ("deadline", None)]
 
     def _land(self, step: StepRun) -> None:
         about = {"agent": step.agent, "attempt": step.attempt}
-        match self._choose(["complete"] * 10 + ["fail", "fail", "interrupt"]):
+        match self._choose(["complete"] * 10 + ["fail", "fail", "hold", "interrupt"]):
             case "complete":
                 done = {"output": output(self._choose), "latency_ms": 1.0, "replayed": False}
                 self.record(Kind.STEP_COMPLETED, step, about | done)
             case "fail":
                 self._fail(step, self._error(), step.agent, self._retry_at(step))
+            case "hold":
+                self._hold(step)
             case "interrupt":
                 self.record(Kind.STEP_INTERRUPTED, step, about | {"reason": "the link broke"})
 
@@ -154,11 +163,25 @@ class Driver:
         data = {"agent": agent, "attempt": step.attempt, "error": error, "retry_at_ms": retry_at}
         self.record(Kind.STEP_FAILED, step, data)
 
-    def _error(self) -> dict[str, str]:
+    def _hold(self, step: StepRun) -> None:
+        why = self._choose([Why.OUTCOME_UNKNOWN, Why.HALF_DONE, Why.COMPENSATION_FAILED, Why.POISONED])
+        choices = {str(choice): "" for choice in CHOICES[why]}
+        data = {"agent": step.agent, "attempt": step.attempt, "error": self._error(), "why": str(why)}
+        self.record(Kind.STEP_HELD, step, data | {"question": "?", "choices": choices})
+
+    def _resume(self, step: StepRun) -> None:
+        assert step.held is not None
+        choice = self._choose(list(step.held["choices"]))
+        found = {"result": None, "output": output(self._choose) if choice == "by_hand" else None}
+        self.record(Kind.STEP_RESUMED, step, {"choice": choice, "by": "p", "note": "", **found})
+
+    def _error(self) -> dict[str, Any]:
+        """Sometimes one of an agent that has begun something outside."""
         code = self._choose(sorted(ERRORS))
-        return {"code": code, "branch": ERRORS[code]}
+        ids = {"stay_with": "one"} if self._choose([False, False, False, True]) else {}
+        return {"code": code, "branch": ERRORS[code], "ids": ids}
 
     def _retry_at(self, step: StepRun) -> int | None:
-        """Only a compensation is tried again when nothing else is wanted any more."""
-        hopeless = self.run.winding_down and step.undoes is None
+        """Only what undoes, confirms or was begun is tried again when nothing else is wanted any more."""
+        hopeless = self.run.winding_down and not (step.settles or step.begun)
         return None if hopeless or step.attempt >= 3 else self._choose([len(self.events), len(self.events), None])

@@ -23,11 +23,18 @@ PINS: dict[str, Any] = {
         "effect": "reversible",
         "undo": {"capability": "shop.unbook", "input": {"ref": {"$from": "output.list.0"}}},
     },
+    "shop.hold": {
+        "version": "1.0",
+        "effect": "reversible",
+        "undo": {"capability": "shop.unsell", "input": {"n": {"$from": "input.n"}}},
+        "confirm": {"capability": "shop.take", "input": {"n": {"$from": "input.n"}, "was": {"$from": "output.was"}}},
+    },
+    "shop.take": {"version": "1.0", "effect": "irreversible", "undo": None},
     "shop.unsell": {"version": "1.0", "effect": "irreversible", "undo": None},
     "shop.unbook": {"version": "1.0", "effect": "irreversible", "undo": None},
 }
 """As `task.submitted` has them. The templates of the undoing refer to what is not always there."""
-CALLS = ("shop.look", "shop.sell", "shop.sell", "shop.book", "shop.mail")
+CALLS = ("shop.look", "shop.sell", "shop.sell", "shop.book", "shop.mail", "shop.hold")
 
 VALUES = (0, None, True, False, 1, 2, -1, "", "a")
 _TAILS = ("n", "was", "list", "list.0", "list.0.x", "list.9", "flag", "n.deep")

@@ -129,6 +129,14 @@ async def test_who_cancels_is_the_credential(federation: Federation, http: httpx
     assert [event.data["by"] for event in events if event.kind == "task.canceling"] == ["ada"]
 
 
+async def test_a_step_that_is_not_held_cannot_be_resumed(http: httpx.AsyncClient):
+    task = (await http.post("/v1/tasks?wait=5", json=deposit())).json()
+    answer = await http.post(f"/v1/tasks/{task['id']}:resume", json={"choice": "again"})
+    assert "nothing of task" in assert_problem(answer, 409, "conflict")["detail"]
+    assert_problem(await http.post(f"/v1/tasks/{task['id']}:resume", json={}), 422, "invalid_input")
+    assert_problem(await http.post(f"/v1/tasks/{UNKNOWN}:resume", json={"choice": "again"}), 404, "not_found")
+
+
 @pytest.mark.parametrize("path", [UNKNOWN, "nonsense", "..%2f..%2fetc", "%00", "0" * 5000])
 async def test_an_unknown_task_is_not_found(http: httpx.AsyncClient, path: str):
     for method, tail in (("GET", ""), ("GET", "/steps"), ("GET", "/events"), ("POST", ":cancel")):
@@ -144,7 +152,7 @@ async def test_the_task_of_another_tenant_is_not_found(app, http: httpx.AsyncCli
         assert (await other.get("/v1/tasks")).json()["tasks"] == []
 
 
-@pytest.mark.parametrize("verb", ["resume", "fork", "replay", "explode"])
+@pytest.mark.parametrize("verb", ["fork", "replay", "explode"])
 async def test_a_verb_that_is_not_there_is_not_found(http: httpx.AsyncClient, verb: str):
     assert_problem(await http.post(f"/v1/tasks/{UNKNOWN}:{verb}"), 404, "not_found")
 
