@@ -451,6 +451,8 @@ _JUDGES = {
     Kind.STEP_COMPLETED: Game._judge_landing,
     Kind.STEP_INTERRUPTED: Game._judge_landing,
     Kind.STEP_SUSPECTED: Game._judge_suspicion,
+    Kind.STEP_HELD: Game._judge_hold,
+    Kind.STEP_RESUMED: Game._judge_resumption,
     Kind.STEP_SKIPPED: lambda game, event: game._wants("skip", str(event.step)),
     Kind.STEP_EXPANDED: lambda game, event: game._wants("expand", str(event.step), event.data["count"]),
     Kind.APPROVAL_REQUESTED: Game._judge_question,
