@@ -14,7 +14,7 @@ from ..contracts.breaker import Breaker, Passage
 from ..contracts.bucket import Bucket
 from .slots import Slots
 
-_LONGEST_SECONDS = 15.0
+_LONGEST_SECONDS = 8.0
 
 
 class Bounds(Protocol):

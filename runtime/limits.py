@@ -34,7 +34,7 @@ class Limits:
     """Failures in a row after which an agent is not given the capability for a while."""
     breaker_seconds: float = 1.0
     """For how long at first. Also the shortest time between two probes."""
-    breaker_longest_seconds: float = 15.0
+    breaker_longest_seconds: float = 8.0
     lease_seconds: float = 10.0
     """Silence about a step, or of an agent, after which the step counts as interrupted."""
     deaths: int = 5
