@@ -155,7 +155,8 @@ class Game:
         return any(event.kind is Kind.STEP_AWARDED and str(event.step).endswith("+") for event in self.history)
 
     def waits_for_retry(self, step: str) -> bool:
-        last = next(reversed(self.story(step)), None)
+        told = [event for event in self.story(step) if event.kind is not Kind.STEP_SUSPECTED]
+        last = told[-1] if told else None
         retries = last is not None and last.kind is Kind.STEP_FAILED and last.data["retry_at_ms"] is not None
         return retries and step not in self.due
 
@@ -343,11 +344,11 @@ class Game:
         for event in self.history:
             if event.step == step and event.kind is Kind.STEP_HELD:
                 keeps = keeps or (flies and event.data["why"] == "outcome_unknown")
-            elif event.step == step and event.kind not in (Kind.STEP_INTERRUPTED, *_ASKS):
+            elif event.step == step and event.kind not in (Kind.STEP_INTERRUPTED, *_ASIDE):
                 keeps = keeps and _choice(event) in ("again", "happened", "not_happened") and not self._voids(event)
             elif event.kind in _WINDS_DOWN:
                 keeps = keeps and self.begun(step)
-            flies = event.kind in _FLIES if event.step == step and event.kind not in _ASKS else flies
+            flies = event.kind in _FLIES if event.step == step and event.kind not in _ASIDE else flies
         return keeps
 
     def _voids(self, event: Event) -> bool:
