@@ -36,13 +36,17 @@ class Post(Connector):
         super().__init__(**{"settle_seconds": 0} | options)
         self.troubles: Iterator[HanseError | None] = iter(())
         self.arrived: list[str] = []
-        self.deaf = False
+        self.deaf = self.same_twice = False
         self.at_once = self.most = 0
         self.gate: asyncio.Event | None = None
 
     @property
     def askable(self) -> bool:
         return True
+
+    @property
+    def repeatable(self) -> bool:
+        return self.same_twice
 
     @operation(effect="irreversible")
     async def send(self, key: str) -> str:
@@ -176,6 +180,22 @@ async def test_what_is_in_doubt_may_always_be_cleared_up(monkeypatch: pytest.Mon
     post.deaf = False
     assert (await engine.execute(again(doubtful))).output == f"{doubtful.key}!0"
     assert "left alone" in (await refusal(engine, "clerk.write", {})).detail
+    await engine.stop()
+
+
+async def test_what_is_in_doubt_may_be_done_again_where_that_does_nothing_twice(monkeypatch: pytest.MonkeyPatch):
+    """Doing it again is the way to ask, so an open breaker does not stand in its way."""
+    monkeypatch.setattr(effects, "_PAUSES_SECONDS", (0.0,))
+    post = Post()
+    engine = await office(post, SlowClock())
+    doubtful = call_of("clerk.write", {"number": 7})
+    post.troubles = iter([OutcomeUnknown("no answer"), *[Unavailable("away")] * 4])
+    post.deaf = post.same_twice = True
+    assert isinstance(error(await engine.execute(doubtful)), OutcomeUnknown)
+    for _ in range(4):
+        await refusal(engine, "clerk.write", {})
+    assert "left alone" in (await refusal(engine, "clerk.write", {})).detail
+    assert (await engine.execute(again(doubtful))).output == f"{doubtful.key}!0"
     await engine.stop()
 
 
