@@ -50,8 +50,12 @@ PATIENCE_SECONDS = 20.0
 """For a part that is coming back."""
 MEMORY_SECONDS = 10.0
 """For the memory that is coming back."""
+STATISTICS_SECONDS = 5.0
+"""For the statistics that are coming back: whoever looks at figures would rather look again."""
 QUESTIONS = 10_000
 """That clients on other nodes may have open at one coordinator."""
+STATISTICS = "statistics"
+"""The part that counts outcomes."""
 MODELS = "models"
 """The part that holds the model pool: its actor, its socket, its store."""
 _GROUPS = {"mail": 1, "control": QUESTIONS}
@@ -312,15 +316,22 @@ PartActor: Any = _remote(_PartProcess)
 
 
 def connect(
-    namespace: str, shards: int, tenant: str, by: str, models: bool = False, memory_shards: int = 0
+    namespace: str,
+    shards: int,
+    tenant: str,
+    by: str,
+    models: bool = False,
+    memory_shards: int = 0,
+    statistics: bool = False,
 ) -> LinkClient:
     """A client of the federation in `namespace`, from any process that is connected to its Ray cluster.
 
-    `models` says whether it has a model pool, `memory_shards` how many the memory has.
+    `models` says whether it has a model pool, `memory_shards` how many the memory has, `statistics` whether it counts.
     """
     ways = [Shard(_client_dialer(namespace, coordinator_name(i)), PATIENCE_SECONDS) for i in range(shards)]
     pool = models_client(namespace) if models else None
-    return LinkClient(ways, Tenant(tenant), by, pool, memory_client(namespace, memory_shards))
+    counted = connect_part(namespace, STATISTICS, STATISTICS_SECONDS) if statistics else None
+    return LinkClient(ways, Tenant(tenant), by, pool, memory_client(namespace, memory_shards), counted)
 
 
 def models_client(namespace: str) -> ModelsClient:

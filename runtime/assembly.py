@@ -169,5 +169,16 @@ def _connector(name: str, section: Any) -> Connector:
         return cls(**section.options).called(name)
     from ..agents.connectors import HttpConnector, SmtpConnector
 
-    kinds = {"smtp": SmtpConnector, "http": HttpConnector}
+    kinds: dict[str, type[Connector]] = {"smtp": SmtpConnector, "http": HttpConnector}
+    if section.kind == "sql":
+        kinds["sql"] = _sql()
     return kinds[section.kind](**section.model_dump(exclude={"kind"}, exclude_none=True)).called(name)
+
+
+def _sql() -> type[Connector]:
+    """Raises InvalidConfiguration where SQLAlchemy is not installed: most federations need none."""
+    try:
+        from ..agents.connectors.sql import SqlConnector
+    except ModuleNotFoundError as error:
+        raise InvalidConfiguration("connectors: kind sql needs SQLAlchemy. Write: pip install 'hanse[sql]'") from error
+    return SqlConnector

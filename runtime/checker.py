@@ -8,10 +8,7 @@ What it returns are the pins: the part of each contract that the task keeps for 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, cast
-
-import jsonschema_rs
 
 from ..contracts import (
     CapabilityName,
@@ -29,6 +26,7 @@ from ..contracts.schema import canonical, digest, pointer
 from ..contracts.template import has_bindings, is_binding, is_literal
 from .directory import Directory
 from .execution import Pin
+from .validators import validator
 
 KEPT = 512
 """Proved plans that are remembered."""
@@ -67,7 +65,9 @@ class Checker:
 
 
 def check(plan: Plan, directory: Directory) -> dict[CapabilityName, Pin]:
-    """The pins of a plan that may run. Raises InvalidPlan with a pointer, or NotFound for an unknown capability."""
+    """The pins of a plan that may run. Raises InvalidPlan with a pointer, NotFound for an unknown capability, or
+    InvalidContract for one whose schema cannot be used.
+    """
     contracts = {step.id: _contract(step, i, directory) for i, step in enumerate(plan.steps)}
     for i, step in enumerate(plan.steps):
         Checked(plan, contracts).check(step, pointer("steps", i))
@@ -138,7 +138,7 @@ class Checked:
 
 
 def check_input(contract: Contract, input: Any) -> None:
-    """Raises InvalidPlan unless `input` keeps the contract's input schema."""
+    """Raises InvalidPlan unless `input` keeps the contract's input schema, InvalidContract if that cannot be used."""
     _fit_literal(input, contract.input_schema, contract.input_schema, "/input", contract)
 
 
@@ -196,18 +196,13 @@ def _fit_literal(value: Any, schema: JsonObject, root: JsonObject, at: str, cont
 def _validator_of(schema: JsonObject, root: JsonObject, contract: Contract) -> Any:
     """Whole inputs are the common case, so theirs is kept per contract and not looked up by the schema's text."""
     if schema is not contract.input_schema:
-        return _validator(canonical({**schema, "$defs": root.get("$defs", {})}))
+        return validator(canonical({**schema, "$defs": root.get("$defs", {})}))
     if contract.digest not in _of_contract:
-        _of_contract[contract.digest] = _validator(canonical(schema))
+        _of_contract[contract.digest] = validator(canonical(schema))
     return _of_contract[contract.digest]
 
 
 _of_contract: dict[str, Any] = {}
-
-
-@lru_cache(maxsize=4096)
-def _validator(schema: bytes) -> Any:
-    return jsonschema_rs.Draft202012Validator(schema.decode())
 
 
 def resolve_schema(schema: JsonObject, root: JsonObject) -> JsonObject:

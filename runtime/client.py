@@ -31,6 +31,7 @@ from ..contracts import (
 from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
 from ..contracts.messages import Drop, Piece, Request, Response
+from ..contracts.outcomes import OutcomesView, Total
 from .link import Link, Receiver
 from .tenant_memory import LinkedMemory, ReachedMemory, TenantMemory
 from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
@@ -110,6 +111,17 @@ class Client(Protocol):
         ...
 
     async def status(self) -> FederationView: ...
+
+    async def stats(self, *, since_seconds: float = 86_400, by: str = "capability") -> OutcomesView:
+        """How well work went in the last so many seconds, and what it cost, by capability, agent or tenant.
+
+        Raises InvalidInput. Where there is much to read in the journals, the answer says that it is not complete.
+        """
+        ...
+
+    async def totals(self) -> list[Total]:
+        """The same since the beginning, as series that only grow. Raises Unavailable as `stats` does."""
+        ...
 
     async def verify(self) -> AuditReport:
         """Checks the hash chain of every journal from its genesis."""
@@ -252,8 +264,10 @@ class LinkClient:
         by: str,
         pool: ReachedPool | None = None,
         memory: ReachedMemory | None = None,
+        statistics: Shard | None = None,
     ) -> None:
         self._shards = shards
+        self._statistics = statistics
         self._memory = memory
         self._tenant = tenant
         self._by = by
@@ -261,7 +275,7 @@ class LinkClient:
 
     def acting(self, tenant: Tenant, by: str) -> "LinkClient":
         """The same links, on behalf of somebody else."""
-        return LinkClient(self._shards, tenant, by, self._pool, self._memory)
+        return LinkClient(self._shards, tenant, by, self._pool, self._memory, self._statistics)
 
     @property
     def models(self) -> LinkedModels:
@@ -359,6 +373,17 @@ class LinkClient:
         except (HanseError, TimeoutError):
             return SILENT_POOL
 
+    async def stats(self, *, since_seconds: float = 86_400, by: str = "capability") -> OutcomesView:
+        return OutcomesView(**await self._count("outcomes", {"since_seconds": since_seconds, "by": by}))
+
+    async def totals(self) -> list[Total]:
+        return [Total(**each) for each in await self._count("totals", {})]
+
+    async def _count(self, method: str, parameters: Mapping[str, Any]) -> Any:
+        if self._statistics is None:
+            raise Unavailable("nothing is counted here. Write statistics: true under federation: in hanse.yaml")
+        return await self._statistics.ask(method, self._tenant, self._by, parameters)
+
     async def verify(self) -> AuditReport:
         reports = [AuditReport(**report) for report in await self._ask_all("verify", {})]
         return AuditReport(
@@ -370,7 +395,7 @@ class LinkClient:
         )
 
     async def close(self) -> None:
-        for shard in self._shards:
+        for shard in (*self._shards, *([self._statistics] if self._statistics else [])):
             shard.close()
         for each in (self._pool, self._memory):
             if each is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import fcntl
 import os
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,9 +79,10 @@ class Cluster:
                 await answer(actor.where)
         except TimeoutError:
             self._absent.append(actor)
+            offered = resources_in_words(await asyncio.to_thread(ray.nodes))
             raise TimedOut(
                 f"{name} has not started within {START_SECONDS:g} s. Either it takes so long to restore itself, or no "
-                "node has the resources that its agents ask for: see ray status"
+                f"node has the resources that its agents ask for. {offered}"
             ) from None
 
     def _named(self) -> Iterator[tuple[str, Any]]:
@@ -154,6 +155,21 @@ def _parts(configuration: Configuration, detached: bool) -> dict[str, Any]:
         ).remote(configuration, name, make)
         for name, make in parts_of(configuration)
     }
+
+
+def resources_in_words(nodes: Iterable[Mapping[str, Any]]) -> str:
+    """What each living node has to give, said here because a node of our own has no server that `ray status` asks.
+
+    `nodes` as `ray.nodes()` describes them.
+    """
+    each = [f"{node['NodeManagerAddress']} has {_amounts(node['Resources'])}" for node in nodes if node["Alive"]]
+    return f"Of the nodes, {'; '.join(sorted(each))}" if each else "No node is alive"
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    """Without what stands for the node itself, and what Ray keeps for its own."""
+    plain = {name: amount for name, amount in resources.items() if not name.startswith(("node:", "object_store"))}
+    return ", ".join(f"{name} {amount:g}" for name, amount in sorted(plain.items())) or "nothing"
 
 
 def find(configuration: Configuration) -> Cluster:

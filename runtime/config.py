@@ -103,6 +103,9 @@ class Federation(Section):
     """Shown in `hanse status`, and the Ray namespace of its actors. Example: `name: retail`"""
     data: Path = Path("var")
     """Folder of journals, agent stores and run files, seen from the file's folder. Example: `data: ./var`"""
+    statistics: bool = True
+    """Whether outcomes are counted, for `hanse stats` and `/metrics`, in a process of their own.
+    Example: `statistics: false`"""
 
 
 class AgentEntry(Section):
@@ -225,6 +228,24 @@ class HttpConnector(ConnectorSection):
     """Statuses by which the service says that it has not even begun. Example: `nothing_happened: [429]`"""
 
 
+class SqlConnector(ConnectorSection):
+    """A database, through the statements that stand here and no others."""
+
+    kind: Literal["sql"]
+    """Which connector. Example: `kind: sql`"""
+    url: str
+    """As SQLAlchemy has it, without a password. Example: `url: postgresql+psycopg://stock@db/stock`"""
+    password: Secret = None
+    """Example: `password: ${STOCK_PASSWORD}`"""
+    statements: dict[str, str] = Field(min_length=1)
+    """By name; values are bound by name.
+    Example: `statements: {take: "UPDATE stock SET number = number - :number WHERE item = :item"}`"""
+    create_receipts: bool = True
+    """Make the table `hanse_receipt` where it is missing. Example: `create_receipts: false`"""
+    max_connections: int = Field(default=8, gt=0)
+    """To the database at once, per agent. Example: `max_connections: 8`"""
+
+
 class OwnConnector(Section):
     """A connector of your own."""
 
@@ -236,7 +257,7 @@ class OwnConnector(Section):
     """Keyword arguments of the class. Example: `options: {number: "+49 40 123"}`"""
 
 
-Connector = Annotated[SmtpConnector | HttpConnector | OwnConnector, Field(discriminator="kind")]
+Connector = Annotated[SmtpConnector | HttpConnector | SqlConnector | OwnConnector, Field(discriminator="kind")]
 
 
 class Mode(StrEnum):

@@ -72,6 +72,7 @@ from .questions import Gate, Questions
 from .rates import Rates
 from .roster import Roster
 from .seating import Seating
+from .standing import Standing
 from .tenders import Tenders
 from .timers import Timers
 from .watchers import Watchers
@@ -119,6 +120,7 @@ class Coordinator:
         self._on_failure = on_failure
         self.runs: dict[TaskId, Run] = {}
         self.ended: dict[TaskId, Run] = {}
+        self.standing = Standing(store)
         self.keys: dict[tuple[Tenant, str], tuple[TaskId, str]] = {}
         """Idempotency keys of the tasks in memory: a key counts from the moment its task is journaled, not on disk."""
         self.started_ms = clock.now_ms()
@@ -333,6 +335,7 @@ class Coordinator:
         self.runs.pop(run.task)
         self._shares.closed(run.tenant)
         self.ended[run.task] = run
+        self.standing.ended(run.tenant, run.status)
         if len(self.ended) > KEPT_RUNS:
             self._forget(self.ended.pop(next(iter(self.ended))))
         self._timers.cancel_all(run.task)

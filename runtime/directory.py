@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..contracts import AgentId, Bid, CapabilityName, Contract, InvalidContract, NotFound, Offer
+from .validators import check_references
 
 STALE_SECONDS = 5.0
 """An agent that was not heard of for so long is not given anything new."""
@@ -75,9 +76,13 @@ class Directory:
         """Changes whenever contracts may have."""
 
     def join(self, described: Mapping[str, Any], *, host: str, incarnation: str, now: float) -> Member:
-        """Takes in an agent from a host's `Hello`. Raises InvalidContract when it contradicts another provider."""
+        """Takes in an agent from a host's `Hello`.
+
+        Raises InvalidContract when it contradicts another provider, or a schema refers to what would be fetched.
+        """
         contracts = [Contract.from_data(each) for each in described["contracts"]]
         for contract in contracts:
+            check_references(contract)
             self._check_agreement(described["agent"], contract)
         member = Member(
             agent=AgentId(described["agent"]),

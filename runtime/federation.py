@@ -8,7 +8,7 @@ or behind a gateway.
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,6 +37,9 @@ from .models_client import ModelsClient
 from .models_part import counter_of
 from .parts import memory_shard
 from .service import read_submission
+from .statistics import Keeper, Sources
+from .statistics_part import FILE as STATISTICS_FILE
+from .statistics_part import StatisticsPart
 from .views import error_from
 
 _PAGE_SECONDS = 60.0
@@ -261,19 +264,21 @@ async def _in_process(
 
     models = ModelsClient(_way_to(pool)) if pool else None
     memory = await _memory(configuration, stack, world, fail, embedder) if configuration.memory else None
-    dialers = []
+    dialers, stores = [], {}
     for shard in range(configuration.coordinator.shards):
         coordinator = make_coordinator(configuration, shard, key, world, fail)
         stack.push_async_callback(coordinator.stop)
         await coordinator.start()
         dialers.append(_piped(coordinator))
+        stores[f"coordinator-{shard}"] = coordinator.store
     for name in configuration.hosts:
         host = make_host(
             configuration, name, agent_keys(configuration, name, key), world, fail, models=models, memory=memory
         )
         stack.push_async_callback(host.stop)
         await host.start(dialers)
-    client = LinkClient([Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local", models, memory)
+    statistics = _statistics(configuration, stack, world, stores)
+    client = LinkClient([Shard(dial, 5.0) for dial in dialers], Tenant("default"), "local", models, memory, statistics)
     stack.push_async_callback(client.close)
     await present(client)
     return client
@@ -291,6 +296,19 @@ async def _memory(
         ways.append(Shard(_piped(counter), 5.0, whom="the memory"))
     client = MemoryClient(ways)
     return client
+
+
+def _statistics(configuration: Configuration, stack: AsyncExitStack, world: World, stores: Sources) -> Shard:
+    """Read from the coordinators' own stores, and between other work, because all this is one thread."""
+    in_memory = str(configuration.federation.data) == ":memory:"
+    path = None if in_memory else configuration.data / STATISTICS_FILE
+    part = StatisticsPart(Keeper(path, lambda: nullcontext(stores), world.clock), _at_once)
+    stack.push_async_callback(part.stop)
+    return Shard(_piped(part.counter), 5.0, whom="the statistics")
+
+
+async def _at_once(work: Callable[[], Any]) -> Any:
+    return work()
 
 
 def _way_to(pool: Administration) -> Shard:

@@ -31,6 +31,7 @@ from ..contracts import (
     TaskView,
     Unavailable,
 )
+from ..contracts.outcomes import OutcomesView, Total
 from . import sse
 from .http_memory import HttpMemory
 from .http_models import HttpModels
@@ -156,6 +157,12 @@ class HttpClient:
 
     async def status(self) -> FederationView:
         return await self._view(FederationView, "GET", "/v1/status")
+
+    async def stats(self, *, since_seconds: float = 86_400, by: str = "capability") -> OutcomesView:
+        return await self._view(OutcomesView, "GET", "/v1/stats", since_seconds=since_seconds, by=by)
+
+    async def totals(self) -> list[Total]:
+        return await self._views(Total, "totals", "/v1/stats:totals")
 
     async def verify(self) -> AuditReport:
         return await self._view(AuditReport, "POST", "/v1/audit:verify", {}, seconds=3600)

@@ -10,6 +10,8 @@ from .config import Configuration
 from .memory_client import memory_name
 from .models_assembly import NAME as MODELS
 from .models_assembly import make_models
+from .statistics_part import NAME as STATISTICS
+from .statistics_part import make_statistics
 
 if TYPE_CHECKING:
     from .memory_part import MemoryPart
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 def parts_of(configuration: Configuration) -> Sequence[tuple[str, Any]]:
     """Name and maker of each."""
     models = [(MODELS, make_models)] if configuration.models is not None else []
-    return [*models, *_memory(configuration.memory_shards)]
+    statistics = [(STATISTICS, make_statistics)] if configuration.federation.statistics else []
+    return [*models, *_memory(configuration.memory_shards), *statistics]
 
 
 def _memory(shards: int) -> Sequence[tuple[str, Any]]:

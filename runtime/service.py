@@ -321,10 +321,8 @@ class Service:
 
     def _status(self, request: Request) -> JsonObject:
         coordinator = self._coordinator
-        counts = dict[str, int]()
-        for status, count in coordinator.store.read("task_counts", (request.tenant,)):
-            if status in ("completed", "failed", "canceled"):
-                counts[status] = count
+        counts = coordinator.standing.of(request.tenant)
+        ((waiting,),) = coordinator.store.read("pending_count", (request.tenant,))
         for run in coordinator.runs.values():
             if run.tenant == request.tenant:
                 counts[run.shown_status] = counts.get(run.shown_status, 0) + 1
@@ -336,7 +334,7 @@ class Service:
                 started_at=timestamp(coordinator.started_ms),
                 agents=[self._agent(member) for member in coordinator.members()],
                 tasks=counts,
-                approvals_pending=len(coordinator.store.read("approvals", (request.tenant, "pending"))),
+                approvals_pending=waiting,
                 events=coordinator.journal.sequence,
                 heads=[coordinator.journal.on_disk],
                 coordinators=[os.getpid()],

@@ -9,6 +9,7 @@ from ..contracts.ports import Faults
 
 CRASH_VARIABLE = "HANSE_CRASH_AT"
 MARK_VARIABLE = "HANSE_CRASH_MARK"
+ORDERS_VARIABLE = "HANSE_CRASH_ORDERS"
 
 
 class SystemClock:
@@ -55,8 +56,33 @@ class CrashPoint:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class CrashOrders:
+    """Kills this process when it reaches a point for which there is an order: a file of that name in a folder.
+
+    An order is carried out by one process, once; then the file is called `POINT.PID`, which proves it. So somebody who
+    plays for hours can choose anew each time.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def reach(self, point: str) -> None:
+        order = os.path.join(self._folder, point)
+        if os.path.exists(order) and self._is_ours(order):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _is_ours(self, order: str) -> bool:
+        try:
+            os.rename(order, f"{order}.{os.getpid()}")
+        except FileNotFoundError:
+            return False
+        return True
+
+
 def faults_from_environment() -> Faults | None:
-    """The crash point that a test asked for, or none."""
+    """The crash points that a test asked for, or none."""
+    if orders := os.environ.get(ORDERS_VARIABLE):
+        return CrashOrders(orders)
     wanted = os.environ.get(CRASH_VARIABLE)
     if not wanted:
         return None
@@ -66,4 +92,4 @@ def faults_from_environment() -> Faults | None:
 
 def crash_points() -> dict[str, str]:
     """What a test put into this environment to have crash points in the processes it starts."""
-    return {name: os.environ[name] for name in (CRASH_VARIABLE, MARK_VARIABLE) if name in os.environ}
+    return {name: os.environ[name] for name in (CRASH_VARIABLE, MARK_VARIABLE, ORDERS_VARIABLE) if name in os.environ}

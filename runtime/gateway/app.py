@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ...contracts import HanseError, InvalidInput
 from ...contracts.plain import pointer
-from . import agents, approvals, audit, capabilities, console, events, health, memory, problems, tasks, tiers
+from . import agents, approvals, audit, capabilities, console, events, health, memory, problems, stats, tasks, tiers
 from .desk import ClientFor, Desk
 from .edge import Edge
 from .openai import chat, embeddings, listing, scores
@@ -21,7 +21,7 @@ from .problems import from_status
 from .settings import Settings
 
 ROUTERS = (
-    *(tasks, capabilities, agents, approvals, events, audit, tiers, memory),
+    *(tasks, capabilities, agents, approvals, events, audit, stats, tiers, memory),
     *(listing, chat, embeddings, scores),
     *(health, console),
 )

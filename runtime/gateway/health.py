@@ -17,6 +17,7 @@ from .desk import Desk, client_of, desk_of
 from .meter import metric
 from .openapi import gives
 from .schemas import Health
+from .series import outcomes
 
 router = APIRouter(tags=["federation"])
 
@@ -61,10 +62,10 @@ async def healthz(request: Request) -> Response:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """The caller's tasks and approvals, the agents, the tiers, and the requests that this process answered."""
+    """The caller's tasks, approvals and outcomes, the agents, the tiers, and the requests that were answered here."""
     desk, client = desk_of(request), client_of(request)
     view = await client.status()
-    lines = [*_federation(view), *_tiers(await _pool(client, view)), *_requests(desk)]
+    lines = [*_federation(view), *_tiers(await _pool(client, view)), *await outcomes(client), *_requests(desk)]
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 

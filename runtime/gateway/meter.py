@@ -29,7 +29,24 @@ def metric(name: str, kind: str, help: str, samples: Iterable[Sample]) -> Iterab
     yield f"# HELP {name} {help}"
     yield f"# TYPE {name} {kind}"
     for labels, value in samples:
-        yield f"{name}{_labels(labels)} {value:g}" if value != int(value) else f"{name}{_labels(labels)} {int(value)}"
+        yield _sample(name, labels, value)
+
+
+def histogram(name: str, help: str, series: Iterable[tuple[Mapping[str, str], Mapping[str, float]]]) -> Iterable[str]:
+    """The lines of one histogram: of each series its labels, and its count up to each bound beside its `sum`."""
+    yield f"# HELP {name} {help}"
+    yield f"# TYPE {name} histogram"
+    for labels, values in series:
+        for bound, count in values.items():
+            if bound != "sum":
+                yield _sample(f"{name}_bucket", {**labels, "le": bound}, count)
+        yield _sample(f"{name}_sum", labels, values["sum"])
+        yield _sample(f"{name}_count", labels, values["+Inf"])
+
+
+def _sample(name: str, labels: Mapping[str, str], value: float) -> str:
+    """To a billionth: a sum of years of cents must still show the last one."""
+    return f"{name}{_labels(labels)} {int(value) if value == int(value) else round(value, 9)}"
 
 
 def _labels(labels: Mapping[str, str]) -> str:

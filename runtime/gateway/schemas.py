@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...contracts import AgentView, ApprovalView, Budget, Contract, JsonObject, StepView, TaskView
 from ...contracts.memory import Draft, Record, Remembered
+from ...contracts.outcomes import Total
 from ...contracts.pool import CacheView, CallView, PromptView, TierView, UsageView
 
 
@@ -138,6 +139,12 @@ class ToolList(_Given):
 
 class Health(_Given):
     status: str
+
+
+class TotalList(_Given):
+    """Series since the beginning; each only grows."""
+
+    totals: list[Total]
 
 
 class TierPage(_Given):

@@ -65,6 +65,9 @@ SELECT sequence, entry, hash FROM journal WHERE task = ? AND sequence > ? ORDER 
 SELECT sequence, entry, hash FROM journal LEFT JOIN task ON task.id = journal.task
 WHERE sequence > ? AND (journal.task IS NULL OR task.tenant = ?) ORDER BY sequence LIMIT ?
 
+-- query: hash_of an entry
+SELECT hash FROM journal WHERE sequence = ?
+
 -- query: task by id
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE id = ?
 
@@ -82,11 +85,14 @@ WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task
 WHERE tenant = ? AND id < ? AND status = ? ORDER BY id DESC LIMIT ?
 
--- query: task_counts per status of a tenant
-SELECT status, count(*) FROM task WHERE tenant = ? GROUP BY status
+-- query: ended_counts per tenant and status, of all tasks that have ended
+SELECT tenant, status, count(*) FROM task WHERE status IN ('completed', 'failed', 'canceled') GROUP BY tenant, status
 
 -- query: approvals of a tenant with a decision
 SELECT body FROM approval WHERE tenant = ? AND decision = ? ORDER BY id
+
+-- query: pending_count is how many questions of a tenant wait for a person
+SELECT count(*) FROM approval WHERE tenant = ? AND decision = 'pending'
 
 -- query: all_approvals of a tenant
 SELECT body FROM approval WHERE tenant = ? ORDER BY id

@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from hanse.agents.connectors import HttpConnector, SmtpConnector
+from hanse.agents.connectors.sql import SqlConnector
 from hanse.contracts import InvalidConfiguration
 from hanse.runtime import config
 from hanse.runtime.config import Configuration
@@ -290,7 +291,11 @@ def test_a_class_is_loaded_or_the_missing_half_is_named(path, says):
 
 @pytest.mark.parametrize(
     ("section", "connector"),
-    [(config.SmtpConnector, SmtpConnector.Options), (config.HttpConnector, HttpConnector.Options)],
+    [
+        (config.SmtpConnector, SmtpConnector.Options),
+        (config.HttpConnector, HttpConnector.Options),
+        (config.SqlConnector, SqlConnector.Options),
+    ],
 )
 def test_a_connector_can_be_given_every_option_it_has(section, connector):
     """The same names with the same defaults: what the file may say is what the connector understands."""

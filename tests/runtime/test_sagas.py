@@ -5,7 +5,7 @@ agents, each with receipts and an outside that may do what is asked and lose the
 outside saw; and death, of an agent or of the coordinator, which folds its journal anew.
 
 At the end I4 is read off the outside: what a failed plan did is undone exactly once, in reverse order, what it did not
-do is not undone, and what was staged is final exactly when the plan is completed. `python tests/runtime/test_sagas.py
+do is not undone, and what was staged is final exactly when the plan is completed. `python -m tests.runtime.test_sagas
 10000` plays ten thousand.
 """
 
@@ -146,7 +146,7 @@ class Saga(RuleBasedStateMachine):
         self._advance()
 
     @precondition(lambda self: not (self.run.winding_down or self.run.past_return or self.run.status.terminal))
-    @rule(luck=st.integers(0, 24), deadline=st.booleans())
+    @rule(luck=st.integers(0, 9), deadline=st.booleans())
     def somebody_wants_the_end(self, luck: int, deadline: bool) -> None:
         if luck:
             return
