@@ -287,7 +287,7 @@ def _event(number: int, kind: Kind, data: Any) -> Event:
 
 EVENTS: Mapping[str, Event] = {
     f"{kind}.1": _event(i, kind, data)
-    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS), (301, _LIMIT_EVENTS), (401, _HOLD_EVENTS))
+    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS), (301, _HOLD_EVENTS), (401, _LIMIT_EVENTS))
     for i, (kind, data) in enumerate(events.items(), first)
 }
 
