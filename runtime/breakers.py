@@ -36,26 +36,24 @@ Circuit = tuple[AgentId, CapabilityName]
 
 
 class Breakers:
-    """The breakers of one shard. False in a condition while nobody has failed."""
+    """The breakers of one shard."""
 
     def __init__(self, limits: Limits, journal: Journal, watchers: Watchers, clock: Clock) -> None:
         self._limits = limits
         self._journal = journal
         self._watchers = watchers
         self._clock = clock
-        self._of: dict[Circuit, Breaker] = {}
+        self.circuits: dict[Circuit, Breaker] = {}
+        """Empty while nobody has failed: whoever is in a hurry looks here first."""
         self._opened: dict[Circuit, tuple[int, str]] = {}
         """When (unix milliseconds) and why (code of the error) those that are not closed were opened."""
         self._probes: dict[AwardId, Passage] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._of)
 
     # Before a step is given
 
     def admits(self, member: Member, step: StepRun) -> bool:
         """Whether an agent may be given the step. It always may what it has begun outside, undoes or confirms."""
-        breaker = self._of.get((member.agent, step.call))
+        breaker = self.circuits.get((member.agent, step.call))
         return breaker is None or breaker.admits or step.settles or step.begun
 
     def objection(self, agent: AgentId, call: CapabilityName) -> str:
@@ -63,7 +61,7 @@ class Breakers:
         opened = self._opened.get((agent, call))
         if opened is None:
             return ""
-        left = self._of[agent, call].seconds_left
+        left = self.circuits[agent, call].seconds_left
         probe = f"next probe in {left:.0f} s" if left else "being probed"
         return f"breaker open since {timestamp(opened[0])} ({opened[1]}), {probe}"
 
@@ -80,13 +78,13 @@ class Breakers:
     def given(self, step: StepRun, award: AwardId, agent: AgentId) -> None:
         """The step goes to the agent; when its breaker is open, as the probe."""
         circuit = (agent, step.call)
-        if circuit in self._opened and (passage := self._of[circuit].enter()) is not None:
+        if circuit in self._opened and (passage := self.circuits[circuit].enter()) is not None:
             self._probes[award] = passage
             self._say(Kind.BREAKER_HALF_OPEN, circuit)
 
     def succeeded(self, step: StepRun, award: AwardId) -> None:
         circuit = (AgentId(step.award["agent"]), step.call)
-        breaker, _ = self._of.pop(circuit, None), self._probes.pop(award, None)
+        breaker, _ = self.circuits.pop(circuit, None), self._probes.pop(award, None)
         if breaker is not None and self._opened.pop(circuit, None):
             self._say(Kind.BREAKER_CLOSED, circuit, reason="it works again")
 
@@ -97,7 +95,7 @@ class Breakers:
             if probe is not None:
                 probe.said_nothing()
             return
-        breaker = self._of.get(circuit) or self._new(circuit)
+        breaker = self.circuits.get(circuit) or self._new(circuit)
         (probe or Passage(breaker)).failed()
         if probe is not None or (circuit not in self._opened and breaker.state is not BreakerState.CLOSED):
             self._open(circuit, breaker, error)
@@ -110,15 +108,15 @@ class Breakers:
 
     def anew(self, agent: AgentId) -> None:
         """The agent's process has started anew: what was wrong with the one before is no longer known to be."""
-        for circuit in [circuit for circuit in self._of if circuit[0] == agent]:
-            del self._of[circuit]
+        for circuit in [circuit for circuit in self.circuits if circuit[0] == agent]:
+            del self.circuits[circuit]
             if self._opened.pop(circuit, None):
                 self._say(Kind.BREAKER_CLOSED, circuit, reason="its process has started anew")
 
     def _new(self, circuit: Circuit) -> Breaker:
         limits = self._limits
         made = Breaker(self._clock, limits.breaker_failures, limits.breaker_seconds, limits.breaker_longest_seconds)
-        self._of[circuit] = made
+        self.circuits[circuit] = made
         return made
 
     def _open(self, circuit: Circuit, breaker: Breaker, error: HanseError) -> None:

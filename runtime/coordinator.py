@@ -373,13 +373,13 @@ class Coordinator:
             self._tenders.call(run, step, members)
         else:
             bids = [member.bid_for(step.call) for member in members]
-            if self.breakers:
+            if self.breakers.circuits:
                 bids += self.breakers.refusals(self._eligibility.barred(step), step)
             self._settle(run, step, bids)
 
     def _has_to_wait(self, run: Run, step: StepRun) -> bool:
         """Parks a step when others were there before, or when its tenant or its capability is over a rate."""
-        if self._parking and self._parking.has_to_wait(run, step):
+        if self._parking.places and self._parking.has_to_wait(run, step):
             return True
         if not self._rates.on_steps or step.settles:
             return False
@@ -414,7 +414,7 @@ class Coordinator:
         award = award_id(run.task, step.id, attempt)
         approval = step.approval
         input, most = digest(step.input), self.settings.limits.repeated_calls
-        if most is not None and run.made(winner.agent, step, input) >= most:
+        if most is not None and len(run.steps) > most and run.made(winner.agent, step, input) >= most:
             self.fail(run, step, _in_a_loop(run, step, winner, most), None)
             return
         self.record(
@@ -436,7 +436,7 @@ class Coordinator:
             },
         )
         self._roster.give(run, step)
-        if self.breakers:
+        if self.breakers.circuits:
             self.breakers.given(step, award, winner.agent)
         if self._rates.on_steps and not step.settles:
             self._rates.take(run.tenant, step.call)
@@ -456,7 +456,7 @@ class Coordinator:
             return  # late: this award was settled otherwise
         run, step = entry
         if result.error is None:
-            if self.breakers:
+            if self.breakers.circuits:
                 self.breakers.succeeded(step, result.award)
             self.record(
                 run,
@@ -475,7 +475,7 @@ class Coordinator:
             error = self._error_of(run, step, result.error)
             self.breakers.failed(step, result.award, error)
             self.fail(run, step, error, step.agent)
-        if self._quarantine:
+        if self._quarantine.kept:
             self._seating.settled(AgentId(step.award["agent"]), result.award)
         self.advance(run)
 

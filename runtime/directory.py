@@ -44,15 +44,11 @@ class Member:
         """Whether it may be given one more. `most` may be in flight of all capabilities together."""
         return self.in_flight < most and (not self.bounds or self.busy.get(name, 0) < self.bounds.get(name, most))
 
-    def given(self, name: CapabilityName) -> None:
-        self.in_flight += 1
+    def given(self, name: CapabilityName, count: int = 1) -> None:
+        """So many calls more of this are in flight, or fewer."""
+        self.in_flight = max(0, self.in_flight + count)
         if name in self.bounds:
-            self.busy[name] = self.busy.get(name, 0) + 1
-
-    def answered(self, name: CapabilityName) -> None:
-        self.in_flight = max(0, self.in_flight - 1)
-        if name in self.bounds:
-            self.busy[name] = max(0, self.busy.get(name, 0) - 1)
+            self.busy[name] = max(0, self.busy.get(name, 0) + count)
 
     def bid_for(self, name: CapabilityName) -> Bid:
         """Its standing offer read as a bid, with what we sent since then counted in."""

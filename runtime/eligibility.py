@@ -12,6 +12,12 @@ from .limits import Limits
 from .quarantine import Quarantine, is_suspect
 
 
+def _is_special(step: StepRun) -> bool:
+    """Whether not everybody may do it who offers it. Next to no step is."""
+    settles = step.undoes is not None or step.confirms is not None
+    return settles or step.stay_with is not None or step.interruptions > 0 or step.deaths > 0
+
+
 class Eligibility:
     """Of the agents of one shard."""
 
@@ -26,7 +32,11 @@ class Eligibility:
 
     def of(self, step: StepRun) -> list[Member]:
         """Who may be given the step now."""
-        return [member for member in self._willing(step) if not self._breakers or self._breakers.admits(member, step)]
+        if self._breakers.circuits or _is_special(step):
+            return [member for member in self._willing(step) if self._breakers.admits(member, step)]
+        most, now = self._in_flight, self._clock.monotonic()
+        found = self._directory.eligible(step.call, step.version, now)
+        return [each for each in found if each.in_flight < most and (not each.bounds or each.has_room(step.call, most))]
 
     def barred(self, step: StepRun) -> list[Member]:
         """Who would be given the step if it were not for a breaker."""

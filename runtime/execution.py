@@ -247,6 +247,7 @@ class Run:
         """Steps with which nothing more is tried before a person has chosen."""
         self.steps: dict[StepId, StepRun] = {}
         self._left = len(self.plan.steps)
+        self._may_repeat = len(self.plan.steps) > 1
         self._calls: dict[tuple[AgentId, CapabilityName, str], int] = {}
         """How often each call was made: agent, capability, digest of the input."""
         self._blocking = dict(self.plan.need_counts)
@@ -406,7 +407,7 @@ class Run:
         self.in_flight[step.id] = step
         self.past_return = self.past_return or step.confirms is not None
         self._bind_input(step)
-        if step.attempt == 1 and _counts(step):
+        if step.attempt == 1 and self._may_repeat and _counts(step):
             call = (event.data["agent"], step.call, event.data["input"])
             self._calls[call] = self._calls.get(call, 0) + 1
         self._let_go(step)
@@ -763,7 +764,7 @@ def fold(events: Iterator[Event]) -> Run | None:
 
 def _counts(step: StepRun) -> bool:
     """Whether it is a call that the plan itself makes."""
-    return step.parent is None and not step.settles
+    return step.parent is None and step.undoes is None and step.confirms is None
 
 
 def _is_fan(step: StepRun) -> bool:

@@ -45,22 +45,20 @@ class Parking:
         self._only_doer = only_doer
         self._weights = weights
         self._loop = asyncio.get_running_loop()
-        self._places: dict[Place, _Queue] = {}
+        self.places: dict[Place, _Queue] = {}
+        """Those in which anybody waits."""
         self._turn: StepRun | None = None
         """The step that tries now."""
         self._stays = False
         """Whether it has to wait on."""
         self._alarm: asyncio.TimerHandle | None = None
 
-    def __bool__(self) -> bool:
-        return bool(self._places)
-
     def __len__(self) -> int:
-        return sum(len(queue.steps) for queue in self._places.values())
+        return sum(len(queue.steps) for queue in self.places.values())
 
     def has_to_wait(self, run: Run, step: StepRun) -> bool:
         """Parks a step when others were there before."""
-        queue = None if step is self._turn else self._places.get(self._place(step))
+        queue = None if step is self._turn else self.places.get(self._place(step))
         if queue is None or not (queue.closed or run.tenant in queue.steps):
             return False
         step.parked, step.waits = True, f"its turn; who is before it: {queue.why}"
@@ -73,7 +71,7 @@ class Parking:
         """`why` is shown. It may hold up only those of the same tenant. With `seconds`, all look again after so long,
         besides whenever something changes.
         """
-        queue = self._places.setdefault(self._place(step), _Queue(self._weights))
+        queue = self.places.setdefault(self._place(step), _Queue(self._weights))
         queue.closed, queue.why = not only_tenant, why
         step.parked, step.waits = True, why
         if step is self._turn:
@@ -86,17 +84,17 @@ class Parking:
 
     def look_again(self) -> None:
         """Lets waiting steps try, in each place until the first that has to wait on."""
-        for place, queue in list(self._places.items()):
+        for place, queue in list(self.places.items()):
             self._try(queue)
             if not queue.steps:
-                del self._places[place]
+                del self.places[place]
 
     def tidy(self) -> None:
         """Forgets steps of tasks that have ended meanwhile, however long their place stays closed."""
-        for place, queue in list(self._places.items()):
+        for place, queue in list(self.places.items()):
             queue.steps.keep(lambda item: _is_wanted(*item))
             if not queue.steps:
-                del self._places[place]
+                del self.places[place]
 
     def stop(self) -> None:
         if self._alarm:

@@ -36,14 +36,14 @@ class Quarantine:
         self._roster = roster
         self._deaths = deaths
         self._hold = hold
-        self._kept: dict[AgentId, list[AwardId]] = {}
+        self.kept: dict[AgentId, list[AwardId]] = {}
         """Suspects that wait for their turn."""
         self._gone: dict[AgentId, list[tuple[Run, StepRun]]] = {}
         """What an agent that left had in hand and others were given."""
 
     def keeps(self, award: AwardId) -> bool:
         """Whether its agent has not been sent it yet, although it has it in hand."""
-        return any(award in kept for kept in self._kept.values())
+        return any(award in kept for kept in self.kept.values())
 
     def has_suspect(self, agent: AgentId) -> bool:
         return any(is_suspect(step) for _, _, step in self._roster.in_hand(agent))
@@ -65,7 +65,7 @@ class Quarantine:
 
     def returned(self, agent: AgentId, died: bool) -> list[AwardId]:
         """The agent is back. Gives what to send to it now of what it has in hand."""
-        kept = self._kept.pop(agent, [])
+        kept = self.kept.pop(agent, [])
         gone = self._gone.pop(agent, [])
         in_hand = list(self._roster.in_hand(agent))
         if died:
@@ -79,15 +79,12 @@ class Quarantine:
 
     def landed(self, agent: AgentId, award: AwardId) -> AwardId | None:
         """An award is settled. Gives the suspect to be sent next, if there is one and its time has come."""
-        kept = [each for each in self._kept.pop(agent, []) if each != award]
+        kept = [each for each in self.kept.pop(agent, []) if each != award]
         if kept and not self._is_probing(agent, kept):
             self._keep(agent, kept[1:])
             return kept[0]
         self._keep(agent, kept)
         return None
-
-    def __bool__(self) -> bool:
-        return bool(self._kept)
 
     def _is_probing(self, agent: AgentId, kept: Sequence[AwardId]) -> bool:
         """Whether the agent works on a suspect."""
@@ -95,7 +92,7 @@ class Quarantine:
 
     def _keep(self, agent: AgentId, kept: Sequence[AwardId]) -> None:
         if kept:
-            self._kept[agent] = list(kept)
+            self.kept[agent] = list(kept)
 
     def _suspect(self, agent: AgentId, steps: Iterable[tuple[Run, StepRun]]) -> None:
         for run, step in steps:

@@ -16,12 +16,9 @@ class Rates:
         self._clock = clock
         self._of_steps = [rate for rate in rates if rate.capability is not None]
         self._of_tasks = [rate for rate in rates if rate.capability is None]
-        self._buckets: dict[tuple[Rate, Tenant | None], Bucket] = {}
-
-    @property
-    def on_steps(self) -> bool:
+        self.on_steps = bool(self._of_steps)
         """Whether there is any rule about steps."""
-        return bool(self._of_steps)
+        self._buckets: dict[tuple[Rate, Tenant | None], Bucket] = {}
 
     def submit(self, tenant: Tenant) -> None:
         """Counts a submission. Raises Overloaded when it comes too early."""

@@ -114,7 +114,7 @@ class Roster:
             agent = AgentId(entry[1].award["agent"])
             self._hands[agent].discard(award)
             if member := self._directory.members.get(agent):
-                member.answered(entry[1].call)
+                member.given(entry[1].call, -1)
         return entry
 
     def in_hand(self, agent: AgentId) -> Iterator[tuple[AwardId, Run, StepRun]]:
