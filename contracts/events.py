@@ -60,8 +60,8 @@ class Kind(StrEnum):
     """agent, attempt, error, retry_at_ms (null when there is no further attempt)"""
 
     STEP_HELD = "step.held"
-    """agent, attempt, error, why (outcome_unknown, half_done, compensation_failed, confirmation_failed, poisoned),
-    question (in words), choices (what a person may choose, and what each means)"""
+    """agent, attempt, error, why (outcome_unknown, half_done, compensation_failed, confirmation_failed, person_needed,
+    poisoned), question (in words), choices (what a person may choose, and what each means)"""
     STEP_RESUMED = "step.resumed"
     """choice, by, note, result (of the outside effect, as the person says), output (of the step done by hand)"""
 

@@ -14,6 +14,8 @@ class Why(StrEnum):
     """It should undo a step and cannot. What that step did still stands."""
     CONFIRMATION_FAILED = "confirmation_failed"
     """It should confirm what a step has staged and cannot. Nothing is confirmed or undone after it."""
+    PERSON_NEEDED = "person_needed"
+    """No model's answer for it was good enough."""
     POISONED = "poisoned"
     """Its agent died under it again and again."""
 
@@ -43,5 +45,6 @@ CHOICES: dict[Why, tuple[Choice, ...]] = {
     Why.HALF_DONE: (Choice.AGAIN, Choice.BY_HAND, Choice.GIVE_UP),
     Why.COMPENSATION_FAILED: (Choice.AGAIN, Choice.BY_HAND, Choice.GIVE_UP),
     Why.CONFIRMATION_FAILED: (Choice.AGAIN, Choice.BY_HAND, Choice.GIVE_UP),
+    Why.PERSON_NEEDED: (Choice.BY_HAND, Choice.AGAIN, Choice.GIVE_UP),
     Why.POISONED: (Choice.AGAIN, Choice.GIVE_UP),
 }

@@ -49,6 +49,8 @@ class Settings:
     """After something was forgotten, until the file is written anew. What was deleted is overwritten before."""
     snapshot_seconds: float | None = None
     """Between two snapshots of what changed. None makes them only when asked."""
+    tidy_seconds: float | None = None
+    """Between two rounds in which what changed is summarised and kept within its budget. None makes them when asked."""
 
 
 @dataclass(frozen=True, slots=True)

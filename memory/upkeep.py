@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..contracts import HanseError, StorageError, Tenant
+from ..contracts.caller import Caller
 from ..contracts.memory import Record
 from . import faults as points
 from .log import Kept
@@ -24,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 BATCH = 256
 """Texts that are embedded at once, when vectors are made up for."""
+BY = "upkeep"
+"""Who did it, in journal and provenance."""
 LONGEST_SECONDS = 3600.0
 SHORTEST_SECONDS = 0.05
 RETRY_SECONDS = (1.0, 60.0)
@@ -43,6 +46,7 @@ class Upkeep:
         self._wake_vectors = asyncio.Event()
         self._wake_compaction = asyncio.Event()
         self._changed: set[Tenant] = set()
+        self._untidy: set[Tenant] = set()
         self._next_due = 0
         """Unix milliseconds of the expiry that is waited for."""
         self._receipts_dropped_ms = 0
@@ -52,6 +56,8 @@ class Upkeep:
         self._tasks = [asyncio.create_task(loop()) for loop in loops]
         if self._service.snapshots is not None and self._service.settings.snapshot_seconds is not None:
             self._tasks.append(asyncio.create_task(self._snapshots(self._service.settings.snapshot_seconds)))
+        if self._service.settings.tidy_seconds is not None:
+            self._tasks.append(asyncio.create_task(self._tidying(self._service.settings.tidy_seconds)))
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -61,6 +67,7 @@ class Upkeep:
     def written(self, tenant: Tenant, records: Iterable[Record] = ()) -> None:
         """Something was: it may expire before what was looked at last, or lack a vector."""
         self._changed.add(tenant)
+        self._untidy.add(tenant)
         for record in records:
             if record.expires_ms is not None and record.expires_ms < self._next_due:
                 self._next_due = record.expires_ms
@@ -199,6 +206,21 @@ class Upkeep:
             await asyncio.sleep(seconds)
             for tenant in list(self._changed):
                 await self._quietly(lambda tenant=tenant: self.snapshot(tenant))
+
+    # Hygiene
+
+    async def _tidying(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            for tenant in list(self._untidy):
+                self._untidy.discard(tenant)
+                await self._quietly(lambda tenant=tenant: self._tidy(tenant))
+
+    async def _tidy(self, tenant: Tenant) -> None:
+        """Old episodes become summaries; then what is over the budget goes, and what has a summary goes first."""
+        caller = Caller(tenant=tenant, by=BY)
+        for verb in ("consolidate", "tidy"):
+            await self._service.tell(verb, {}, caller)
 
     async def _quietly(self, work: Callable[[], Awaitable[Any]]) -> None:
         """What cannot be done now is done at the next occasion. A store that cannot be written says so elsewhere."""

@@ -522,6 +522,9 @@ class Memory(Section):
     """Where snapshots go: a folder, or any URI that pyarrow.fs knows. Example: `snapshots: s3://backup/memory`"""
     snapshot_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Between two snapshots of what changed. Only when asked for when left out. Example: `snapshot_seconds: 3600`"""
+    tidy_seconds: float = Field(default=3600, gt=0, allow_inf_nan=False)
+    """Between two rounds in which old episodes of whoever wrote something become summaries, and what is over a
+    tenant's budget goes, the least valuable first. Example: `tidy_seconds: 86400`"""
 
 
 class RateEntry(Section):

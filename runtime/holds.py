@@ -19,6 +19,7 @@ from ..contracts import (
     JsonObject,
     Kind,
     OutcomeUnknown,
+    PersonNeeded,
     Verdict,
 )
 from ..contracts.holding import CHOICES, Choice, Why
@@ -81,6 +82,8 @@ def why_held(run: Run, step: StepRun, error: HanseError) -> Why | None:
         return Why.CONFIRMATION_FAILED
     if step.undoes is not None:
         return Why.COMPENSATION_FAILED
+    if isinstance(error, PersonNeeded) and not run.winding_down:
+        return Why.PERSON_NEEDED
     return Why.HALF_DONE if error.ids.get("effects_done") else None
 
 
@@ -112,6 +115,7 @@ _QUESTIONS = {
     Why.HALF_DONE: "Step {step} ({call}) did some of its outside effects and cannot go on: {error}",
     Why.COMPENSATION_FAILED: "Step {step} ({call}) should undo what was done and cannot: {error}. Until then {left}.",
     Why.CONFIRMATION_FAILED: "Step {step} ({call}) should confirm what was staged and cannot: {error}",
+    Why.PERSON_NEEDED: "Step {step} ({call}) needs a person's answer: {error}",
     Why.POISONED: "Step {step} ({call}) seems to kill its agent: {error}",
 }
 

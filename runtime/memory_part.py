@@ -136,6 +136,7 @@ def settings_of(section: Section) -> Settings:
         budget=Budget(section.records_per_tenant, section.characters_per_tenant),
         compact_seconds=section.compact_seconds,
         snapshot_seconds=section.snapshot_seconds,
+        tidy_seconds=section.tidy_seconds,
     )
 
 

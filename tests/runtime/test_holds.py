@@ -21,6 +21,7 @@ from hanse.contracts import (
     InvalidPlan,
     Kind,
     OutcomeUnknown,
+    PersonNeeded,
     Refusal,
     RetryPolicy,
     TaskStatus,
@@ -306,6 +307,27 @@ class TestHalfDone:
         view = await _held(federation, call="loft.send_two", input={"what": "news"})
         view = await _resume(federation, view, "give_up")
         assert (view.status, view.error and view.error.code) == (TaskStatus.FAILED, "refused")
+
+
+class TestModelsAnswers:
+    async def test_when_no_answer_was_good_enough_a_person_answers(self):
+        class Reader(Agent):
+            """Reads letters."""
+
+            domain = "reader"
+
+            @capability(effect="read", retry=_QUICK)
+            async def amount(self, request: Letter) -> Coins:
+                """Find the amount in a letter."""
+                raise PersonNeeded("no tier's answer was accepted")
+
+        async with Federation.in_process([Reader]) as federation:
+            view = await _held(federation, call="reader.amount", input={"what": "You owe me five."})
+            assert [held.why for held in view.held] == ["person_needed"]
+            with pytest.raises(InvalidInput):
+                await federation.client.resume(view.id, "by_hand", output={"cents": "five"})
+            view = await _resume(federation, view, "by_hand", output={"cents": 500})
+            assert (view.status, view.output) == (TaskStatus.COMPLETED, {"cents": 500})
 
 
 _STUCK = {

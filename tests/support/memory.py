@@ -20,7 +20,7 @@ async def clean_memory(
 ) -> AsyncIterator[MemoryService]:
     """A service with everything that hygiene gives to it."""
     clock = clock or Clock()
-    async with memory(path, clock=clock, **hygiene.parts(clock), **options) as service:
+    async with memory(path, clock=clock, **(hygiene.parts(clock) | options)) as service:
         yield service
 
 

@@ -64,8 +64,8 @@ BUGS = (
     ),
     Bug(
         "not-sent-again",
-        "runtime/coordinator.py",
-        "            self.journal.then(lambda award=award: self._roster.send(award))",
+        "runtime/seating.py",
+        "            self._journal.then(lambda award=award: self._roster.send(award))",
         "            pass",
     ),
     Bug(
@@ -77,8 +77,8 @@ BUGS = (
     Bug(
         "undone-while-in-flight",
         "runtime/execution.py",
-        "            if not self.in_flight:\n                yield from self._unwind()",
-        "            yield from self._unwind()",
+        "        if not (self.in_flight or self.ready or self.held or ",
+        "        if not (self.ready or self.held or ",
     ),
     Bug(
         "unknown-is-failed",
@@ -119,12 +119,12 @@ BUGS = (
     Bug(
         "questions-never-expire-after-a-crash",
         "runtime/coordinator.py",
-        "        for step in run.asking.values():\n            self._expire_later(run, step)\n        self._watch_deadline",
+        "        for step in run.asking.values():\n            self.questions.expire_later(run, step)\n        self._watch_deadline",
         "        self._watch_deadline",
     ),
     Bug(
         "approved-whatever-was-said",
-        "runtime/coordinator.py",
+        "runtime/questions.py",
         '        if approval is None or approval["decision"] == ApprovalStatus.APPROVED:',
         '        if approval is None or approval["decision"] in (ApprovalStatus.APPROVED, ApprovalStatus.DENIED):',
     ),
@@ -142,7 +142,7 @@ BUGS = (
     ),
     Bug(
         "newcomer-wins",
-        "runtime/coordinator.py",
+        "runtime/seating.py",
         "            if (heir := self._roster.heir(agent)) is not None:\n                self._sit(agent, heir)\n",
         "",
     ),

@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from hanse.runtime.simulation.fate import Fault, Planned
 from hanse.runtime.simulation.story import tell
+
+from .bugs import BUGS, planted
 
 SEEDS = int(os.environ.get("HANSE_SEEDS", "2000"))
 
@@ -73,3 +76,11 @@ def test_what_went_wrong_once_goes_well(name: str, seed: int) -> None:
     told = tell(seed, planned)
     assert told.problems == []
     assert all(each.begun for each in told.planned)
+
+
+def test_every_bug_can_still_be_planted(tmp_path: Path) -> None:
+    """The code that they change moves; a bug that cannot be planted proves nothing."""
+    for bug in BUGS:
+        (folder := tmp_path / bug.name).mkdir()
+        planted(bug, folder)
+    assert len(BUGS) >= 20
