@@ -139,7 +139,7 @@ def poison(seed: int, seconds: float, *, with_it: bool) -> dict[str, Any]:
         view = await client.wait(task, PATIENCE_SECONDS)
         await running
         events = await _all_events(client)
-        suspected = Counter(event.task for event in events if event.kind is Kind.STEP_SUSPECTED)
+        suspected = Counter(str(event.task) for event in events if event.kind is Kind.STEP_SUSPECTED)
         return {
             "held": bool(view.held) and view.held[0].why == "poisoned",
             "attempts": suspected.pop(task, 0),
