@@ -77,6 +77,7 @@ class Seating:
             return
         run, step = entry
         agent = AgentId(step.award["agent"])
+        self._breakers.left([award])
         self._interrupted(run, step, agent, award, f"not a word of it for {self._leases.seconds:g} s")
         self._roster.send(award)
 
