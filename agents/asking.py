@@ -8,9 +8,9 @@ outside effects they go into the ledger with the first claim, like everything el
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..contracts import AgentId, JsonObject, digest
+from ..contracts import AgentId, BudgetExhausted, JsonObject, digest
 from ..contracts.caller import Caller
 from ..contracts.messages import Call
 from ..contracts.pool import Answer, Ask, Judgement, Models, Piece, TierView
@@ -30,8 +30,24 @@ class Purse:
     """What one step has spent on models, and the answers it got for it. Outlives a run of the handler."""
 
     cents: float = 0.0
+    tokens: int = 0
     answers: dict[str, Any] = field(default_factory=dict[str, Any])
     """As plain data, by the question's digest and its place among equal ones."""
+
+    def pay(self, answer: Answer) -> None:
+        used = answer.usage
+        self.cents += used.cents
+        self.tokens += used.prompt_tokens + used.completion_tokens
+
+
+class Used(NamedTuple):
+    """What models took for one run of a step."""
+
+    cents: float
+    tokens: int
+
+
+NOTHING_USED = Used(0.0, 0)
 
 
 class StepPool:
@@ -55,8 +71,9 @@ class StepPool:
 
     async def ask(self, ask: Ask) -> Answer:
         async def answer() -> JsonObject:
+            self._check_tokens()
             given = await self._models.ask(ask, self._caller())
-            self._purse.cents += given.usage.cents
+            self._purse.pay(given)
             return given.model_dump(mode="json")
 
         return Answer.model_validate(await self._once("ask", ask.model_dump(mode="json"), answer))
@@ -64,10 +81,11 @@ class StepPool:
     async def stream(self, ask: Ask) -> AsyncIterator[Piece]:
         """Not kept: for what somebody watches, and nothing else depends on."""
         self._alive()
+        self._check_tokens()
         async for piece in self._models.stream(ask, self._caller()):
             self._alive()
             if piece.answer is not None:
-                self._purse.cents += piece.answer.usage.cents
+                self._purse.pay(piece.answer)
             yield piece
 
     async def embed(self, texts: Sequence[str]) -> "NDArray[float32]":
@@ -86,6 +104,16 @@ class StepPool:
     async def tiers(self) -> list[TierView]:
         self._alive()
         return await self._models.tiers()
+
+    def _check_tokens(self) -> None:
+        """Raises BudgetExhausted. What an answer takes is known when it is there, so the calls under way may go over
+        it: by no more than what they may write.
+        """
+        limit, used = self._call.budget_tokens, self._purse.tokens
+        if limit is not None and used >= limit:
+            raise BudgetExhausted(
+                f"the step has used {used} tokens of the {limit} it was given", limit=limit, level="step"
+            )
 
     def _caller(self) -> Caller:
         """The budget is the step's whole: what it has spent of it, the pool knows, also after a crash."""

@@ -210,7 +210,7 @@ class Context:
     @property
     def budget(self) -> Budget:
         """What the step may still spend."""
-        return Budget(cents=self._call.budget_cents)
+        return Budget(cents=self._call.budget_cents, tokens=self._call.budget_tokens)
 
     @property
     def offer(self) -> Offer:

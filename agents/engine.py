@@ -65,6 +65,7 @@ from ..contracts.ports import Faults, NoFaults
 from ..contracts.token import Key, verify
 from . import faults as points
 from .agent import Agent, bid_of
+from .asking import NOTHING_USED, Used
 from .connector import Connector
 from .context import Context, Surroundings
 from .ledger import Ledger
@@ -185,8 +186,8 @@ class Engine:
         self._standing.enter()
         try:
             self._faults.reach(points.CALL_RECEIVED)
-            output, replayed, cents = await self._answer(call)
-            return Result(call.award, output, None, (self._clock.monotonic() - begun) * 1000, replayed, cents)
+            output, replayed, used = await self._answer(call)
+            return Result(call.award, output, None, (self._clock.monotonic() - begun) * 1000, replayed, *used)
         except StorageError as error:
             raise await self._fence(error) from None
         except HanseError as error:
@@ -249,8 +250,8 @@ class Engine:
 
     # The way of a call
 
-    async def _answer(self, call: Call) -> tuple[Any, bool, float]:
-        """The output, whether it was there already, and what models cost for it this time, in cents."""
+    async def _answer(self, call: Call) -> tuple[Any, bool, Used]:
+        """The output, whether it was there already, and what models took for it this time."""
         self._check_open()
         capability = self.agent.capabilities.get(call.capability)
         if capability is None:
@@ -264,14 +265,14 @@ class Engine:
                 continue
             run.check_same(call, wanted)
             if outcome := await run.joined(call.award):
-                return (*outcome, run.model_cents)
+                return (*outcome, run.used)
         if capability.contract.effect.writes and (receipt := self._receipt(call, wanted)):
-            return unpack(receipt), True, 0.0
+            return unpack(receipt), True, NOTHING_USED
         self._runner.check_deadline(call)
         if stale:
             raise stale
-        output, cents = await self._run(call, capability, wanted)
-        return output, False, cents
+        output, used = await self._run(call, capability, wanted)
+        return output, False, used
 
     async def _follow(self, call: Call) -> bool:
         """Tells the ledger what a person found out. Raises OutcomeUnknown when it can make nothing of it."""
@@ -302,20 +303,20 @@ class Engine:
             return output
         return None
 
-    async def _run(self, call: Call, capability: Capability, wanted: Digest) -> tuple[Any, float]:
+    async def _run(self, call: Call, capability: Capability, wanted: Digest) -> tuple[Any, Used]:
         run = self._running[call.key] = Run(call, wanted, Transaction(self._runner.rows), self._clock.monotonic())
         try:
             output, commit = await self._runner.run(run, capability)
         except BaseException as error:
-            if isinstance(error, HanseError) and run.model_cents:
-                error.about(model_cents=run.model_cents)
+            if isinstance(error, HanseError) and run.purse:
+                error.about(model_cents=run.used.cents, model_tokens=run.used.tokens)
             self._end(run, (None, error) if isinstance(error, HanseError) else None)
             raise
         if commit is not None:
             await self._durable(run, output, commit)
         self._end(run, (output, None))
         self._standing.took(call.capability, (self._clock.monotonic() - run.began) * 1000)
-        return output, run.model_cents
+        return output, run.used
 
     async def _durable(self, run: Run, output: Any, commit: Commit) -> None:
         try:

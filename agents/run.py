@@ -6,7 +6,7 @@ from typing import Any
 
 from ..contracts import AwardId, Digest, HanseError, KeyReused
 from ..contracts.messages import Call
-from .asking import Purse
+from .asking import NOTHING_USED, Purse, Used
 from .effects import Effects
 from .state import Transaction
 
@@ -56,8 +56,9 @@ class Run:
         return self.purse
 
     @property
-    def model_cents(self) -> float:
-        return self.purse.cents if self.purse else 0.0
+    def used(self) -> Used:
+        """What models took for it."""
+        return Used(self.purse.cents, self.purse.tokens) if self.purse else NOTHING_USED
 
     def check_same(self, call: Call, digest: Digest) -> None:
         """Raises KeyReused when the call is another one under the same key."""

@@ -29,7 +29,8 @@ class Kind(StrEnum):
 
     TASK_SUBMITTED = "task.submitted"
     """tenant, key, body (digest of what was asked), plan, input, pins (what the plan relies on of each contract),
-    budget_cents, deadline_ms, labels, priority, by"""
+    budget_cents, budget (what else it limits: tokens, seconds, human_minutes), deadline_ms, labels,
+    priority, by"""
     TASK_CANCELING = "task.canceling"
     """reason, by"""
     TASK_ABORTING = "task.aborting"
@@ -47,28 +48,38 @@ class Kind(StrEnum):
     """reason"""
     STEP_AWARDED = "step.awarded"
     """agent, version, attempt, award, price_cents, reason, bids, rule (the policy that allowed it), input (digest),
-    approval, before (when the token expires, unix milliseconds; its other caveats are the event's task, step and
-    capability's, the tenant, the input digest and the price)"""
+    approval, reserved (at each level of the budget: cents, tokens, and the tenant's day; null where nothing is), before
+    (when the token expires, unix milliseconds; its other caveats are the event's task, step and capability's, the
+    tenant, the input digest and the price)"""
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
     STEP_SUSPECTED = "step.suspected"
     """agent, attempt, deaths: the process that had it died with it in hand, for so many times by now"""
     STEP_COMPLETED = "step.completed"
     """agent, attempt, output, latency_ms, replayed (the receipt existed already), model_cents (what of the price went
-    to models)"""
+    to models), model_tokens"""
     STEP_FAILED = "step.failed"
-    """agent, attempt, error, retry_at_ms (null when there is no further attempt)"""
+    """agent, attempt, error, retry_at_ms (null when there is no further attempt), spent_cents (what models took all the
+    same, of what was reserved), spent_tokens"""
 
     STEP_HELD = "step.held"
     """agent, attempt, error, why (outcome_unknown, half_done, compensation_failed, confirmation_failed, person_needed,
-    poisoned), question (in words), choices (what a person may choose, and what each means)"""
+    poisoned), question (in words), choices (what a person may choose, and what each means), spent_cents,
+    spent_tokens"""
     STEP_RESUMED = "step.resumed"
     """choice, by, note, result (of the outside effect, as the person says), output (of the step done by hand)"""
 
     APPROVAL_REQUESTED = "approval.requested"
-    """approval, capability, input, digest, rule, expires_ms"""
+    """approval, capability, input, digest, rule, expires_ms, plan (digest), terms (quorum, approvers, delegates,
+    four_eyes, minutes, day, about, amount, escalate_ms, escalate_to), material (rows that a person is shown)"""
+    APPROVAL_VOTED = "approval.voted"
+    """approval, digest, by, seat (in whose place), note: a yes of several that are needed"""
+    APPROVAL_EDITED = "approval.edited"
+    """approval, was (digest), digest, input, rule, terms, material, by, note: earlier votes are void"""
+    APPROVAL_ESCALATED = "approval.escalated"
+    """approval, to: these may decide too"""
     APPROVAL_DECIDED = "approval.decided"
-    """approval, decision (approved, denied, expired), digest, rule, by, note"""
+    """approval, decision (approved, denied, expired), digest, rule, by, note, plan (digest), seat (in whose place)"""
 
     MEMORY_REMEMBERED = "memory.remembered"
     """tenant, by, records (of each its id, version, and the salted digest of what it says)"""

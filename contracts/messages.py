@@ -57,6 +57,8 @@ class Call:
     budget_cents: float = 0
     ruling: Mapping[str, Any] | None = None
     """What a person found out about the step's outside effects in doubt: `happened`, and the `result` if it did."""
+    budget_tokens: int | None = None
+    """What models may read and write for it; None when nobody set a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Result:
     """The receipt existed: nothing ran this time."""
     model_cents: float = 0
     """What was spent on models this time, out of the step's budget."""
+    model_tokens: int = 0
+    """What models read and wrote for it this time."""
 
 
 @dataclass(frozen=True, slots=True)

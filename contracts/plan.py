@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from .errors import InvalidInput, InvalidPlan
 from .ids import CapabilityName, Digest, StepId
 from .plain import check, pointer
@@ -36,11 +38,12 @@ from .template import (
     step_id,
     wrong,
 )
+from .views import Budget
 
 MAX_STEPS = 10_000
 
 _CALL = re.compile(r"([a-z][a-z0-9_]{0,63}\.[A-Za-z_][A-Za-z0-9_]{0,63})(?:@([0-9]{1,9}(?:\.[0-9]{1,9})?))?\Z")
-_STEP_KEYS = {"id", "call", "input", "after", "when", "for_each", "optional"}
+_STEP_KEYS = {"id", "call", "input", "after", "when", "for_each", "optional", "budget"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Step:
     for_each: Any = None
     optional: bool = False
     """A policy or permanent failure of this step leaves it without output and does not abort the plan."""
+    budget: Budget | None = None
+    """What it may spend, whatever the task has left. Each member of a `for_each` has so much of its own."""
 
     def to_data(self) -> JsonObject:
         data: JsonObject = {"id": self.id, "call": self.full_call, "input": self.input}
@@ -66,6 +71,8 @@ class Step:
             data["when"] = self.when
         if self.for_each is not None:  # and an empty list a list
             data["for_each"] = self.for_each
+        if self.budget is not None:
+            data["budget"] = self.budget.model_dump(exclude_none=True)
         return data | ({"optional": True} if self.optional else {})
 
     @property
@@ -168,7 +175,16 @@ def _step(data: Any, at: str) -> Step:
         when=body.get("when"),
         for_each=body.get("for_each"),
         optional=_boolean(body.get("optional", False), at + "/optional"),
+        budget=_budget(body.get("budget"), at + "/budget"),
     )
+
+
+def _budget(data: Any, at: str) -> Budget | None:
+    try:
+        return None if data is None else Budget.model_validate(data)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise wrong(at + pointer(*problem["loc"]), problem["msg"]) from None
 
 
 def _call(text: Any, at: str) -> tuple[CapabilityName, str | None]:

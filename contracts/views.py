@@ -65,11 +65,43 @@ class View(BaseModel):
 
 
 class Budget(BaseModel):
-    """What a task may spend."""
+    """What a task, or one step of it, may spend. What is left out has no limit at this level."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     cents: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Prices of steps, with the models that they pay from them."""
+    tokens: int | None = Field(default=None, ge=0, le=1 << 53)
+    """Read and written by models."""
+    seconds: float | None = Field(default=None, gt=0, le=366 * 86400, allow_inf_nan=False)
+    """By the clock on the wall: of a task from its submission, of a step from its first award."""
+    human_minutes: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Of people's time, as the rules that ask them estimate it."""
+
+    def to_data(self) -> JsonObject:
+        """`cents` always, the rest where it was given: what idempotency keys of earlier versions stand for stays."""
+        return {"cents": self.cents} | self.model_dump(exclude_none=True)
+
+
+class Amounts(View):
+    """So much of everything that can be spent."""
+
+    cents: float = 0
+    tokens: int = 0
+    seconds: float = 0
+    human_minutes: float = 0
+
+
+class BudgetView(View):
+    """One level of a budget: what may be spent there, what is held for work under way, what is gone."""
+
+    level: str
+    """`tenant`, `task` or `step`."""
+    of: str = ""
+    """The tenant with its day in UTC, the task's id, or the step's."""
+    limit: Budget = Field(default_factory=Budget)
+    reserved: Amounts = Field(default_factory=Amounts)
+    spent: Amounts = Field(default_factory=Amounts)
 
 
 class Submission(BaseModel):
@@ -91,7 +123,7 @@ class Submission(BaseModel):
     def to_data(self) -> JsonObject:
         """Plain data of what was given. What the caller wrote as input and plan stays as it is, nulls included."""
         given = {name: value for name, value in self if value is not None}
-        return given | {"budget": self.budget.model_dump()} if self.budget else given
+        return given | {"budget": self.budget.to_data()} if self.budget else given
 
 
 class Problem(View):
@@ -131,6 +163,8 @@ class TaskView(View):
     deadline_at: str | None = None
     budget_cents: float | None = None
     cost_cents: float = 0
+    budget: BudgetView | None = None
+    """Of a task that has one."""
     steps_total: int = 0
     steps_done: int = 0
     approvals: list[str] = Field(default_factory=list[str])
@@ -149,6 +183,15 @@ class BidView(View):
     refusal: str = ""
 
 
+class EditView(View):
+    """A person has changed what would run."""
+
+    by: str
+    was: str
+    """Digest of the input that was asked about first."""
+    note: str = ""
+
+
 class StepView(View):
     id: str
     call: str
@@ -159,15 +202,28 @@ class StepView(View):
     price_cents: float = 0
     model_cents: float = 0
     """What of the price went to models."""
+    model_tokens: int = 0
+    """Read and written by models for it, as its agent said."""
+    budget: BudgetView | None = None
+    """Of a step that has one of its own."""
     latency_ms: float | None = None
     reason: str = ""
     """Why this agent got it, or why it was skipped."""
     bids: list[BidView] = Field(default_factory=list[BidView])
+    edited: EditView | None = None
+    """A person has changed its input before approving it."""
     progress: float | None = None
     """Fraction done, in [0, 1], as the agent last said while working."""
     note: str = ""
     output: Any = None
     error: Problem | None = None
+
+
+class MaterialRow(View):
+    """One row of what a person is shown to decide: made of contract, rule and arguments, never written by a model."""
+
+    label: str
+    value: str
 
 
 class ApprovalView(View):
@@ -184,6 +240,44 @@ class ApprovalView(View):
     decision: ApprovalStatus = ApprovalStatus.PENDING
     by: str | None = None
     note: str = ""
+    plan: str = ""
+    """Digest of the plan that the step belongs to: what is approved is this step of this plan."""
+    requested_by: str = ""
+    about: str = ""
+    """The rule without what is this step's own. Questions that agree in it and in the capability can be grouped."""
+    amount: float | None = None
+    """What the rule looked at, where that is a number."""
+    quorum: int = 1
+    """How many must say yes."""
+    votes: list[str] = Field(default_factory=list[str])
+    """Who has, so far."""
+    approvers: list[str] = Field(default_factory=list[str])
+    """Who may decide; everybody of the tenant when empty."""
+    material: list[MaterialRow] = Field(default_factory=list[MaterialRow])
+    edited: EditView | None = None
+
+
+class GroupView(View):
+    """Many questions as one prompt: same capability, same rule. Each is still decided by itself, by its own digest."""
+
+    id: str
+    capability: str
+    about: str
+    """The rule that asks."""
+    count: int
+    sum: float | None = None
+    """Of the amounts that the rule looked at, where there are any."""
+    min: float | None = None
+    max: float | None = None
+    requested_by: list[str] = Field(default_factory=list[str])
+    """Up to ten of those who asked."""
+    oldest: str
+    expires_at: str | None = None
+    """When the first of them expires."""
+    example: ApprovalView
+    """The one with the largest amount, or the oldest."""
+    seen: dict[str, str]
+    """Digest by id of every question in it: what deciding the group decides."""
 
 
 class AgentView(View):
@@ -215,6 +309,8 @@ class FederationView(View):
     coordinators: list[int] = Field(default_factory=list[int])
     """Process id of each shard's coordinator."""
     approvals_pending: int
+    budgets: list[BudgetView] = Field(default_factory=list[BudgetView])
+    """What this tenant's day may cost, when it has a limit; all shards together."""
     events: int
     heads: list[int] = Field(default_factory=list[int])
     """Sequence of the last event in the journal of each shard: from here on is from now on."""

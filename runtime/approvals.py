@@ -3,17 +3,49 @@
 Pure and deterministic: the rules are tried in order and the first that fits decides. Where a rule needs an amount
 and the input has none, or has something that is no number, a person is asked: what cannot be judged is never let
 through by silence.
+
+A rule that samples lets most of what it fits run. Which ones are asked about is drawn by HMAC from a secret of the
+federation, the step's key and the input's digest: nobody without the secret can tell before, the same step draws the
+same lot after a restart, and a task that is submitted again is another one and draws anew.
 """
 
+import hashlib
+import hmac
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..contracts import Contract
+from ..contracts import Contract, JsonObject, digest
 from ..contracts.template import MissingOutput, look_up
 from .config import Above, ApprovalRule, Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a person is asked."""
+
+    quorum: int = 1
+    approvers: tuple[str, ...] = ()
+    """Empty: everybody of the tenant."""
+    delegates: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Who may decide in whose place."""
+    four_eyes: bool = False
+    escalate_seconds: float | None = None
+    escalate_to: tuple[str, ...] = ()
+    minutes: float = 2.0
+    """Of a person's time, for one decision."""
+
+    def to_data(self) -> JsonObject:
+        return {
+            "quorum": self.quorum,
+            "approvers": list(self.approvers),
+            "delegates": dict(self.delegates),
+            "four_eyes": self.four_eyes,
+            "escalate_to": list(self.escalate_to),
+            "minutes": self.minutes,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,36 +58,120 @@ class Ruling:
     """The rule in words, as the journal and the person see it."""
     expires_seconds: float | None = None
     """How long the question stands, where there is one."""
+    terms: Terms = Terms()
+    about: str = field(default="", compare=False)
+    """The rule without what is this step's own: the same for all that it asks about, so that they can be grouped."""
+    amount: float | None = field(default=None, compare=False)
+    """What the rule looked at, where that is a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What rules may look at besides contract and input."""
+
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Of the task."""
+    key: str = ""
+    """The step's, for the lot that is drawn."""
 
 
 AUTOMATIC = Ruling(review=False, words="no approval rule fits: automatic")
+NOWHERE = Situation()
 
 
-def rule_for(rules: Iterable[ApprovalRule], contract: Contract, input: Any) -> Ruling:
+@dataclass(frozen=True, slots=True)
+class Rulebook:
+    """The rules of a federation, with the secret that its lots are drawn from."""
+
+    rules: tuple[ApprovalRule, ...] = ()
+    secret: bytes = field(default=b"", repr=False)
+
+    def __call__(self, contract: Contract, input: Any, situation: Situation) -> Ruling:
+        return rule_for(self.rules, contract, input, situation, self.secret)
+
+
+def lot_secret(root_key: bytes) -> bytes:
+    """What lots are drawn from. Of the federation's key, and of no use for anything else."""
+    return hmac.digest(root_key, b"hanse approval lots", "sha256")
+
+
+def rule_for(
+    rules: Iterable[ApprovalRule], contract: Contract, input: Any, situation: Situation = NOWHERE, secret: bytes = b""
+) -> Ruling:
     """What the first fitting rule says of calling `contract` with `input`; `AUTOMATIC` where none fits."""
     for rule in rules:
-        if _selects(rule, contract) and (ruling := _ruling(rule, contract, input)):
-            return ruling
+        if _selects(rule, contract, situation) and (ruling := _ruling(rule, contract, input)):
+            return _sampled(rule, contract, input, situation, secret, ruling)
     return AUTOMATIC
 
 
-def _selects(rule: ApprovalRule, contract: Contract) -> bool:
+def seat_of(terms: Mapping[str, Any], by: str, taken: Iterable[str] = ()) -> str | None:
+    """In whose place somebody decides: their own, or that of whom they are a delegate of. None when they may not.
+
+    A delegate who may decide for several takes the first seat that nobody has taken.
+    """
+    approvers, delegates = terms.get("approvers") or [], terms.get("delegates") or {}
+    if not approvers or by in approvers:
+        return by
+    theirs = [each for each in approvers if delegates.get(each) == by]
+    free = [each for each in theirs if each not in set(taken)]
+    return next(iter(free or theirs), None)
+
+
+def _selects(rule: ApprovalRule, contract: Contract, situation: Situation) -> bool:
     return (
         fnmatchcase(contract.name, rule.capability)
         and (rule.risk is None or contract.risk in rule.risk)
         and (rule.effect is None or contract.effect in rule.effect)
+        and (rule.labels is None or not _labels(contract, situation).isdisjoint(rule.labels))
     )
+
+
+def _labels(contract: Contract, situation: Situation) -> set[str]:
+    of_task = situation.labels.items()
+    return {*contract.labels, *situation.labels, *(f"{name}={value}" for name, value in of_task)}
 
 
 def _ruling(rule: ApprovalRule, contract: Contract, input: Any) -> Ruling | None:
     """None when the amount lies within the rule's limit, so the next rule is tried."""
+    subject = _subject(rule, contract)
     if rule.mode is Mode.AUTOMATIC:
-        return Ruling(review=False, words=f"{_subject(rule, contract)}: automatic")
+        return Ruling(review=False, words=f"{subject}: automatic")
     if rule.above is None:
-        return Ruling(review=True, words=_subject(rule, contract), expires_seconds=rule.expires_seconds)
+        return Ruling(True, subject, rule.expires_seconds, _terms(rule), about=subject)
     why = _exceeds(rule.above, input)
-    words = f"{_subject(rule, contract)} above {_number(rule.above.limit)} ({why})"
-    return Ruling(review=True, words=words, expires_seconds=rule.expires_seconds) if why else None
+    about = f"{subject} above {_number(rule.above.limit)}"
+    amount = _amount(rule.above, input)
+    return Ruling(True, f"{about} ({why})", rule.expires_seconds, _terms(rule), about, amount) if why else None
+
+
+def _terms(rule: ApprovalRule) -> Terms:
+    return Terms(
+        rule.quorum,
+        rule.approvers,
+        rule.delegates,
+        rule.four_eyes,
+        rule.escalate_after_seconds,
+        rule.escalate_to,
+        rule.minutes,
+    )
+
+
+def _sampled(
+    rule: ApprovalRule, contract: Contract, input: Any, situation: Situation, secret: bytes, ruling: Ruling
+) -> Ruling:
+    one_in = rule.sample.get(contract.risk, 1) if isinstance(rule.sample, dict) else rule.sample or 1
+    if not ruling.review or one_in == 1:
+        return ruling
+    if _drawn(secret, situation.key, digest(input), one_in):
+        words = f"{ruling.words}, drawn as one of {one_in}"
+        return Ruling(True, words, ruling.expires_seconds, ruling.terms, ruling.about, ruling.amount)
+    return Ruling(review=False, words=f"{ruling.words}, one in {one_in} is asked about and this one is not")
+
+
+def _drawn(secret: bytes, key: str, seen: str, one_in: int) -> bool:
+    lot = hmac.digest(secret, f"{key}\0{seen}".encode(), hashlib.sha256)
+    return int.from_bytes(lot[:8], "big") % one_in == 0
 
 
 def _subject(rule: ApprovalRule, contract: Contract) -> str:
@@ -63,6 +179,7 @@ def _subject(rule: ApprovalRule, contract: Contract) -> str:
     chosen = [f"pattern {rule.capability}"] if rule.capability not in ("*", contract.name) else []
     chosen += [f"risk {contract.risk}"] if rule.risk else []
     chosen += [f"effect {contract.effect}"] if rule.effect else []
+    chosen += [f"labels {' or '.join(rule.labels)}"] if rule.labels else []
     return f"{contract.name} [{', '.join(chosen)}]" if chosen else contract.name
 
 
@@ -75,6 +192,14 @@ def _exceeds(above: Above, input: Any) -> str:
     if not _is_amount(amount):
         return f"{above.field} is not a number"
     return f"{above.field} = {_number(amount)}" if amount > above.limit else ""
+
+
+def _amount(above: Above, input: Any) -> float | None:
+    try:
+        amount = look_up(f"input.{above.field}", lambda _: input)
+    except MissingOutput:
+        return None
+    return amount if _is_amount(amount) else None
 
 
 def _is_amount(value: Any) -> bool:

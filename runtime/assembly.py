@@ -5,22 +5,26 @@ Nothing here is Ray; `actors.py` and `federation.py` call it.
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..agents.connector import Connector
 from ..agents.engine import Engine
-from ..contracts import AgentId, Entropy, InvalidConfiguration
+from ..contracts import AgentId, Entropy, InvalidConfiguration, Tenant
 from ..contracts.memory import Memory
 from ..contracts.pool import Models
 from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
-from .approvals import rule_for
+from .approvals import Rulebook, lot_secret
+from .budgets import Cap
 from .config import AgentEntry, Configuration, load_class
+from .config import HttpConnector as HttpSection
 from .coordinator import Coordinator, Settings
 from .host import Host
+from .notify import Channel, Mail, Notifier, Webhook
 from .service import Service
 from .store import SqliteStore
 from .world import SystemClock, SystemEntropy
@@ -78,24 +82,46 @@ def make_coordinator(
         key,
         world.clock,
         world.entropy,
-        _settings(configuration, shard),
+        _settings(configuration, shard, key),
         faults_port=world.faults,
         on_failure=on_failure,
     )
     coordinator.on_request(Service(coordinator).handle)
+    if configuration.notify:
+        channels = [_channel(configuration, each) for each in configuration.notify]
+        coordinator.accompany(Notifier(coordinator.store, coordinator.journal, world.clock, channels))
     return coordinator
 
 
-def _settings(configuration: Configuration, shard: int) -> Settings:
-    rules = configuration.approvals
+def _channel(configuration: Configuration, notice: Any) -> Channel:
+    tenant = notice.tenant and Tenant(notice.tenant)
+    if notice.kind == "mail":
+        return Mail(notice.to, tenant, _connector(notice.connector, configuration.connectors[notice.connector]))
+    parts = urlsplit(notice.url)
+    section = HttpSection(kind="http", base_url=f"{parts.scheme}://{parts.netloc}")
+    secret = notice.secret and notice.secret.get_secret_value()
+    return Webhook(notice.url, secret, tenant, _connector("webhook", section))
+
+
+def _settings(configuration: Configuration, shard: int, key: bytes) -> Settings:
+    shards = configuration.coordinator.shards
     return Settings(
         name=configuration.federation.name,
         shard=shard,
-        shards=configuration.coordinator.shards,
+        shards=shards,
         expected_agents=frozenset(agent_id(entry) for entry in configuration.agents),
-        gate=lambda contract, input: rule_for(rules, contract, input),
+        gate=Rulebook(configuration.rules, lot_secret(key)),
+        notify=bool(configuration.notify),
+        caps={tenant: cap.part(shard, shards) for tenant, cap in _caps(configuration)},
         limits=configuration.coordinator_limits,
     )
+
+
+def _caps(configuration: Configuration) -> Iterator[tuple[Tenant, Cap]]:
+    for tenant in configuration.tenants:
+        if (budget := tenant.budget) is not None:
+            cap = Cap(budget.cents_per_day, budget.tokens_per_day, budget.human_minutes_per_day)
+            yield Tenant(tenant.name), cap
 
 
 def agent_keys(configuration: Configuration, host: str, key: bytes) -> dict[AgentId, Key]:

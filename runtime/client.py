@@ -32,6 +32,7 @@ from ..contracts.caller import Caller
 from ..contracts.ids import shard_of
 from ..contracts.messages import Drop, Piece, Request, Response
 from ..contracts.outcomes import OutcomesView, Total
+from .budgets import summed
 from .link import Link, Receiver
 from .tenant_memory import LinkedMemory, ReachedMemory, TenantMemory
 from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
@@ -106,8 +107,14 @@ class Client(Protocol):
 
     async def approvals(self, *, pending: bool = True) -> list[ApprovalView]: ...
 
-    async def decide(self, approval: str, *, approve: bool, digest: str, note: str = "") -> ApprovalView:
-        """Decides once. Raises DigestMismatch, NotFound, Conflict when it was decided otherwise before."""
+    async def decide(
+        self, approval: str, *, approve: bool, digest: str, note: str = "", plan: str = "", input: Any = None
+    ) -> ApprovalView:
+        """Decides once. With `input` the step is approved with that instead of what was asked about.
+
+        Raises DigestMismatch, also for another `plan` where one is given; NotFound, NotAllowed for whoever may not
+        decide, InvalidInput for an input that breaks the contract, Conflict when it was decided otherwise before.
+        """
         ...
 
     async def status(self) -> FederationView: ...
@@ -355,8 +362,11 @@ class LinkClient:
         pages = await self._ask_all("approvals", {"pending": pending})
         return [ApprovalView(**view) for page in pages for view in page]
 
-    async def decide(self, approval: str, *, approve: bool, digest: str, note: str = "") -> ApprovalView:
-        wanted = {"approval": approval, "approve": approve, "digest": digest, "note": note}
+    async def decide(
+        self, approval: str, *, approve: bool, digest: str, note: str = "", plan: str = "", input: Any = None
+    ) -> ApprovalView:
+        wanted = {"approval": approval, "approve": approve, "digest": digest, "note": note, "plan": plan}
+        wanted |= {} if input is None else {"input": input}
         return ApprovalView(**await self._ask(self._owner(approval.partition(":")[0]), "decide", wanted))
 
     async def status(self) -> FederationView:
@@ -435,6 +445,7 @@ def _merged(views: Sequence[FederationView]) -> FederationView:
         update={
             "tasks": dict(tasks),
             "approvals_pending": sum(view.approvals_pending for view in views),
+            "budgets": summed([budget for view in views for budget in view.budgets]),
             "events": sum(view.events for view in views),
             "heads": [head for view in views for head in view.heads],
             "coordinators": [pid for view in views for pid in view.coordinators],

@@ -68,6 +68,13 @@ def _one_or_many(value: Any) -> Any:
     return value if isinstance(value, list | tuple | None) else (value,)
 
 
+def _distinct(section: str, names: Sequence[str]) -> None:
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise PydanticCustomError(
+            "twice", "two {section} are called {name}", {"section": section, "name": twice, "at": (section,)}
+        )
+
+
 class Section(BaseModel):
     """A part of the configuration: frozen, and closed to keys it does not know."""
 
@@ -288,6 +295,27 @@ class ApprovalRule(Section):
     """Only for contracts of this risk. Example: `risk: [medium, high]`"""
     effect: Annotated[tuple[Effect, ...] | None, BeforeValidator(_one_or_many)] = None
     """Only for contracts with this effect. Example: `effect: irreversible`"""
+    labels: Annotated[tuple[str, ...] | None, BeforeValidator(_one_or_many)] = None
+    """Only for data or tasks with one of these labels: of the contract, or of the task as `key` or `key=value`.
+    Example: `labels: [pii, "channel=mail"]`"""
+    sample: int | dict[Risk, int] | None = None
+    """Only one in so many of what the rule fits; the others run. By lot from a secret, the task and the very input, so
+    nobody can choose, and a replay draws the same. Example: `sample: {low: 100, medium: 10, high: 1}`"""
+    quorum: int = Field(default=1, ge=1, le=32)
+    """How many people must say yes. One no is enough. Example: `quorum: 2`"""
+    approvers: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
+    """Who may decide: names, or groups of them. Everybody of the tenant when left out.
+    Example: `approvers: [finance, ann]`"""
+    delegates: dict[str, str] = Field(default_factory=dict[str, str])
+    """Who may decide in whose place; both together are one vote. Example: `delegates: {ann: bob}`"""
+    four_eyes: bool = False
+    """Whoever submitted the task may not approve it. Example: `four_eyes: true`"""
+    escalate_after_seconds: float | None = Field(default=None, gt=0, le=366 * 86_400, allow_inf_nan=False)
+    """After so long without a decision, others may decide too, and are told. Example: `escalate_after_seconds: 3600`"""
+    escalate_to: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
+    """Who then may. Example: `escalate_to: [managers]`"""
+    minutes: float = Field(default=2, ge=0, le=1440, allow_inf_nan=False)
+    """What one decision takes of a person's time, for budgets. Example: `minutes: 5`"""
     mode: Mode = Mode.REVIEW
     """`review` asks a person, `automatic` lets it run. Example: `mode: automatic`"""
     expires_seconds: float = Field(default=86_400, gt=0, le=366 * 86_400, allow_inf_nan=False)
@@ -300,6 +328,48 @@ class ApprovalRule(Section):
                 "automatic_above", "'above' asks a person. Leave it out of an automatic rule, or write mode: review"
             )
         return self
+
+    @model_validator(mode="after")
+    def _samples_at_least_one(self) -> Self:
+        rates = self.sample.values() if isinstance(self.sample, dict) else [self.sample or 1]
+        if any(rate < 1 for rate in rates) or self.sample == 0:
+            raise PydanticCustomError("sample", "one in how many? Write 1 or more", {"at": ("sample",)})
+        return self
+
+    @model_validator(mode="after")
+    def _escalates_to_somebody(self) -> Self:
+        if bool(self.escalate_to) != (self.escalate_after_seconds is not None):
+            raise PydanticCustomError("escalate", "escalate_after_seconds and escalate_to go together")
+        return self
+
+
+class WebhookNotice(Section):
+    """Tells an HTTP service when a person is wanted."""
+
+    kind: Literal["webhook"]
+    """Which way. Example: `kind: webhook`"""
+    url: str = Field(pattern=r"^https?://[^\s?#]+$")
+    """Gets JSON by POST, with `Idempotency-Key`. Example: `url: https://desk.example.com/hooks/approvals`"""
+    secret: Secret = None
+    """Signs the body: HMAC-SHA256 in hex, as `X-Hanse-Signature: sha256=…`. Example: `secret: ${HOOK_SECRET}`"""
+    tenant: str | None = None
+    """Only of this tenant; of all when left out. Example: `tenant: default`"""
+
+
+class MailNotice(Section):
+    """Writes to people when one of them is wanted."""
+
+    kind: Literal["mail"]
+    """Which way. Example: `kind: mail`"""
+    connector: str
+    """Name of a connector of kind smtp. Example: `connector: mail`"""
+    to: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = Field(min_length=1)
+    """Example: `to: [desk@example.com]`"""
+    tenant: str | None = None
+    """Only of this tenant; of all when left out. Example: `tenant: default`"""
+
+
+Notice = Annotated[WebhookNotice | MailNotice, Field(discriminator="kind")]
 
 
 class Gateway(Section):
@@ -326,6 +396,28 @@ class Gateway(Section):
         return self
 
 
+class TenantBudget(Section):
+    """What all tasks of a tenant together may spend on one day in UTC. What is left out has no limit. Each shard of the
+    coordinator has an equal part of it and lends nothing.
+    """
+
+    cents_per_day: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Prices of steps, and what models took for steps that failed. Example: `cents_per_day: 50000`"""
+    tokens_per_day: int | None = Field(default=None, ge=0)
+    """Read and written by models in steps. Example: `tokens_per_day: 2000000`"""
+    human_minutes_per_day: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Of people who are asked to approve. Example: `human_minutes_per_day: 120`"""
+
+
+class Person(Section):
+    """Somebody who asks and decides in a tenant under a name of their own."""
+
+    name: str = Field(pattern=_NAME)
+    """As the journal and approval rules have it. Example: `name: ann`"""
+    token: Secret = None
+    """Bearer token of their requests. Example: `token: ${ANN_TOKEN}`"""
+
+
 class Tenant(Section):
     """Who may come in. Nothing crosses from one tenant to another."""
 
@@ -335,6 +427,16 @@ class Tenant(Section):
     """Bearer token of its requests. Example: `token: ${HANSE_TOKEN}`"""
     weight: float = Field(default=1, gt=0, le=1e6, allow_inf_nan=False)
     """Its share, against those of the others, where there is not room for all. Example: `weight: 3`"""
+    people: tuple[Person, ...] = ()
+    """Those who come in under names of their own, so that approvals can tell them apart.
+    Example: `people: [{name: ann, token: "${ANN_TOKEN}"}]`"""
+    budget: TenantBudget | None = None
+    """Example: `budget: {cents_per_day: 50000}`"""
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        _distinct("people", [person.name for person in self.people])
+        return self
 
 
 class Coordinator(Section):
@@ -590,6 +692,11 @@ class Configuration(Section):
     Example: `connectors: {mail: {kind: smtp, host: 127.0.0.1, sender: store@example.com}}`"""
     approvals: tuple[ApprovalRule, ...] = ()
     """In order; the first that fits decides. Example: `approvals: [{risk: high}]`"""
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict[str, tuple[str, ...]])
+    """Names for several people, to be used in approval rules. Example: `groups: {finance: [ann, bob]}`"""
+    notify: tuple[Notice, ...] = ()
+    """Who is told when a person is asked, asked again higher up, or has not answered in time.
+    Example: `notify: [{kind: mail, connector: mail, to: desk@example.com}]`"""
     gateway: Gateway = Gateway()
     """Example: `gateway: {port: 8000, open_on_loopback: true}`"""
     tenants: tuple[Tenant, ...] = (Tenant(name="default"),)
@@ -619,8 +726,40 @@ class Configuration(Section):
         return self
 
     @model_validator(mode="after")
+    def _enough_may_approve(self) -> Self:
+        for number, rule in enumerate(self.approvals):
+            may = {*self.people_of(rule.approvers)}
+            if may and len(may) < rule.quorum:
+                problem = {"at": ("approvals", number, "quorum"), "quorum": rule.quorum, "may": len(may)}
+                raise PydanticCustomError("quorum", "{quorum} must say yes and only {may} may", problem)
+        return self
+
+    @model_validator(mode="after")
+    def _mail_can_be_sent(self) -> Self:
+        for number, each in enumerate(self.notify):
+            if isinstance(each, MailNotice) and not isinstance(self.connectors.get(each.connector), SmtpConnector):
+                problem = {"at": ("notify", number, "connector"), "name": each.connector}
+                raise PydanticCustomError("mail", "no connector of kind smtp is called {name}", problem)
+        return self
+
+    def people_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Names of people, groups taken apart."""
+        return tuple(dict.fromkeys(each for name in names for each in self.groups.get(name, (name,))))
+
+    @property
+    def rules(self) -> tuple[ApprovalRule, ...]:
+        """The approval rules with people in place of groups."""
+        return tuple(
+            rule.model_copy(
+                update={"approvers": self.people_of(rule.approvers), "escalate_to": self.people_of(rule.escalate_to)}
+            )
+            for rule in self.approvals
+        )
+
+    @model_validator(mode="after")
     def _somebody_may_come_in(self) -> Self:
-        if self.gateway.host not in LOOPBACK and not any(tenant.token for tenant in self.tenants):
+        people = [person for tenant in self.tenants for person in tenant.people]
+        if self.gateway.host not in LOOPBACK and not any(each.token for each in (*self.tenants, *people)):
             raise PydanticCustomError(
                 "nobody",
                 "{host} can be reached from outside and no tenant has a token. "
@@ -767,13 +906,6 @@ def _read(file: Path) -> str:
         raise InvalidConfiguration(f"{file} cannot be read: {reason}", file=str(file)) from None
 
 
-def _distinct(section: str, names: Sequence[str]) -> None:
-    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
-        raise PydanticCustomError(
-            "twice", "two {section} are called {name}", {"section": section, "name": twice, "at": (section,)}
-        )
-
-
 def _hint(key: str, known: set[str]) -> str:
     return f"unknown key {key!r}.{_near(key, known)} Known: {', '.join(sorted(known))}"
 
@@ -813,16 +945,21 @@ def _words(each: ErrorDetails) -> str:
     if each["type"] == "missing":
         return f"{str(each['loc'][-1])!r} is missing"
     if each["type"] == "union_tag_invalid":
-        return f"there is no kind {context['tag']!r}.{_near(context['tag'], _KINDS)} Known: {', '.join(_KINDS)}"
+        kinds = _kinds(each)
+        return f"there is no kind {context['tag']!r}.{_near(context['tag'], kinds)} Known: {', '.join(kinds)}"
+    if each["type"] == "union_tag_not_found":
+        return f"'kind' is missing. Known: {', '.join(_kinds(each))}"
     if each["loc"] == ("version",):
         return "this Hanse reads version 1"
     message = _PLAINLY.get(each["type"], each["msg"])
     return message[0].lower() + message[1:]
 
 
-_KINDS = ("smtp", "http", "class")
+def _kinds(each: ErrorDetails) -> tuple[str, ...]:
+    return ("webhook", "mail") if each["loc"][:1] == ("notify",) else ("smtp", "http", "sql", "class")
+
+
 _PLAINLY = {
-    "union_tag_not_found": f"'kind' is missing. Known: {', '.join(_KINDS)}",
     "tuple_type": "must be a list. Write each item in a line of its own, after '- '",
     "model_type": "holds keys and values, such as {name: value}",
     "model_attributes_type": "holds keys and values, such as {name: value}",

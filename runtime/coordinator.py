@@ -13,12 +13,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ..contracts import (
     AgentId,
     Bid,
-    BudgetExhausted,
     Clock,
     Conflict,
     Contract,
@@ -55,10 +54,12 @@ from ..contracts.ports import Faults, NoFaults
 from . import faults
 from .approvals import AUTOMATIC
 from .breakers import Breakers
+from .budgets import Budgets, Cap, amount, out_of_time, spent_in_vain
 from .directory import Directory, Member
 from .eligibility import Eligibility
 from .execution import Abort, Conclude, Expand, Refuse, Run, Skip, Start, StepRun, fold
 from .fairness import Shares
+from .heartbeats import Heartbeats
 from .holds import Holds, why_held, worth_another_try
 from .intake import Intake, submitted
 from .journal import Journal
@@ -93,9 +94,21 @@ class Settings:
     shards: int = 1
     expected_agents: frozenset[str] = frozenset()
     """Until these have dialed in, an unknown capability is `Unavailable` rather than `NotFound`."""
-    gate: Gate = lambda contract, input: AUTOMATIC
+    gate: Gate = lambda contract, input, situation: AUTOMATIC
+    caps: Mapping[Tenant, Cap] = field(default_factory=dict[Tenant, Cap])
+    """This shard's part of what each tenant may spend on a day."""
+    notify: bool = False
+    """Whether somebody is told of questions: then each is put in the outbox with its event."""
     weights: Weights = field(default_factory=Weights)
     limits: Limits = field(default_factory=Limits)
+
+
+class Companion(Protocol):
+    """What runs beside a coordinator and never holds it up."""
+
+    def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
 
 
 class Coordinator:
@@ -137,12 +150,22 @@ class Coordinator:
         self._intake = Intake(self.directory, settings.expected_agents)
         self.watchers = Watchers(self.journal)
         self.holds = Holds(self, self.directory)
-        self.questions = Questions(self, self.journal, self._timers, clock, settings.gate)
+        self.budgets = Budgets(store, self.journal, clock, settings.caps)
+        self.questions = Questions(
+            self,
+            self.directory,
+            self.journal,
+            self._timers,
+            clock,
+            settings.gate,
+            self.budgets,
+            notices=settings.notify,
+        )
         self.breakers = Breakers(limits, self.journal, self.watchers, clock)
         self._quarantine = Quarantine(self, self._roster, limits.deaths, self._hold_poison)
         self._eligibility = Eligibility(self.directory, self.breakers, self._quarantine, limits, clock)
         self._parking = Parking(self.advance, self._eligibility.only_doer, limits.weights)
-        self._leases = Leases(clock, limits.lease_seconds, TICK_SECONDS)
+        self._heartbeats = Heartbeats(clock, limits.lease_seconds, TICK_SECONDS)
         self._seating = Seating(
             self,
             self.directory,
@@ -152,8 +175,10 @@ class Coordinator:
             clock,
             breakers=self.breakers,
             quarantine=self._quarantine,
-            leases=self._leases,
+            heartbeats=self._heartbeats,
         )
+        self._leases = Leases(self, self._roster, clock, self._may_retry)
+        self._companions: list[Companion] = []
         self._ticking: asyncio.TimerHandle | None = None
         self._handle_request: Callable[[Link, Request], None] | None = None
 
@@ -177,10 +202,16 @@ class Coordinator:
             self.advance(run)
         await self.journal.durable()
         self._tick()
+        for each in self._companions:
+            each.start()
 
     def on_request(self, handle: Callable[[Link, Request], None]) -> None:
         """Who answers clients."""
         self._handle_request = handle
+
+    def accompany(self, companion: Companion) -> None:
+        """Runs beside the coordinator, from its start to its end."""
+        self._companions.append(companion)
 
     async def stop(self) -> None:
         """Stops taking part. What is in flight is recovered by the next start."""
@@ -188,6 +219,8 @@ class Coordinator:
             self._ticking.cancel()
         self._timers.clear()
         self._parking.stop()
+        for each in self._companions:
+            await each.stop()
         self._roster.close("the coordinator stops")
         await self.journal.stop()
         await self.store.close()
@@ -200,7 +233,8 @@ class Coordinator:
         for step in run.retrying.values():
             self._retry_later(run, step)
         for step in run.asking.values():
-            self.questions.expire_later(run, step)
+            self.questions.take_up(run, step)
+        self.budgets.take_up(run)
         self._watch_deadline(run)
 
     def _tick(self) -> None:
@@ -214,6 +248,7 @@ class Coordinator:
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
         self._seating.look_after()
         self._parking.tidy()
+        self._leases.look()
         self._parking.look_again()
         self.watchers.touch(None)
 
@@ -308,7 +343,10 @@ class Coordinator:
 
     def record(self, run: Run, kind: Kind, step: StepRun | None, data: JsonObject) -> Event:
         """Fold and journal. Nothing else changes a run."""
+        was = self.budgets.before(run, step, kind)
         event = self.journal.append(kind, run.task, step.id if step else None, data, run.apply)
+        if was:
+            self.budgets.after(run, was, event)
         self.watchers.touch(run.task)
         if self._tested:
             self._reach(kind, undoing=step is not None and step.undoes is not None)
@@ -359,8 +397,8 @@ class Coordinator:
         ruling = self.questions.ruling(run, step, contract)
         step.rule = ruling.words
         if ruling.review:
-            self.questions.ask(run, step, ruling)
-        elif error := self.questions.objection(step):
+            self.questions.ask(run, step, contract, ruling)
+        elif error := self.questions.objection(run, step):
             self.fail(run, step, error, None)
         elif not self._has_to_wait(run, step):
             self._find_taker(run, step, contract)
@@ -393,19 +431,18 @@ class Coordinator:
 
     def _settle(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
         """Awards the step, or parks it until somebody can take it."""
+        bids = self.budgets.affordable(run, step, bids)
         decision = decide(bids, self.settings.weights, avoid=step.failed_agents)
-        winner = decision.winner
-        if winner is None:
+        if decision.winner is None:
             self._nobody(run, step, bids, decision)
-        elif not (step.settles or run.can_afford(winner.price_cents - step.kept_cents)):
-            self.fail(run, step, _too_dear(run, step, winner), None)
         else:
-            self._award(run, step, winner, bids, decision.reason)
+            self._award(run, step, decision.winner, bids, decision.reason)
 
     def _nobody(self, run: Run, step: StepRun, bids: Sequence[Bid], decision: Decision) -> None:
         """Refusals of all who are here end the step; an empty room is waited out."""
         if bids:
-            self.fail(run, step, HanseError.from_data(_refused(step, decision.reason)), None)
+            refused = HanseError.from_data(_refused(step, decision.reason))
+            self.fail(run, step, self.budgets.objection(run, step, bids) or refused, None)
         else:
             self._parking.park(run, step, self._eligibility.obstacles(step))
 
@@ -432,6 +469,7 @@ class Coordinator:
                 "input": input,
                 "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
+                "reserved": self.budgets.reserved(run, step, winner),
                 "before": self._roster.expiry(run, step, winner.agent),
             },
         )
@@ -469,6 +507,7 @@ class Coordinator:
                     "latency_ms": result.latency_ms,
                     "replayed": result.replayed,
                     "model_cents": result.model_cents,
+                    "model_tokens": int(amount(result.model_tokens)),
                 },
             )
         else:
@@ -484,15 +523,18 @@ class Coordinator:
         undoes, confirms or was begun is wanted after the task's deadline too.
         """
         error = HanseError.from_data(data)
-        in_time = run.deadline_ms is None or self.clock.now_ms() < run.deadline_ms or step.settles or step.begun
+        in_time = run.ends_ms is None or self.clock.now_ms() < run.ends_ms or step.settles or step.begun
         return TimedOut(error.detail, **error.ids) if isinstance(error, DeadlineExceeded) and in_time else error
 
     def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
+        if not (step.settles or step.begun or "stay_with" in error.ids):
+            error = self.budgets.overdue(step, error)
         retry_at = self._retry_at(run, step, error)
         if retry_at is None and (why := why_held(run, step, error)) is not None:
             self.holds.hold(run, step, why, error, agent)
             return
         data = {"agent": agent, "attempt": step.attempt, "error": error.to_data(), "retry_at_ms": retry_at}
+        data |= spent_in_vain(step, error)
         self.record(run, Kind.STEP_FAILED, step, data)
         if retry_at is not None:
             self._retry_later(run, step)
@@ -508,11 +550,13 @@ class Coordinator:
         """
         if not worth_another_try(run, step, error):
             return None
-        policy = self._retry_policy(step)
-        if step.attempts_that_count >= policy.max_attempts:
+        if not self._may_retry(step):
             return None
-        wait = policy.interval(max(step.attempts_that_count, 1), self._entropy.fraction())
+        wait = self._retry_policy(step).interval(max(step.attempts_that_count, 1), self._entropy.fraction())
         return self.clock.now_ms() + round(wait * 1000)
+
+    def _may_retry(self, step: StepRun) -> bool:
+        return step.attempts_that_count < self._retry_policy(step).max_attempts
 
     def _retry_policy(self, step: StepRun) -> RetryPolicy:
         try:
@@ -535,11 +579,15 @@ class Coordinator:
 
     def _watch_deadline(self, run: Run) -> None:
         if run.deadline_ms is not None:
-            self._timers.at(run.task, "deadline", run.deadline_ms, lambda: self._expire_task(run))
+            late = DeadlineExceeded(task=run.task)
+            self._timers.at(run.task, "deadline", run.deadline_ms, lambda: self._expire_task(run, late))
+        if run.budget_ends_ms is not None:
+            spent = out_of_time(run)
+            self._timers.at(run.task, "seconds", run.budget_ends_ms, lambda: self._expire_task(run, spent))
 
-    def _expire_task(self, run: Run) -> None:
+    def _expire_task(self, run: Run, error: HanseError) -> None:
         if not (run.status.terminal or run.winding_down or run.past_return):
-            self._abort(run, DeadlineExceeded(task=run.task).to_data(), None)
+            self._abort(run, error.to_data(), None)
             self.advance(run)
 
     # Links
@@ -580,7 +628,7 @@ class Coordinator:
         for offer in offers:
             self.directory.heard(offer, now)
             if working := offer.get("working"):
-                self._leases.heartbeat(working)
+                self._heartbeats.heard(working)
         self._parking.look_again()
 
     def _progressed(self, message: Progress) -> None:
@@ -588,7 +636,7 @@ class Coordinator:
         if run is not None and (step := run.steps.get(message.step)) is not None:
             step.progress, step.note = message.fraction, message.note
             if award := step.award.get("award"):
-                self._leases.heartbeat((award,))
+                self._heartbeats.heard((award,))
 
     # Looking
 
@@ -610,15 +658,6 @@ class Coordinator:
 
 def _internal(error: Exception) -> JsonObject:
     return Failed(f"the coordinator cannot go on with this task: {type(error).__name__}: {error}").to_data()
-
-
-def _too_dear(run: Run, step: StepRun, winner: Bid) -> BudgetExhausted:
-    return BudgetExhausted(
-        f"{step.call} costs {winner.price_cents:g} cents; of {run.budget_cents:g} there are "
-        f"{(run.budget_cents or 0) - run.spent_cents - run.reserved_cents:g} left",
-        task=run.task,
-        step=step.id,
-    )
 
 
 def _in_a_loop(run: Run, step: StepRun, winner: Bid, most: int) -> LoopDetected:

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..contracts import (
     AgentId,
+    Budget,
     CapabilityName,
     Compensation,
     Effect,
@@ -74,6 +75,21 @@ def _to_data(named: Compensation) -> JsonObject:
     return {"capability": named.capability, "input": named.input}
 
 
+class Reserved(NamedTuple):
+    """What is reserved: in the step's budget, in its task's, and in the tenant's on that day."""
+
+    cents: float = 0.0
+    tokens: int = 0
+    minutes: float = 0.0
+    day: str = ""
+    """In UTC, as `2026-11-21`. Empty for what no tenant's day counts."""
+
+
+NOTHING_RESERVED = Reserved()
+FREE = Budget()
+"""Nothing is limited."""
+
+
 class StepRun:
     """One step, one member of a `for_each` (`s[2]`), one compensation (`s~`), or one confirmation (`s+`), as far as it
     has come.
@@ -111,18 +127,30 @@ class StepRun:
     """What a person found out about an effect that was in doubt. Its agent is told with the next call."""
     forgiven: int = 0
     """Attempts that no longer count, because a person said: again."""
-    kept_cents: float = 0.0
-    """Stays reserved while nobody knows whether it was spent."""
     approval: Mapping[str, Any] | None = None
     """The last decision for it."""
     asked: Mapping[str, Any] | None = None
-    """The question it waits for."""
+    """The question it waits for, as it stands now."""
+    votes: tuple[Mapping[str, Any], ...] = ()
+    """Those who have said yes to it, where several must."""
+    edited: Mapping[str, Any] | None = None
+    """What a person made of its input."""
     asked_ms: int = 0
     rule: str = ""
     """What policy said when it was last looked at."""
     latency_ms: float | None = None
     model_cents: float = 0.0
     """What of its price went to models, as its agent said."""
+    model_tokens: int = 0
+    """What models read and wrote for it, all attempts together."""
+    reserved: Reserved = NOTHING_RESERVED
+    """What is reserved for the attempt under way, and for the question that is open."""
+    charged_cents: float = 0.0
+    """What was spent for it so far: of attempts that failed, what models took; in the end, its price."""
+    minutes: float = 0.0
+    """Of people's time that was spent on its questions."""
+    began_ms: int = 0
+    """Its first award, in unix milliseconds."""
     reason: str = ""
     members: "list[StepRun] | None" = None
     members_left: int = 0
@@ -147,6 +175,21 @@ class StepRun:
     @property
     def optional(self) -> bool:
         return self.step is not None and self.step.optional
+
+    @property
+    def budget(self) -> Budget | None:
+        """Its own. A compensation has none: undoing is never held up."""
+        return self.step.budget if self.step is not None else None
+
+    @property
+    def ends_ms(self) -> int | None:
+        """Unix milliseconds at which its own time is over; None when it has no limit, or has not begun."""
+        return self.ends_if_begun(self.began_ms) if self.began_ms else None
+
+    def ends_if_begun(self, now_ms: int) -> int | None:
+        """The same for a step that, if it has not begun before, begins now."""
+        seconds = self.budget.seconds if self.budget is not None else None
+        return None if seconds is None else (self.began_ms or now_ms) + round(seconds * 1000)
 
     @property
     def settles(self) -> bool:
@@ -227,9 +270,11 @@ class Run:
         self.input: Any = data.get("input")
         self.pins = pins or {CapabilityName(name): Pin.from_data(pin) for name, pin in data["pins"].items()}
         self.budget_cents: float | None = data.get("budget_cents")
+        self.budget = _budget_of(data)
         self.deadline_ms: int | None = data.get("deadline_ms")
         self.labels: Mapping[str, str] = data.get("labels") or {}
         self.priority: int = data.get("priority", DEFAULT_PRIORITY)
+        self.by: str = data.get("by") or ""
         self.created_ms = self.updated_ms = submitted.at_ms
         self.sequence = submitted.sequence
         self.status = TaskStatus.SUBMITTED
@@ -239,6 +284,10 @@ class Run:
         self.canceling: str | None = None
         self.reserved_cents = 0.0
         self.spent_cents = 0.0
+        self.reserved_tokens = 0
+        self.spent_tokens = 0
+        self.reserved_minutes = 0.0
+        self.spent_minutes = 0.0
         self.ready: dict[StepId, StepRun] = {}
         self.in_flight: dict[StepId, StepRun] = {}
         self.retrying: dict[StepId, StepRun] = {}
@@ -325,6 +374,27 @@ class Run:
     def scope(self, step: StepRun) -> "_Scope":
         return _Scope(self, step)
 
+    @property
+    def undoable(self) -> int:
+        """Completed steps that an abort would undo."""
+        return len(self._to_undo)
+
+    @property
+    def unfinished(self) -> int:
+        """Calls of the plan, as far as they are known, that have not ended."""
+        return self._left
+
+    @property
+    def ends_ms(self) -> int | None:
+        """Unix milliseconds at which nobody waits any more, or the budget's time is over; None when neither."""
+        ends = self.budget_ends_ms
+        return self.deadline_ms if ends is None else min(ends, self.deadline_ms or ends)
+
+    @property
+    def budget_ends_ms(self) -> int | None:
+        seconds = self.budget.seconds
+        return None if seconds is None else self.created_ms + round(seconds * 1000)
+
     def can_afford(self, cents: float) -> bool:
         """Whether the budget covers this beside what is spent and reserved."""
         return self.budget_cents is None or _cents(self.spent_cents + self.reserved_cents + cents) <= self.budget_cents
@@ -410,14 +480,32 @@ class Run:
         if step.attempt == 1 and self._may_repeat and _counts(step):
             call = (event.data["agent"], step.call, event.data["input"])
             self._calls[call] = self._calls.get(call, 0) + 1
-        self._let_go(step)
-        self.reserved_cents = _cents(self.reserved_cents + _price(step))
+        step.began_ms = step.began_ms or event.at_ms
+        self._hold(step, _reserved(step))
+
+    def _hold(self, step: StepRun, held: Reserved) -> None:
+        """Replaces what is reserved for a step."""
+        before = step.reserved
+        if before is held:
+            return
+        step.reserved = held
+        self.reserved_cents = _cents(self.reserved_cents + held.cents - before.cents)
+        self.reserved_tokens += held.tokens - before.tokens
+        self.reserved_minutes = _cents(self.reserved_minutes + held.minutes - before.minutes)
+
+    def _charge(self, step: StepRun, cents: float, tokens: int = 0) -> None:
+        """Settles what was reserved for an attempt."""
+        self._hold(step, NOTHING_RESERVED)
+        if not (cents or tokens):
+            return
+        step.charged_cents = _cents(step.charged_cents + cents)
+        step.model_tokens += tokens
+        self.spent_cents = _cents(self.spent_cents + cents)
+        self.spent_tokens += tokens
 
     def _let_go(self, step: StepRun) -> None:
-        """What was kept for it while its outcome was unknown."""
-        if step.kept_cents:
-            self.reserved_cents = _cents(self.reserved_cents - step.kept_cents)
-            step.kept_cents = 0.0
+        """What was reserved for it and is not needed any more."""
+        self._hold(step, NOTHING_RESERVED)
 
     def _bind_input(self, step: StepRun) -> None:
         """While replaying nobody asked for commands, so the input of an awarded step is bound here."""
@@ -433,7 +521,7 @@ class Run:
 
     def _completed(self, event: Event) -> None:
         step = self._landed(event)
-        self.spent_cents = _cents(self.spent_cents + _price(step))
+        self._charge(step, max(0.0, _price(step) - step.charged_cents), event.data.get("model_tokens") or 0)
         step.status, step.output = StepStatus.COMPLETED, event.data["output"]
         step.latency_ms, step.error = event.data["latency_ms"], None
         if cents := event.data.get("model_cents"):
@@ -459,11 +547,8 @@ class Run:
             self._to_confirm.append(step)
 
     def _failed(self, event: Event) -> None:
-        if event.step in self.in_flight:
-            step = self._landed(event)
-        else:
-            step = self._step_of(event)
-            self._let_go(step)
+        step = self._landed(event) if event.step in self.in_flight else self._step_of(event)
+        self._charge(step, event.data.get("spent_cents") or 0.0, event.data.get("spent_tokens") or 0)
         self._went_wrong(step, event)
         if event.data["retry_at_ms"] is not None:
             step.status, step.retry_at_ms = StepStatus.RETRYING, event.data["retry_at_ms"]
@@ -491,9 +576,11 @@ class Run:
     def _was_held(self, event: Event) -> None:
         was_in_flight = event.step in self.in_flight
         step = self._landed(event) if was_in_flight else self._step_of(event)
+        spent = event.data.get("spent_cents") or 0.0
+        kept = step.reserved._replace(cents=_cents(max(0.0, step.reserved.cents - spent)), tokens=0)
+        self._charge(step, spent, event.data.get("spent_tokens") or 0)
         if was_in_flight and event.data["why"] == Why.OUTCOME_UNKNOWN:
-            step.kept_cents = _price(step)
-            self.reserved_cents = _cents(self.reserved_cents + step.kept_cents)
+            self._hold(step, kept)  # while nobody knows whether it was spent
         self._went_wrong(step, event)
         self.retrying.pop(step.id, None)
         step.status, step.held, step.held_ms = StepStatus.INPUT_REQUIRED, event.data, event.at_ms
@@ -522,29 +609,56 @@ class Run:
 
     def _done_by_hand(self, step: StepRun, event: Event) -> None:
         """Somebody did it, or knows that it was done and with what outcome."""
-        self._let_go(step)
+        self._charge(step, max(0.0, _price(step) - step.charged_cents))
         step.status, step.error, step.output = StepStatus.COMPLETED, None, event.data.get("output")
         step.reason = f"done by hand, says {event.data['by']}"
-        self.spent_cents = _cents(self.spent_cents + _price(step))
         self._did(step)
 
     def _landed(self, event: Event) -> StepRun:
-        step = self.in_flight.pop(event.step)  # pyright: ignore[reportArgumentType]
-        self.reserved_cents = _cents(self.reserved_cents - _price(step))
-        return step
+        return self.in_flight.pop(event.step)  # pyright: ignore[reportArgumentType]
 
     def _asked(self, event: Event) -> None:
         step = self._step_of(event)
         self.ready.pop(step.id, None)
         self.retrying.pop(step.id, None)
         step.status, step.asked, step.asked_ms = StepStatus.INPUT_REQUIRED, event.data, event.at_ms
-        self.asking[step.id] = step
+        step.votes, self.asking[step.id] = (), step
+        self._hold(step, _attention(event.data))
+
+    def _voted(self, event: Event) -> None:
+        step = self._step_of(event)
+        step.votes = (*step.votes, event.data)
+        self._spend_minutes(step)
+
+    def _edited(self, event: Event) -> None:
+        """Another input is another question: who has said yes has said it to the first one."""
+        step, data = self._step_of(event), event.data
+        changed = {name: data[name] for name in ("input", "digest", "rule", "terms", "material")}
+        step.asked, step.input, step.edited, step.votes = {**(step.asked or {}), **changed}, data["input"], data, ()
+        self._hold(step, _attention(data))
+
+    def _escalated(self, event: Event) -> None:
+        step = self._step_of(event)
+        asked = step.asked or {}
+        terms = asked["terms"]
+        approvers = [*terms["approvers"], *event.data["to"]] if terms["approvers"] else []
+        step.asked = {**asked, "terms": {**terms, "approvers": approvers, "escalate_ms": None}}
 
     def _decided(self, event: Event) -> None:
         step = self._step_of(event)
         del self.asking[step.id]
+        if event.data["decision"] != "expired":
+            self._spend_minutes(step)
+        self._hold(step, NOTHING_RESERVED)
         step.approval, step.asked, step.status = event.data, None, StepStatus.WAITING
         self.ready[step.id] = step
+
+    def _spend_minutes(self, step: StepRun) -> None:
+        """One decision of one person was made."""
+        minutes = ((step.asked or {}).get("terms") or {}).get("minutes") or 0.0
+        self._hold(step, step.reserved._replace(minutes=_cents(max(0.0, step.reserved.minutes - minutes))))
+        step.minutes = _cents(step.minutes + minutes)
+        self.spent_minutes = _cents(self.spent_minutes + minutes)
 
     def _aborting(self, event: Event) -> None:
         self.aborting = event.data["error"]
@@ -567,6 +681,8 @@ class Run:
             self._confirming = None
 
     def _ended(self, event: Event) -> None:
+        for step in self.in_flight.values():  # only of a task that tripped us up: what became of them nobody knows
+            self._charge(step, step.reserved.cents)
         self.status = _STATUS_OF[event.kind]
         self.output = event.data.get("output")
         self.error = event.data.get("error")
@@ -787,6 +903,27 @@ def _price(step: StepRun) -> float:
     return 0.0 if step.settles else step.award["price_cents"]
 
 
+def _budget_of(data: Mapping[str, Any]) -> Budget:
+    """`FREE` itself where nothing is limited: most tasks, and it is asked for every step."""
+    cents, beside = data.get("budget_cents"), data.get("budget")
+    return FREE if cents is None and not beside else Budget(cents=cents, **(beside or {}))
+
+
+def _attention(asked: Mapping[str, Any]) -> Reserved:
+    """What a question reserves of people's time. Before questions had terms it was nothing."""
+    terms = asked.get("terms") or {}
+    return Reserved(minutes=_cents(terms["minutes"] * terms["quorum"]), day=terms["day"]) if terms else NOTHING_RESERVED
+
+
+def _reserved(step: StepRun) -> Reserved:
+    """What an award reserves. Before awards said so it was the price."""
+    reserved = step.award.get("reserved")
+    if reserved is None:
+        missing = _cents(max(0.0, _price(step) - step.charged_cents))
+        return Reserved(cents=missing) if missing else NOTHING_RESERVED
+    return Reserved(reserved["cents"], reserved["tokens"] or 0, day=reserved["day"])
+
+
 def _cents(sum: float) -> float:
     """To a millionth of a cent, so that adding and taking away tenths leaves nothing over."""
     return round(sum, 6)
@@ -822,5 +959,8 @@ _APPLY = {
     Kind.STEP_HELD: Run._was_held,
     Kind.STEP_RESUMED: Run._resumed,
     Kind.APPROVAL_REQUESTED: Run._asked,
+    Kind.APPROVAL_VOTED: Run._voted,
+    Kind.APPROVAL_EDITED: Run._edited,
+    Kind.APPROVAL_ESCALATED: Run._escalated,
     Kind.APPROVAL_DECIDED: Run._decided,
 }

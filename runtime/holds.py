@@ -23,6 +23,7 @@ from ..contracts import (
     Verdict,
 )
 from ..contracts.holding import CHOICES, Choice, Why
+from .budgets import spent_in_vain
 from .checker import check_output
 from .directory import Directory
 from .driver import Driver
@@ -64,7 +65,7 @@ class Holds:
 
 def hold_data(run: Run, step: StepRun, why: Why, error: HanseError, agent: AgentId | None) -> JsonObject:
     """The data of `step.held`."""
-    return {
+    data = {
         "agent": agent,
         "attempt": step.attempt,
         "error": error.to_data(),
@@ -72,6 +73,7 @@ def hold_data(run: Run, step: StepRun, why: Why, error: HanseError, agent: Agent
         "question": _QUESTIONS[why].format(step=step.id, call=step.call, error=error.detail, left=_left(run)),
         "choices": {str(choice): _meaning(choice, run, step) for choice in CHOICES[why]},
     }
+    return data | spent_in_vain(step, error)
 
 
 def why_held(run: Run, step: StepRun, error: HanseError) -> Why | None:

@@ -151,9 +151,13 @@ class HttpClient:
     async def approvals(self, *, pending: bool = True) -> list[ApprovalView]:
         return await self._views(ApprovalView, "approvals", "/v1/approvals", pending=pending)
 
-    async def decide(self, approval: str, *, approve: bool, digest: str, note: str = "") -> ApprovalView:
+    async def decide(
+        self, approval: str, *, approve: bool, digest: str, note: str = "", plan: str = "", input: Any = None
+    ) -> ApprovalView:
         path = _path("approvals", approval) + (":approve" if approve else ":deny")
-        return await self._view(ApprovalView, "POST", path, {"digest": digest, "note": note})
+        given = {"plan": plan or None, "input": input}
+        body = {"digest": digest, "note": note} | {name: each for name, each in given.items() if each is not None}
+        return await self._view(ApprovalView, "POST", path, body)
 
     async def status(self) -> FederationView:
         return await self._view(FederationView, "GET", "/v1/status")

@@ -3,7 +3,7 @@
 from collections.abc import Set
 from typing import Any
 
-from ..contracts import Digest, JsonObject, ModelUnavailable, NotFound, Submission, Tenant, Unavailable
+from ..contracts import Budget, Digest, JsonObject, ModelUnavailable, NotFound, Submission, Tenant, Unavailable
 from .checker import Checker, Proved, check_input
 from .directory import Directory
 from .execution import DEFAULT_PRIORITY
@@ -68,7 +68,13 @@ def submitted(tenant: Tenant, submission: Submission, body: Digest, proved: Prov
         "input": input_of(submission),
         "pins": proved.pins_data,
         "budget_cents": submission.budget.cents if submission.budget else None,
+        "budget": _beside_cents(submission.budget),
         "deadline_ms": deadline and now + round(deadline * 1000),
         "labels": submission.labels,
         "priority": DEFAULT_PRIORITY if submission.priority is None else submission.priority,
     }
+
+
+def _beside_cents(budget: Budget | None) -> JsonObject | None:
+    """What else a budget limits. None when nothing."""
+    return (budget.model_dump(exclude_none=True, exclude={"cents"}) or None) if budget else None

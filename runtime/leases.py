@@ -1,54 +1,41 @@
-"""Leases: an agent that has a step says from time to time that it still does, or the step counts as interrupted.
+"""Leases on reservations: what a dead agent holds comes back, where it is known that nothing was done for it.
 
-A link can be well while what went over it is lost: a process that hangs, an answer that was dropped. So every heartbeat
-of an agent (`Offer.working`) names what it has had for long, and a step's progress counts as well. What nobody has
-spoken of for the time of a lease is sent again, under the same key: an agent that still works on it, or has done it,
-says so. A link on which nothing at all came for that long is closed, so that its agents count as gone.
-
-This costs a step nothing until it is as old as a tick: what is in hand is looked at once a second.
+A step that changes nothing can be taken from an agent that is gone: whatever it still says comes too late. After a
+lease it is, and its reservation is free again until somebody else is awarded it. What an agent may have done outside
+stays reserved, because it may have to be paid; it is settled when the agent is back and its receipt tells.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 
-from ..contracts import AwardId, Clock
-from .directory import Member
+from ..contracts import AgentId, AwardId, Clock, Unavailable
+from .budgets import LEASE_SECONDS
+from .driver import Driver
+from .execution import Run, StepRun
+from .roster import Roster
 
 
 class Leases:
-    """The leases of what one shard's agents have in hand."""
+    """The leases of one shard."""
 
-    def __init__(self, clock: Clock, seconds: float, tick_seconds: float) -> None:
-        """Looked at every `tick_seconds`."""
-        self.seconds = seconds
-        self._clock = clock
-        self._longest_gap = 3 * tick_seconds
-        self._heard: dict[AwardId, float] = {}
-        self._looked = self._awake_since = clock.monotonic()
+    def __init__(self, driver: Driver, roster: Roster, clock: Clock, may_retry: Callable[[StepRun], bool]) -> None:
+        self._driver, self._roster, self._clock, self._may_retry = driver, roster, clock, may_retry
+        self._gone: dict[AgentId, float] = {}
+        """Since when, by the monotonic clock."""
 
-    def tick(self) -> None:
-        """Whoever stood still himself need not wonder that he heard nothing: everything begins anew."""
-        before, self._looked = self._looked, self._clock.monotonic()
-        if self._looked - before > self._longest_gap:
-            self._awake_since = self._looked
-
-    def heartbeat(self, awards: Iterable[AwardId]) -> None:
-        """An agent works on them."""
+    def look(self) -> None:
+        """Called once a second."""
         now = self._clock.monotonic()
-        for award in awards:
-            if award in self._heard:
-                self._heard[award] = now
+        self._gone = {agent: self._gone.get(agent, now) for agent in self._roster.absent()}
+        for agent, since in list(self._gone.items()):
+            if now - since >= LEASE_SECONDS:
+                self._lapse(agent)
 
-    def lapsed(self, in_hand: Iterable[AwardId]) -> list[AwardId]:
-        """Those of which nobody has spoken for too long. Their leases begin anew."""
-        now = self._clock.monotonic()
-        self._heard = {award: self._heard.get(award, now) for award in in_hand}
-        late = [award for award, at in self._heard.items() if self._is_late(at, now)]
-        self._heard.update(dict.fromkeys(late, now))
-        return late
+    def _lapse(self, agent: AgentId) -> None:
+        for award, run, step in list(self._roster.in_hand(agent)):
+            if not run.pin(step).effect.writes and self._may_retry(step):
+                self._take_back(agent, award, run, step)
 
-    def is_silent(self, member: Member) -> bool:
-        """Whether nothing was heard for too long of an agent whose link stands."""
-        return member.present and self._is_late(member.heard, self._clock.monotonic())
-
-    def _is_late(self, heard: float, now: float) -> bool:
-        return now - max(heard, self._awake_since) > self.seconds
+    def _take_back(self, agent: AgentId, award: AwardId, run: Run, step: StepRun) -> None:
+        self._roster.take(award)
+        self._driver.fail(run, step, Unavailable(f"{agent} is gone", agent=agent), agent)
+        self._driver.advance(run)

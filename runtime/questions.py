@@ -1,9 +1,12 @@
-"""Questions to people before a step runs: asked, answered, expired, kept where lists of them are read.
+"""Questions to people before a step runs: asked, voted on, changed, answered, escalated, expired.
 
-An approval is bound to the digest of the step's very input, is used once, and what nobody decides in time is denied.
+An approval is bound to the digest of the step's very input and to that of its plan, and is used once. It takes as many
+people as its rule says, each known by their credential and counted once; one no is enough. What nobody decides in time
+is denied. Whoever approves may change the input first: that is another question, to which their yes is the first one.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ..contracts import (
@@ -14,40 +17,85 @@ from ..contracts import (
     Contract,
     DigestMismatch,
     HanseError,
+    InvalidInput,
+    JsonObject,
     Kind,
+    NotAllowed,
     Write,
     digest,
 )
 from ..contracts.events import timestamp
-from ..contracts.ids import approval_id
-from ..contracts.views import ApprovalStatus, ApprovalView
+from ..contracts.ids import approval_id, step_key
+from ..contracts.plain import check
+from ..contracts.views import ApprovalStatus, ApprovalView, MaterialRow
 from ..contracts.wire import pack
-from .approvals import AUTOMATIC, Ruling
+from .approvals import AUTOMATIC, Ruling, Situation, seat_of
+from .budgets import Budgets, day_of
+from .checker import check_input
+from .directory import Directory
 from .driver import Driver
 from .execution import Run, StepRun
 from .journal import Journal
+from .material import material
 from .timers import Timers
+from .views import edit_view
 
-Gate = Callable[[Contract, Any], Ruling]
+Gate = Callable[[Contract, Any, Situation], Ruling]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person said to a question."""
+
+    decision: ApprovalStatus
+    digest: str
+    """Of the input that they saw."""
+    by: str
+    """From their credential."""
+    note: str = ""
+    plan: str = ""
+    """Digest of the plan that they saw; empty when they did not say."""
+    input: Any = None
+    """What should run instead; None for what they saw."""
+
+    @property
+    def is_yes(self) -> bool:
+        return self.decision is ApprovalStatus.APPROVED
 
 
 class Questions:
     """All questions of one shard."""
 
-    def __init__(self, driver: Driver, journal: Journal, timers: Timers, clock: Clock, gate: Gate) -> None:
-        self._driver = driver
-        self._journal = journal
-        self._timers = timers
-        self._clock = clock
-        self._gate = gate
+    def __init__(
+        self,
+        driver: Driver,
+        directory: Directory,
+        journal: Journal,
+        timers: Timers,
+        clock: Clock,
+        gate: Gate,
+        budgets: Budgets,
+        *,
+        notices: bool = False,
+    ) -> None:
+        """`notices`: each question goes into the outbox too, for those who are to be told."""
+        self._driver, self._directory, self._journal = driver, directory, journal
+        self._timers, self._clock, self._gate, self._budgets = timers, clock, gate, budgets
+        self._notices = notices
+
+    # Asking
 
     def ruling(self, run: Run, step: StepRun, contract: Contract) -> Ruling:
         """What policy says of this step. Undoing and confirming is never held up; nobody is asked the same twice."""
         if step.settles or run.winding_down or step.attempt or step.approval is not None:
             return AUTOMATIC
-        return self._gate(contract, step.input)
+        return self._gate(contract, step.input, _situation(run, step))
 
-    def ask(self, run: Run, step: StepRun, ruling: Ruling) -> None:
+    def ask(self, run: Run, step: StepRun, contract: Contract, ruling: Ruling) -> None:
+        """Asks, unless no budget has the minutes that it takes of people's time: then the step fails."""
+        if error := self._budgets.may_ask(run, step, ruling.terms.minutes * ruling.terms.quorum):
+            self._driver.fail(run, step, error, None)
+            return
         expires = ruling.expires_seconds and self._clock.now_ms() + round(ruling.expires_seconds * 1000)
         data = {
             "approval": approval_id(run.task, step.id),
@@ -56,35 +104,120 @@ class Questions:
             "digest": digest(step.input),
             "rule": ruling.words,
             "expires_ms": expires,
+            "plan": run.plan.digest,
+            "terms": self._terms(ruling),
+            "material": material(run, step, contract, ruling),
         }
         self._driver.record(run, Kind.APPROVAL_REQUESTED, step, data)
         self._keep(run, step, ApprovalStatus.PENDING)
-        self.expire_later(run, step)
+        self._tell(run, step, "requested")
+        self.take_up(run, step)
 
-    def decide(self, run: Run, step: StepRun, decision: ApprovalStatus, digest_seen: str, by: str, note: str) -> None:
+    def _terms(self, ruling: Ruling) -> JsonObject:
+        """As the journal has them: moments instead of durations, so that a replay has the same ones."""
+        now, terms = self._clock.now_ms(), ruling.terms
+        escalates = terms.escalate_seconds and now + round(terms.escalate_seconds * 1000)
+        own = {"day": day_of(now), "about": ruling.about, "amount": ruling.amount, "escalate_ms": escalates}
+        return terms.to_data() | own
+
+    # Deciding
+
+    def decide(self, run: Run, step: StepRun, said: Said) -> None:
         """Takes a person's decision; the same one again changes nothing.
 
-        Raises DigestMismatch when it was made about something else, Conflict when it was decided otherwise before.
+        Raises DigestMismatch when it was made about something else, NotAllowed for whoever may not decide, InvalidInput
+        for a changed input that breaks the contract, Conflict when it was decided otherwise before or came too late.
         """
-        asked, made = step.asked, step.approval
-        if asked is None:
-            if made and (made["decision"], made["digest"], made["by"]) == (str(decision), digest_seen, by):
-                return
+        _check_plan(run, step, said)
+        if _was_said(step, said):
+            return
+        if step.asked is None:
             raise Conflict("this was decided before", approval=approval_id(run.task, step.id))
-        if digest_seen != asked["digest"]:
-            raise DigestMismatch(
-                "the digest is not that of the waiting step: read the approval again before deciding",
-                approval=asked["approval"],
-                expected=asked["digest"],
-            )
-        self._decide(run, step, decision, by, note)
+        if self._is_late(step):
+            self._expire(run, step)
+            raise Conflict("this came too late: the question has expired", approval=approval_id(run.task, step.id))
+        _check_seen(step, said)
+        edits = said.is_yes and said.input is not None and _digest_of(said.input) != step.asked["digest"]
+        seat = self._seat(run, step, said, edits=edits)
+        if edits:
+            seat = self._edit(run, step, said)
+        if seat is not None:
+            self._take(run, step, said, seat)
         self._driver.advance(run)
 
-    def objection(self, step: StepRun) -> HanseError | None:
+    def _is_late(self, step: StepRun) -> bool:
+        """By the wall clock, which may have jumped past the timer."""
+        expires = (step.asked or {}).get("expires_ms")
+        return bool(expires) and self._clock.now_ms() >= expires
+
+    def _seat(self, run: Run, step: StepRun, said: Said, *, edits: bool) -> str:
+        """In whose place they decide. Raises NotAllowed, or Conflict when that place has said yes before."""
+        terms = _terms_of(step)
+        taken = [vote["seat"] for vote in step.votes]
+        seat = seat_of(terms, said.by, taken)
+        if seat is None:
+            may = ", ".join(terms["approvers"])
+            raise NotAllowed(f"{said.by or 'nobody'} may not decide this. It is for {may}", approval=_id(run, step))
+        if said.is_yes and terms.get("four_eyes") and run.by in (said.by, seat):
+            raise NotAllowed("whoever submitted a task may not approve it", approval=_id(run, step))
+        if said.is_yes and not edits and seat in taken:
+            raise Conflict(f"{seat} has said yes before, and another one is needed", approval=_id(run, step))
+        return seat
+
+    def _take(self, run: Run, step: StepRun, said: Said, seat: str) -> None:
+        """Ends the question with a no, or with the last yes that was missing. Any other yes is counted."""
+        if said.is_yes and len(step.votes) + 1 < _terms_of(step).get("quorum", 1):
+            self._vote(run, step, said, seat)
+        else:
+            self._decide(run, step, said.decision, said.by, said.note, seat)
+
+    def _vote(self, run: Run, step: StepRun, said: Said, seat: str) -> None:
+        asked = step.asked
+        assert asked is not None
+        data = {"approval": asked["approval"], "digest": asked["digest"], "by": said.by, "seat": seat}
+        self._driver.record(run, Kind.APPROVAL_VOTED, step, data | {"note": said.note})
+        self._keep(run, step, ApprovalStatus.PENDING)
+
+    def _edit(self, run: Run, step: StepRun, said: Said) -> str | None:
+        """Puts another input in place of what was asked about. The rules look at it anew, and who has said yes before
+        has said it to something else. Gives the editor's seat, or None when the rules give the new input to others.
+
+        Where no rule asks about the new input, the old terms hold: an edit is no way around a second pair of eyes.
+        """
+        asked = step.asked
+        assert asked is not None
+        contract = self._directory.contract(step.call, step.version)
+        _check_input(contract, said.input)
+        ruling = self._gate(contract, said.input, _situation(run, step))
+        terms = self._terms(ruling) if ruling.review else _terms_of(step)
+        wanted = terms["minutes"] * terms["quorum"] - step.reserved.minutes
+        if error := self._budgets.may_ask(run, step, max(0.0, wanted)):
+            raise error
+        step_input, step.input = step.input, said.input
+        rows = material(run, step, contract, ruling)
+        step.input = step_input
+        data = {
+            "approval": asked["approval"],
+            "was": asked["digest"],
+            "digest": digest(said.input),
+            "input": said.input,
+            "rule": ruling.words if ruling.review else asked["rule"],
+            "terms": terms,
+            "material": [*rows, {"label": "changed by", "value": said.by}],
+            "by": said.by,
+            "note": said.note,
+        }
+        self._driver.record(run, Kind.APPROVAL_EDITED, step, data)
+        self._keep(run, step, ApprovalStatus.PENDING)
+        self.take_up(run, step)
+        seat = seat_of(terms, said.by)
+        return None if seat is None or (terms["four_eyes"] and run.by in (said.by, seat)) else seat
+
+    def objection(self, run: Run, step: StepRun) -> HanseError | None:
         """Why the last decision for a step does not let it run; None when it does, or when nobody was asked."""
         approval = step.approval
         if approval is None or approval["decision"] == ApprovalStatus.APPROVED:
-            if approval is not None and approval["digest"] != digest(step.input):
+            if approval is not None and not _covers(approval, run, step):
                 return DigestMismatch(step=step.id)
             return None
         said = f"{approval['by']}: {approval['note']}" if approval["note"] else approval["by"]
@@ -94,19 +227,39 @@ class Questions:
     def withdraw(self, run: Run) -> None:
         """Nobody needs the answers any more."""
         for step in run.asking.values():
-            self._timers.cancel(run.task, f"expire {step.id}")
+            self._stop_clocks(run, step)
             self._keep(run, step, ApprovalStatus.VOID)
 
-    def expire_later(self, run: Run, step: StepRun) -> None:
-        if step.asked and step.asked["expires_ms"]:
-            self._timers.at(run.task, f"expire {step.id}", step.asked["expires_ms"], lambda: self._expire(run, step))
+    # Time
+
+    def take_up(self, run: Run, step: StepRun) -> None:
+        """Sets the clocks of a question. Never for longer than it had when it was asked: a wall clock that was set back
+        while nobody ran must not give it more.
+        """
+        asked, now = step.asked, self._clock.now_ms()
+        if asked is None:
+            return
+        if expires := asked["expires_ms"]:
+            at = min(expires, now + expires - step.asked_ms)
+            self._timers.at(run.task, f"expire {step.id}", at, lambda: self._expire(run, step))
+        if escalates := _terms_of(step).get("escalate_ms"):
+            self._timers.at(run.task, f"escalate {step.id}", escalates, lambda: self._escalate(run, step))
 
     def _expire(self, run: Run, step: StepRun) -> None:
         if step.asked is not None and not run.status.terminal:
-            self._decide(run, step, ApprovalStatus.EXPIRED, "the clock", "")
+            self._tell(run, step, "expired")
+            self._decide(run, step, ApprovalStatus.EXPIRED, "the clock", "", None)
             self._driver.advance(run)
 
-    def _decide(self, run: Run, step: StepRun, decision: ApprovalStatus, by: str, note: str) -> None:
+    def _escalate(self, run: Run, step: StepRun) -> None:
+        terms = _terms_of(step)
+        if step.asked is not None and terms.get("escalate_ms") and not run.status.terminal:
+            data = {"approval": step.asked["approval"], "to": terms["escalate_to"]}
+            self._driver.record(run, Kind.APPROVAL_ESCALATED, step, data)
+            self._keep(run, step, ApprovalStatus.PENDING)
+            self._tell(run, step, "escalated")
+
+    def _decide(self, run: Run, step: StepRun, decision: ApprovalStatus, by: str, note: str, seat: str | None) -> None:
         asked = step.asked
         assert asked is not None
         data = {
@@ -116,20 +269,109 @@ class Questions:
             "rule": asked["rule"],
             "by": by,
             "note": note,
+            "plan": asked.get("plan"),
+            "seat": seat,
         }
-        self._timers.cancel(run.task, f"expire {step.id}")
+        self._stop_clocks(run, step)
         self._keep(run, step, decision, by, note)
         self._driver.record(run, Kind.APPROVAL_DECIDED, step, data)
+
+    def _stop_clocks(self, run: Run, step: StepRun) -> None:
+        self._timers.cancel(run.task, f"expire {step.id}")
+        self._timers.cancel(run.task, f"escalate {step.id}")
+
+    # What is kept where lists are read, and who is told
 
     def _keep(self, run: Run, step: StepRun, decision: ApprovalStatus, by: str | None = None, note: str = "") -> None:
         view = _view(run, step, decision, by, note)
         row = (view.id, run.tenant, run.task, view.decision, pack(view.model_dump(mode="json")))
         self._journal.write(Write("write_approval", row))
 
+    def _tell(self, run: Run, step: StepRun, what: str) -> None:
+        """Into the outbox, in the same commit as the event: what is journaled is told, also after a crash."""
+        if self._notices:
+            view, now = _view(run, step, ApprovalStatus.PENDING, None, ""), self._clock.now_ms()
+            body = {"what": f"approval.{what}", "at": timestamp(now), "approval": view.model_dump(mode="json")}
+            body |= {"tenant": run.tenant, "to": _terms_of(step).get("escalate_to", []) if what == "escalated" else []}
+            self._journal.write(Write("insert_notice", (f"{view.id}#{what}", run.tenant, pack(body))))
+
+
+def _digest_of(input: Any) -> str:
+    """Raises InvalidInput for what is no plain data."""
+    check(input)
+    return digest(input)
+
+
+def _situation(run: Run, step: StepRun) -> Situation:
+    return Situation(run.labels, step_key(run.task, step.id))
+
+
+def _terms_of(step: StepRun) -> JsonObject:
+    """Questions of earlier versions have none."""
+    return (step.asked or {}).get("terms") or {"quorum": 1, "approvers": [], "delegates": {}, "four_eyes": False} | {
+        "minutes": 0.0,
+        "day": "",
+        "about": "",
+        "amount": None,
+        "escalate_ms": None,
+        "escalate_to": [],
+    }
+
+
+def _id(run: Run, step: StepRun) -> str:
+    return approval_id(run.task, step.id)
+
+
+def _was_said(step: StepRun, said: Said) -> bool:
+    """Whether this very decision was taken before: then it is no other one."""
+    seen = {said.digest}
+    edited = step.edited
+    if edited is not None and said.input is not None and edited["was"] == said.digest:
+        seen = {edited["digest"]} if edited["by"] == said.by and edited["digest"] == digest(said.input) else set[str]()
+    made = [*step.votes] + ([step.approval] if step.approval else [])
+    yes_or_no = {str(said.decision)}
+    return any(
+        each["by"] == said.by and each["digest"] in seen and each.get("decision", "approved") in yes_or_no
+        for each in made
+    ) and (said.input is None or digest(said.input) in seen)
+
+
+def _check_plan(run: Run, step: StepRun, said: Said) -> None:
+    if said.plan not in ("", run.plan.digest):
+        raise DigestMismatch(
+            "the digest is not that of the step's plan: read the approval again before deciding",
+            approval=_id(run, step),
+            expected=run.plan.digest,
+        )
+
+
+def _check_seen(step: StepRun, said: Said) -> None:
+    asked = step.asked
+    assert asked is not None
+    if said.digest != asked["digest"]:
+        raise DigestMismatch(
+            "the digest is not that of the waiting step: read the approval again before deciding",
+            approval=asked["approval"],
+            expected=asked["digest"],
+        )
+
+
+def _check_input(contract: Contract, input: Any) -> None:
+    """Raises InvalidInput for what breaks the contract's schema."""
+    try:
+        check_input(contract, input)
+    except HanseError as error:
+        raise InvalidInput(error.detail, **error.ids) from None
+
+
+def _covers(approval: Any, run: Run, step: StepRun) -> bool:
+    """Whether it was given for this input in this plan."""
+    return approval["digest"] == digest(step.input) and approval.get("plan") in (None, run.plan.digest)
+
 
 def _view(run: Run, step: StepRun, decision: ApprovalStatus, by: str | None, note: str) -> ApprovalView:
     """What a person is asked, as the step that waits for it says."""
-    asked = step.asked
+    asked, terms = step.asked, _terms_of(step)
     assert asked is not None
     expires = asked["expires_ms"]
     return ApprovalView(
@@ -145,4 +387,13 @@ def _view(run: Run, step: StepRun, decision: ApprovalStatus, by: str | None, not
         decision=decision,
         by=by,
         note=note,
+        plan=asked.get("plan") or "",
+        requested_by=run.by,
+        about=terms["about"],
+        amount=terms["amount"],
+        quorum=terms["quorum"],
+        votes=[vote["by"] for vote in step.votes],
+        approvers=terms["approvers"],
+        material=[MaterialRow(**row) for row in asked.get("material") or []],
+        edited=edit_view(step),
     )

@@ -136,6 +136,12 @@ class Roster:
         if (link := self._home.get(agent)) is not None:
             link.close(reason)
 
+    def absent(self) -> Iterator[AgentId]:
+        """Agents that hold work and are not here, in a fixed order."""
+        for agent in sorted(self._hands):
+            if self._hands[agent] and agent not in self._home:
+                yield agent
+
     def count(self, member: Member) -> None:
         """Tells the directory how much an agent that is back has in hand."""
         for award in self._hands.get(member.agent, ()):
@@ -186,6 +192,7 @@ class Roster:
             deadline_ms=deadline,
             budget_cents=step.award["price_cents"],
             ruling=_told(step),
+            budget_tokens=(step.award.get("reserved") or {}).get("tokens"),
         )
 
     def expiry(self, run: Run, step: StepRun, agent: AgentId) -> int:
@@ -195,9 +202,12 @@ class Roster:
         After the task's deadline what was begun is still finished, undone or confirmed.
         """
         timeout = self._directory.members[agent].contracts[step.call].timeout_seconds + CALL_GRACE_SECONDS
-        latest = self._clock.now_ms() + round(timeout * 1000)
-        late = step.settles or step.begun
-        return latest if run.deadline_ms is None or late else min(latest, run.deadline_ms)
+        now = self._clock.now_ms()
+        latest = now + round(timeout * 1000)
+        if step.settles or step.begun:
+            return latest
+        ends, own = run.ends_ms, step.ends_if_begun(now)
+        return min(latest, latest if ends is None else ends, latest if own is None else own)
 
     def _key_of(self, agent: AgentId) -> Key:
         if agent not in self._keys:

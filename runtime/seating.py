@@ -10,8 +10,8 @@ from .breakers import Breakers
 from .directory import Directory, Member
 from .driver import Driver
 from .execution import Run, StepRun
+from .heartbeats import Heartbeats
 from .journal import Journal
-from .leases import Leases
 from .link import Link
 from .quarantine import Quarantine
 from .roster import Claim, Roster
@@ -34,7 +34,7 @@ class Seating:
         *,
         breakers: Breakers,
         quarantine: Quarantine,
-        leases: Leases,
+        heartbeats: Heartbeats,
     ) -> None:
         self._driver = driver
         self._directory = directory
@@ -44,7 +44,7 @@ class Seating:
         self._clock = clock
         self._breakers = breakers
         self._quarantine = quarantine
-        self._leases = leases
+        self._heartbeats = heartbeats
 
     def joined(self, link: Link, hello: Hello) -> None:
         self._roster.take_in(link)
@@ -64,11 +64,12 @@ class Seating:
 
     def look_after(self) -> None:
         """Once a tick: agents that hang, and steps that nobody speaks of."""
-        self._leases.tick()
+        self._heartbeats.tick()
         for member in list(self._directory.members.values()):
-            if self._leases.is_silent(member):
-                self._roster.hang_up(member.agent, f"nothing was heard of it for {self._leases.seconds:g} s")
-        for award in self._leases.lapsed(award for award in self._roster.sent() if not self._quarantine.keeps(award)):
+            if self._heartbeats.is_silent(member):
+                self._roster.hang_up(member.agent, f"nothing was heard of it for {self._heartbeats.seconds:g} s")
+        sent = (award for award in self._roster.sent() if not self._quarantine.keeps(award))
+        for award in self._heartbeats.lapsed(sent):
             self._forgotten(award)
 
     def _forgotten(self, award: AwardId) -> None:
@@ -78,7 +79,7 @@ class Seating:
         run, step = entry
         agent = AgentId(step.award["agent"])
         self._breakers.left([award])
-        self._interrupted(run, step, agent, award, f"not a word of it for {self._leases.seconds:g} s")
+        self._interrupted(run, step, agent, award, f"not a word of it for {self._heartbeats.seconds:g} s")
         self._roster.send(award)
 
     def _join(self, link: Link, hello: Hello, described: Mapping[str, Any]) -> None:

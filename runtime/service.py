@@ -39,6 +39,7 @@ from .execution import Run
 from .holds import resumable
 from .journal import Audit
 from .link import Link
+from .questions import Said
 from .views import agent_view, step_views, task_view
 
 _log = logging.getLogger(__name__)
@@ -311,9 +312,15 @@ class Service:
         run = self._coordinator.run_of(request.tenant, TaskId(view["task"]))
         decision = ApprovalStatus.APPROVED if wanted["approve"] else ApprovalStatus.DENIED
         step = run.steps[StepId(view["step"])]
-        self._coordinator.questions.decide(
-            run, step, decision, str(wanted["digest"]), request.by, str(wanted.get("note") or "")
+        said = Said(
+            decision,
+            str(wanted["digest"]),
+            request.by,
+            str(wanted.get("note") or ""),
+            plan=str(wanted.get("plan") or ""),
+            input=wanted.get("input"),
         )
+        self._coordinator.questions.decide(run, step, said)
         await self._coordinator.journal.durable()
         return unpack(self._coordinator.store.read("approval", (wanted["approval"],))[0][2])
 
@@ -334,6 +341,7 @@ class Service:
                 started_at=timestamp(coordinator.started_ms),
                 agents=[self._agent(member) for member in coordinator.members()],
                 tasks=counts,
+                budgets=[of_day] if (of_day := coordinator.budgets.of_tenant(request.tenant)) else [],
                 approvals_pending=waiting,
                 events=coordinator.journal.sequence,
                 heads=[coordinator.journal.on_disk],

@@ -6,6 +6,7 @@ from typing import Any
 from ..contracts import (
     AgentView,
     BidView,
+    EditView,
     HanseError,
     HeldView,
     Problem,
@@ -15,6 +16,7 @@ from ..contracts import (
 )
 from ..contracts.events import timestamp
 from ..contracts.template import ABSENT
+from .budgets import step_budget, task_budget
 from .directory import Member
 from .execution import Run, StepRun
 
@@ -54,6 +56,7 @@ def task_view(run: Run) -> TaskView:
         deadline_at=timestamp(run.deadline_ms) if run.deadline_ms else None,
         budget_cents=run.budget_cents,
         cost_cents=run.spent_cents,
+        budget=task_budget(run),
         steps_total=len(top),
         steps_done=sum(step.done for step in top),
         approvals=[str(step.asked["approval"]) for step in run.asking.values() if step.asked],
@@ -118,6 +121,8 @@ def _step_view(run: Run, step: StepRun) -> StepView:
         attempts=step.attempt,
         price_cents=step.award.get("price_cents", 0),
         model_cents=step.model_cents,
+        model_tokens=step.model_tokens,
+        budget=step_budget(run, step),
         latency_ms=step.latency_ms,
         reason=step.waits if step.parked else step.reason or step.award.get("reason", ""),
         bids=[BidView(**bid) for bid in step.award.get("bids", ())],
@@ -125,4 +130,10 @@ def _step_view(run: Run, step: StepRun) -> StepView:
         error=problem_of(step.error),
         progress=step.progress,
         note=step.note,
+        edited=edit_view(step),
     )
+
+
+def edit_view(step: StepRun) -> EditView | None:
+    edited = step.edited
+    return EditView(by=edited["by"], was=edited["was"], note=edited["note"]) if edited else None

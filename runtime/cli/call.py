@@ -22,6 +22,9 @@ Budget = Annotated[float | None, typer.Option(help="Cents that the task may spen
 Priority = Annotated[
     int | None, typer.Option(help="0 to 9, which goes first where not all can; 5 if left out.", min=0, max=9)
 ]
+Purse = Annotated[
+    list[str] | None, typer.Option("--budget", help="tokens=N, seconds=N, human_minutes=N or cents=N. Repeatable.")
+]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="key=value, kept with the task. Repeatable.")]
 
 
@@ -34,6 +37,7 @@ async def call(
     wait: Wait = 60,
     deadline_seconds: Deadline = None,
     budget_cents: Budget = None,
+    budget: Purse = None,
     priority: Priority = None,
     label: Labels = None,
 ) -> None:
@@ -44,7 +48,7 @@ async def call(
     async with session.client() as client:
         schema = await _schema(client, capability) if any("=" in word for word in input or ()) else None
         body = {"call": capability, "input": input_of(input or (), schema)}
-        submission = submission_of(body | _extra(key, deadline_seconds, budget_cents, priority, label))
+        submission = submission_of(body | _extra(key, deadline_seconds, _budget(budget_cents, budget), priority, label))
         _end(session, await _waited(client, submission, wait))
 
 
@@ -57,6 +61,7 @@ async def run_(
     wait: Annotated[float | None, typer.Option(help="Seconds to wait without watching.", min=0)] = None,
     deadline_seconds: Deadline = None,
     budget_cents: Budget = None,
+    budget: Purse = None,
     priority: Priority = None,
     label: Labels = None,
 ) -> None:
@@ -66,7 +71,7 @@ async def run_(
 
         return await retail.run(session)
     body = read_plan_file(plan) | ({"input": input_of([input])} if input else {})
-    submission = submission_of(body | _extra(key, deadline_seconds, budget_cents, priority, label))
+    submission = submission_of(body | _extra(key, deadline_seconds, _budget(budget_cents, budget), priority, label))
     async with session.client() as client:
         if wait is not None:
             return _end(session, await _waited(client, submission, wait))
@@ -86,17 +91,21 @@ async def _schema(client: Client, capability: str) -> JsonObject | None:
     return contract.input_schema
 
 
+def _budget(cents: float | None, words: list[str] | None) -> JsonObject:
+    return input_of(words or ()) | ({} if cents is None else {"cents": cents})
+
+
 def _extra(
     key: str | None,
     deadline_seconds: float | None,
-    budget_cents: float | None,
+    budget: JsonObject,
     priority: int | None,
     label: list[str] | None,
 ) -> JsonObject:
     given = {
         "idempotency_key": key,
         "deadline_seconds": deadline_seconds,
-        "budget": None if budget_cents is None else {"cents": budget_cents},
+        "budget": budget,
         "priority": priority,
         "labels": labels_of(label or ()),
     }

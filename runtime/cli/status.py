@@ -14,6 +14,7 @@ from .command import Session, command
 from .models import drawn
 from .output import table
 from .text import plain
+from .view import budget_words
 
 app = typer.Typer()
 
@@ -62,6 +63,7 @@ def _drawn(view: FederationView) -> RenderableType:
         Text.assemble((view.name, "bold"), f"  since {view.started_at}  {_shards(view)}  {view.events} events"),
         Text.assemble(("tasks ", "dim"), tasks),
         Text.assemble(("approvals ", "dim"), f"{view.approvals_pending} waiting"),
+        *(Text.assemble(("budget ", "dim"), budget_words(each)) for each in view.budgets),
         Text.assemble(("models ", "dim"), view.models, ("   memory ", "dim"), view.memory),
         Text(),
         agents,

@@ -12,7 +12,19 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ...contracts import ApprovalView, BidView, Event, HeldView, Kind, StepStatus, StepView, TaskStatus, TaskView
+from ...contracts import (
+    ApprovalView,
+    BidView,
+    BudgetView,
+    Event,
+    GroupView,
+    HeldView,
+    Kind,
+    StepStatus,
+    StepView,
+    TaskStatus,
+    TaskView,
+)
 from ...contracts.events import milliseconds, timestamp
 from .text import clock, duration, inline, money, plain
 
@@ -36,6 +48,8 @@ STATUS_STYLES: Mapping[TaskStatus, str] = {
     TaskStatus.INPUT_REQUIRED: "bold yellow",
     TaskStatus.AUTH_REQUIRED: "bold yellow",
 }
+
+BUDGET_UNITS = {"cents": "cents", "tokens": "tokens", "seconds": "s", "human_minutes": "minutes of people"}
 
 MAX_SHOWN = 60
 """Steps of a plan that are drawn; the rest is counted."""
@@ -75,17 +89,49 @@ def step_line(step: StepView, trouble: str = "", note: str = "") -> Text:
     attempts = f"attempt {step.attempts}" if step.attempts > 1 else ""
     done = "" if step.progress is None or step.status is not StepStatus.WORKING else f"{step.progress:.0%}"
     said = plain(step.note, 60) if done else ""
-    facts = (done, said, money(step.price_cents), duration(step.latency_ms), attempts, trouble, note)
+    own = budget_words(step.budget) if step.budget else ""
+    facts = (done, said, money(step.price_cents), own, duration(step.latency_ms), attempts, trouble, note)
     line.append("".join(f"  {fact}" for fact in facts if fact), style="dim")
     return line
 
 
+def budget_words(view: BudgetView) -> str:
+    """`task: 3.50¢ of 10¢ (1¢ reserved), 200 of 1000 tokens`: of what has a limit, what is spent and what is held."""
+    pairs = ((name, getattr(view.limit, name)) for name in BUDGET_UNITS)
+    parts = [_spent_words(view, name, limit) for name, limit in pairs if limit is not None]
+    about = f"{view.level} {plain(view.of)}" if view.level == "tenant" else view.level
+    return f"{about}: {', '.join(parts)}"
+
+
+def _spent_words(view: BudgetView, name: str, limit: float) -> str:
+    held = getattr(view.reserved, name)
+    reserved = f" ({held:g} reserved)" if held else ""
+    return f"{getattr(view.spent, name):g} of {limit:g} {BUDGET_UNITS[name]}{reserved}"
+
+
 def question(approval: ApprovalView) -> RenderableType:
     """What a person is asked: the rule, the very input, and what to type."""
+    shown = [Text.assemble((f"  {plain(row.label)}: ", "dim"), plain(row.value)) for row in approval.material]
+    votes = (
+        f"  {len(approval.votes)} of {approval.quorum} have said yes: {', '.join(map(plain, approval.votes)) or '-'}"
+    )
     return Group(
         Text.assemble(("? ", "bold"), plain(approval.rule), style="yellow"),
         Text(f"  {approval.capability} with {inline(approval.input, 400)}"),
+        *shown,
+        *([Text(votes, style="dim")] if approval.quorum > 1 else []),
         Text(f"  hanse approvals approve {approval.id}   or   hanse approvals deny {approval.id}", style="bold"),
+    )
+
+
+def prompt(group: GroupView) -> RenderableType:
+    """Many questions as one."""
+    sums = f", together {group.sum:g} (from {group.min:g} to {group.max:g})" if group.sum is not None else ""
+    askers = ", ".join(plain(each or "nobody") for each in group.requested_by)
+    return Group(
+        Text.assemble(("? ", "bold"), f"{group.count} x {plain(group.about)}{sums}", style="yellow"),
+        Text(f"  asked by {askers}; such as {inline(group.example.input, 200)}"),
+        Text(f"  hanse approvals approve --group {group.id}", style="bold"),
     )
 
 
@@ -122,7 +168,8 @@ def _head(task: TaskView) -> RenderableType:
     line = Text.assemble(("task ", "dim"), task.id, "  ", status_text(task.status))
     line.append(f"  {task.steps_done}/{task.steps_total} steps")
     line.append("".join(f"  {fact}" for fact in (money(task.cost_cents), duration(took)) if fact), style="dim")
-    return Group(line, bar(task.steps_done, task.steps_total, 40))
+    spent = [Text(f"budget {budget_words(task.budget)}", style="dim")] if task.budget else []
+    return Group(line, *spent, bar(task.steps_done, task.steps_total, 40))
 
 
 def _dag(steps: Sequence[StepView], troubles: Mapping[str, str]) -> RenderableType:
@@ -282,6 +329,9 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     Kind.STEP_HELD: lambda data: f"{plain(data.get('question', ''), 300)} hanse tasks resume",
     Kind.STEP_RESUMED: lambda data: f"{data.get('choice')} by {plain(data.get('by') or 'nobody')}",
     Kind.APPROVAL_REQUESTED: _asked_words,
+    Kind.APPROVAL_VOTED: lambda data: f"yes by {plain(data.get('by') or 'nobody')}",
+    Kind.APPROVAL_EDITED: lambda data: f"input changed by {plain(data.get('by') or 'nobody')}",
+    Kind.APPROVAL_ESCALATED: lambda data: f"to {plain(', '.join(data.get('to') or []))}",
     Kind.APPROVAL_DECIDED: lambda data: f"{data.get('decision')} by {plain(data.get('by') or 'nobody')}",
     Kind.MODEL_RESERVED: _model_words,
     Kind.MODEL_ROUTED: lambda data: f"{_model_words(data)} {_reason(data)}",

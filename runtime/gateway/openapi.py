@@ -14,10 +14,19 @@ from .openai.bodies import Chat, Embeddings, Score
 from .openai.errors import speaks
 from .openai.shapes import OpenAiError
 from .problems import MEDIA_TYPE
-from .schemas import Cancellation, CapabilityCall, Decision, EventPage, Forgetting, Remembering, Resumption
+from .schemas import (
+    Cancellation,
+    CapabilityCall,
+    Decision,
+    Decisions,
+    EventPage,
+    Forgetting,
+    Remembering,
+    Resumption,
+)
 
 DESCRIBED: tuple[type[BaseModel], ...] = (
-    *(Problem, Submission, CapabilityCall, Cancellation, Resumption, Decision, EventPage),
+    *(Problem, Submission, CapabilityCall, Cancellation, Resumption, Decision, Decisions, EventPage),
     *(Chat, Embeddings, Score, OpenAiError),
     *(Remembering, Forgetting, Change, Query),
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ...contracts import AgentView, ApprovalView, Budget, Contract, JsonObject, StepView, TaskView
+from ...contracts import AgentView, ApprovalView, Budget, Contract, GroupView, JsonObject, Problem, StepView, TaskView
 from ...contracts.memory import Draft, Record, Remembered
 from ...contracts.outcomes import Total
 from ...contracts.pool import CacheView, CallView, PromptView, TierView, UsageView
@@ -29,6 +29,19 @@ class Decision(_Asked):
 
     digest: str = Field(max_length=200)
     """The digest of the approval as it was shown."""
+    note: str = Field(default="", max_length=2000)
+    plan: str = Field(default="", max_length=200)
+    """The digest of the plan as it was shown. May be left out."""
+    input: Any = None
+    """With a yes: what is to run instead of what was shown. It must keep the contract, and rules look at it anew."""
+
+
+class Decisions(_Asked):
+    """One yes or no to many questions, each named with the digest that was seen."""
+
+    approve: bool
+    seen: dict[str, str] = Field(min_length=1, max_length=2000)
+    """Digest by id, as a group shows it. What is not named is not decided."""
     note: str = Field(default="", max_length=2000)
 
 
@@ -68,6 +81,11 @@ class Forgetting(_Asked):
     reason: str = Field(default="", max_length=2000)
 
 
+class RefusedDecision(_Given):
+    id: str
+    problem: Problem
+
+
 class TaskList(_Given):
     """One page, newest first."""
 
@@ -91,7 +109,17 @@ class CapabilityList(_Given):
 
 
 class ApprovalList(_Given):
-    approvals: list[ApprovalView]
+    approvals: list[ApprovalView] = Field(default_factory=list[ApprovalView])
+    groups: list[GroupView] = Field(default_factory=list[GroupView])
+    """Instead of `approvals`, with `?group=true`."""
+
+
+class DecidedList(_Given):
+    """What became of each question."""
+
+    decided: list[ApprovalView]
+    refused: list[RefusedDecision]
+    """Those that were not decided by this, and why not."""
 
 
 class EventData(_Given):

@@ -87,3 +87,6 @@ def _credentials(configuration: Configuration) -> Iterable[Credential]:
     for tenant in configuration.tenants:
         if tenant.token is not None:
             yield Credential.of(tenant.name, tenant.token.get_secret_value())
+        for person in tenant.people:
+            if person.token is not None:
+                yield Credential.of(tenant.name, person.token.get_secret_value(), by=person.name)

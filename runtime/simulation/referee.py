@@ -18,7 +18,13 @@ NOTHING = object()
 
 _FLIES = (Kind.STEP_AWARDED, Kind.STEP_INTERRUPTED)
 _COMPARED = ("$eq", "$ne", "$gt", "$ge", "$lt", "$le", "$in")
-_ASKS = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_DECIDED)
+_ASKS = (
+    Kind.APPROVAL_REQUESTED,
+    Kind.APPROVAL_VOTED,
+    Kind.APPROVAL_EDITED,
+    Kind.APPROVAL_ESCALATED,
+    Kind.APPROVAL_DECIDED,
+)
 _ASIDE = (*_ASKS, Kind.STEP_SUSPECTED)
 _WINDS_DOWN = (Kind.TASK_ABORTING, Kind.TASK_CANCELING)
 
@@ -47,6 +53,7 @@ class Rules:
     """Capabilities that nothing can undo."""
     input: Any = None
     budget_cents: float | None = None
+    human_minutes: float | None = None
 
     @staticmethod
     def of(submitted: Event) -> "Rules":
@@ -58,6 +65,7 @@ class Rules:
             frozenset(name for name, pin in pins.items() if pin["effect"] == "irreversible"),
             submitted.data["input"],
             submitted.data["budget_cents"],
+            (submitted.data.get("budget") or {}).get("human_minutes"),
         )
 
     def step(self, name: str) -> Mapping[str, Any]:
@@ -177,6 +185,17 @@ class Game:
         is_open = bool(questions) and questions[-1].kind is Kind.APPROVAL_REQUESTED and not self.winding_down
         return questions[-1] if is_open else None
 
+    def question(self, step: str) -> Event | None:
+        """What the open question is about now: as it was asked, or as a person has changed it."""
+        asked = self.asks(step)
+        edits = [e for e in self.story(step) if e.kind is Kind.APPROVAL_EDITED]
+        return edits[-1] if asked and edits else asked
+
+    def votes(self, step: str) -> list[Event]:
+        """Those who said yes since the question was asked or changed, of whom several are needed."""
+        since = self.question(step)
+        return [e for e in self.story(step) if e.kind is Kind.APPROVAL_VOTED and since and e.sequence > since.sequence]
+
     def decision(self, step: str) -> Event | None:
         decided = [event for event in self.story(step) if event.kind is Kind.APPROVAL_DECIDED]
         return decided[-1] if decided else None
@@ -222,6 +241,9 @@ class Game:
         if _settles(step):
             named = self.undo_of(step[:-1]) if _is_undo(step) else self.confirm_of(step[:-1])
             return self._named_input(named, step[:-1])
+        edits = [event for event in self.story(step) if event.kind is Kind.APPROVAL_EDITED]
+        if edits:
+            return edits[-1].data["input"]
         return worth(self.rules.step(step).get("input", {}), self.roots(step))
 
     def _named_input(self, undo: Undo | None, step: str) -> Any:
@@ -335,8 +357,7 @@ class Game:
 
     @property
     def reserved_cents(self) -> float:
-        held = [self.awarded(step) for step in self.steps() if self.flies(step) or self._keeps(step)]
-        return sum(event.data["price_cents"] for event in held if event)
+        return sum(self.reserved_of(step) for step in self.steps())
 
     def _keeps(self, step: str) -> bool:
         """Nobody knows whether what was reserved for it was spent: its last award ended so, and nothing settled it."""
@@ -356,8 +377,23 @@ class Game:
 
     @property
     def spent_cents(self) -> float:
-        done = [self.awarded(step) for step in self.steps() if self.completed(step)]
-        return sum(event.data["price_cents"] for event in done if event)
+        return sum(self.spent_of(step) for step in self.steps())
+
+    def reserved_of(self, step: str) -> float:
+        """What is missing of the price of an attempt under way, after what earlier ones have cost."""
+        return max(0.0, self.price(step) - self.lost(step)) if self.flies(step) or self._keeps(step) else 0.0
+
+    def spent_of(self, step: str) -> float:
+        """The price of what was done; of what was not, what models took in vain."""
+        return max(self.price(step), self.lost(step)) if self.completed(step) else self.lost(step)
+
+    def price(self, step: str) -> float:
+        awarded = self.awarded(step)
+        return awarded.data["price_cents"] if awarded else 0.0
+
+    def lost(self, step: str) -> float:
+        failures = [event for event in self.story(step) if event.kind in (Kind.STEP_FAILED, Kind.STEP_HELD)]
+        return sum(event.data.get("spent_cents") or 0.0 for event in failures)
 
     def awarded(self, step: str) -> Event | None:
         awards = [event for event in self.story(step) if event.kind is Kind.STEP_AWARDED]
@@ -375,6 +411,15 @@ class Game:
         budget = self.rules.budget_cents
         if budget is not None and after.reserved_cents + after.spent_cents > budget + 1e-6:
             raise Foul(f"{event.sequence}: {after.reserved_cents} reserved and {after.spent_cents} spent of {budget}")
+        after._judge_step_budget(event)
+
+    def _judge_step_budget(self, event: Event) -> None:
+        if event.step is None or _settles(event.step):
+            return
+        step = str(event.step)
+        limit = (self.rules.step(step).get("budget") or {}).get("cents")
+        if limit is not None and self.reserved_of(step) + self.spent_of(step) > limit + 1e-6:
+            raise Foul(f"{event.sequence}: {step} holds or has spent more than its {limit} cents")
 
     def _wants(self, *command: Any) -> bool:
         return any(wanted[: len(command)] == command for wanted in self.commands())
@@ -429,8 +474,34 @@ class Game:
         return first and self._may_be_tried(step) and self.decision(step) is None
 
     def _judge_decision(self, event: Event) -> bool:
-        asked = self.asks(str(event.step))
-        return asked is not None and asked.data["digest"] == event.data["digest"]
+        """A yes is the last of as many as are needed, each in a place of its own and none of whom may not."""
+        step = str(event.step)
+        asked = self.question(step)
+        if asked is None or asked.data["digest"] != event.data["digest"]:
+            return False
+        terms = asked.data.get("terms") or {}
+        if event.data["decision"] != "approved" or not terms:
+            return True
+        return self._may_say_yes(step, event) and len(self.votes(step)) + 1 >= terms["quorum"]
+
+    def _judge_vote(self, event: Event) -> bool:
+        asked = self.question(str(event.step))
+        same = asked is not None and asked.data["digest"] == event.data["digest"]
+        return same and self._may_say_yes(str(event.step), event)
+
+    def _may_say_yes(self, step: str, event: Event) -> bool:
+        asked = self.question(step)
+        assert asked is not None
+        terms, seat, by = asked.data["terms"], event.data["seat"], event.data["by"]
+        higher = [e for e in self.story(step) if e.kind is Kind.APPROVAL_ESCALATED and e.sequence > asked.sequence]
+        may = [*terms["approvers"], *(higher[-1].data["to"] if higher and terms["approvers"] else [])]
+        own = self.history[0].data.get("by")
+        return (
+            (not may or seat in may)
+            and (seat == by or terms["delegates"].get(seat) == by)
+            and seat not in [vote.data["seat"] for vote in self.votes(step)]
+            and not (terms["four_eyes"] and own in (by, seat))
+        )
 
     def _judge_hold(self, event: Event) -> bool:
         step = str(event.step)
@@ -458,6 +529,9 @@ _JUDGES = {
     Kind.STEP_EXPANDED: lambda game, event: game._wants("expand", str(event.step), event.data["count"]),
     Kind.APPROVAL_REQUESTED: Game._judge_question,
     Kind.APPROVAL_DECIDED: Game._judge_decision,
+    Kind.APPROVAL_VOTED: Game._judge_vote,
+    Kind.APPROVAL_EDITED: lambda game, event: game.asks(str(event.step)) is not None,
+    Kind.APPROVAL_ESCALATED: lambda game, event: game.asks(str(event.step)) is not None,
     Kind.TASK_ABORTING: lambda game, event: not (game.winding_down or game.past_return),
     Kind.TASK_CANCELING: lambda game, event: not (game.winding_down or game.past_return),
     Kind.TASK_COMPLETED: Game._judge_conclusion,

@@ -1,10 +1,9 @@
 """One seed from its beginning to its end: what people ask of the town, what goes wrong, and whether promises held."""
 
 import asyncio
-import gc
 import hashlib
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -25,13 +24,15 @@ from ...contracts import (
 from ...contracts.holding import Choice, Why
 from ...contracts.plain import unpack
 from ...contracts.wire import decode_event
+from ..config import ApprovalRule
 from ..execution import Run, fold
 from ..journal import verify
+from .bursar import Bursar
 from .fate import Fate, Planned, random_faults
-from .loop import Process, Stuck, VirtualLoop
+from .loop import Process, Stuck, VirtualLoop, run_to_end
 from .referee import referee
-from .town import COORDINATOR, Town
-from .village import fresh_weather, random_plan
+from .town import COORDINATOR, RULES, Town
+from .village import Outside, fresh_weather, random_plan
 
 SAFETY_SECONDS = 8.0
 """In which things go wrong."""
@@ -60,37 +61,39 @@ class Told:
     journal: list[Event] = field(default_factory=list[Event])
 
 
-def tell(seed: int, planned: list[Planned] | None = None) -> Told:
+def tell(seed: int, planned: list[Planned] | None = None, story: "type[Story] | None" = None) -> Told:
     """Runs one seed, with faults of its own or the given ones. What breaks a promise is in `problems`."""
     told = Told(seed)
-    collecting = gc.isenabled()
-    gc.disable()  # when dead coroutines are collected is nobody's choice, and their `finally` must not run meanwhile
     loop = VirtualLoop()
+    fresh_weather()
+    teller = (story or Story)(loop, Random(seed), told, planned)
     try:
-        fresh_weather()
-        story = Story(loop, Random(seed), told, planned)
-        loop.run_until_complete(story.go())
-        story.judge()
+        run_to_end(loop, teller.go(), teller.judge)
     except Stuck as error:
         told.problems.append(str(error))
-    finally:
-        told.seconds = loop.time()
-        loop._ready.clear()  # type: ignore[attr-defined]
-        loop._scheduled.clear()  # type: ignore[attr-defined]
-        loop.close()
-        if collecting:
-            gc.enable()
+    told.seconds = loop.time()
     return told
+
+
+async def find_out(outside: Outside, task: TaskView, held: HeldView) -> tuple[Choice, Any]:
+    """Goes to the square and asks those who were there; or has what is broken mended. The choice, and the result."""
+    if held.why != Why.OUTCOME_UNKNOWN:
+        return Choice.AGAIN, None
+    await asyncio.sleep(PATIENCE_SECONDS)  # what is on its way has arrived by then
+    was_heard = any(key.startswith(f"{task.id}/{held.step}!") for key in +outside.heard)
+    return (Choice.HAPPENED, {"words": "somebody heard it"}) if was_heard else (Choice.NOT_HAPPENED, None)
 
 
 class Story:
     """People, and what they ask for."""
 
+    rules: Sequence[ApprovalRule] = RULES
+
     def __init__(self, loop: VirtualLoop, random: Random, told: Told, planned: list[Planned] | None) -> None:
         self._loop = loop
         self._random = random
         self._told = told
-        self._town = Town(loop, Random(random.random()))
+        self._town = Town(loop, Random(random.random()), self.rules)
         chance = random_faults(Random(random.random()), SAFETY_SECONDS)
         self._fate = Fate(self._town, chance if planned is None else planned)
         told.planned = self._fate.planned
@@ -103,7 +106,7 @@ class Story:
         self._town.start_all()
         self._fate.begin()
         self._loop.later(HEALED_AT, self._fate.heal)
-        people = Process("people", self._loop)
+        people = self._people = Process("people", self._loop)
         self._client = self._town.client(people)
         errands = [people.spawn(self._noting(self._errand(number))) for number in range(self._random.randint(1, 6))]
         answering = people.spawn(self._noting(self._answer_questions()))
@@ -174,19 +177,12 @@ class Story:
             for question in await self._client.approvals():
                 for _ in range(self._random.choice([1, 1, 2])):
                     await self._decide(question.id, question.digest)
-            for task in await self._client.tasks(status=TaskStatus.INPUT_REQUIRED):
-                for held in task.held:
-                    await self._find_out(task, held)
+            await self._see_to_held()
 
-    async def _find_out(self, task: TaskView, held: HeldView) -> None:
-        """Goes to the square and asks those who were there; or has what is broken mended."""
-        if held.why != Why.OUTCOME_UNKNOWN:
-            await self._resume(task, held, Choice.AGAIN, None)
-            return
-        await asyncio.sleep(PATIENCE_SECONDS)  # what is on its way has arrived by then
-        was_heard = any(key.startswith(f"{task.id}/{held.step}!") for key in +self._town.outside.heard)
-        result = {"words": "somebody heard it"} if was_heard else None
-        await self._resume(task, held, Choice.HAPPENED if was_heard else Choice.NOT_HAPPENED, result)
+    async def _see_to_held(self) -> None:
+        for task in await self._client.tasks(status=TaskStatus.INPUT_REQUIRED):
+            for held in task.held:
+                await self._resume(task, held, *await find_out(self._town.outside, task, held))
 
     async def _resume(self, task: TaskView, held: HeldView, choice: Choice, result: Any) -> None:
         self._told.held[held.why] += 1
@@ -233,6 +229,7 @@ class Story:
         self._told.digest = hashlib.sha256(b"".join(entries)).hexdigest()
         self._told.events = len(entries)
         self._told.journal = [decode_event(entry) for entry in entries]
+        self._told.problems += [f"I6: {problem}" for problem in Bursar({}).read(self._told.journal)]
         runs = dict(self._runs())
         self._told.tasks = Counter(str(run.status) for run in runs.values())
         for problem in (*self._lost(runs), *self._effects(runs), *self._vault(runs), *self._undone(runs)):

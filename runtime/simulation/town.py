@@ -8,7 +8,8 @@ from ...agents import Agent
 from ...agents.engine import Engine
 from ...contracts import AgentId, StorageError, Tenant
 from ...contracts.token import agent_key
-from ..approvals import rule_for
+from ..approvals import Rulebook, lot_secret
+from ..budgets import Cap
 from ..client import LinkClient, Shard
 from ..config import Above, ApprovalRule
 from ..coordinator import Coordinator, Settings
@@ -28,6 +29,7 @@ HOSTS = {"north": ("vault", "windmill"), "south": ("crier", "watermill")}
 """Which agents share a process."""
 RULES = (ApprovalRule(capability="vault.put", above=Above(field="number", limit=7), expires_seconds=40),)
 """Big numbers need a person."""
+NO_CAPS: Mapping[Tenant, Cap] = {}
 PATIENCE_SECONDS = 1e9
 
 
@@ -38,6 +40,8 @@ class Town:
         self,
         loop: VirtualLoop,
         random: Random,
+        rules: Sequence[ApprovalRule] = RULES,
+        caps: Mapping[Tenant, Cap] = NO_CAPS,
         *,
         agents: Sequence[type[Agent]] = AGENTS,
         hosts: Mapping[str, Sequence[str]] = HOSTS,
@@ -48,6 +52,7 @@ class Town:
         """`hosts` says which agents share a process, `restart_seconds` within what time a dead one is started again,
         `options` are those of every engine."""
         self.loop = loop
+        self.rules, self.caps = rules, caps
         self._hosts = hosts
         self._limits = limits or Limits()
         self._restart_seconds = restart_seconds
@@ -109,7 +114,8 @@ class Town:
             self._chance(),
             Settings(
                 expected_agents=frozenset(self._agents),
-                gate=lambda contract, input: rule_for(RULES, contract, input),
+                gate=Rulebook(tuple(self.rules), lot_secret(KEY)),
+                caps=self.caps,
                 limits=self._limits,
             ),
             on_failure=_ends(process),

@@ -33,6 +33,31 @@ CREATE TABLE IF NOT EXISTS approval (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS approval_of_tenant ON approval (tenant, decision, id);
 
+CREATE TABLE IF NOT EXISTS spent (
+    tenant        TEXT NOT NULL,
+    day           TEXT NOT NULL,
+    microcents    INTEGER NOT NULL,
+    tokens        INTEGER NOT NULL,
+    micro_minutes INTEGER NOT NULL,
+    PRIMARY KEY (tenant, day)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS notice (
+    id     TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    body   BLOB NOT NULL,
+    told   TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+
+-- write: insert_notice puts something that people are to be told into the outbox
+INSERT OR IGNORE INTO notice (id, tenant, body) VALUES (?, ?, ?)
+
+-- write: tell_notice says that one of those who listen has got it: all who have, id
+UPDATE notice SET told = ? WHERE id = ?
+
+-- write: delete_notice takes it out: everybody has got it
+DELETE FROM notice WHERE id = ?
+
 -- write: insert_entry adds one journal entry; a sequence is used once
 INSERT INTO journal (sequence, task, entry, hash) VALUES (?, ?, ?, ?)
 
@@ -45,6 +70,17 @@ UPDATE task SET status = ?, updated_ms = ? WHERE id = ?
 -- write: write_approval keeps a question and its decision
 INSERT INTO approval (id, tenant, task, decision, body) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET decision = excluded.decision, body = excluded.body
+
+-- write: add_spent sums up what a tenant's tasks spent on a day: tenant, day, microcents, tokens, millionths of minutes
+INSERT INTO spent (tenant, day, microcents, tokens, micro_minutes) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (tenant, day) DO UPDATE SET microcents = microcents + excluded.microcents, tokens = tokens + excluded.tokens,
+    micro_minutes = micro_minutes + excluded.micro_minutes
+
+-- query: spent_on_day by a tenant
+SELECT microcents, tokens, micro_minutes FROM spent WHERE tenant = ? AND day = ?
+
+-- query: notices that somebody has yet to get, oldest first
+SELECT id, tenant, body, told FROM notice ORDER BY id LIMIT ?
 
 -- query: head gives the last entry
 SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1

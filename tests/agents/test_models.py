@@ -21,7 +21,7 @@ from hanse.contracts import (
     capability,
 )
 from hanse.contracts.caller import Caller
-from hanse.contracts.pool import Ask, Message, Purpose
+from hanse.contracts.pool import Ask, Message, Purpose, Usage
 from hanse.models.prompt import PromptBook
 from hanse.runtime.tenant_models import LinkedModels
 
@@ -253,6 +253,21 @@ async def test_what_a_step_spends_is_reported_and_its_budget_is_what_it_was_awar
     assert output(result)["said"] == "yes"
     assert [caller.budget_cents for _, caller in pool.asked] == [2, 2]
     assert result.model_cents == 1.5
+
+
+async def test_a_step_whose_tokens_are_used_asks_no_model_any_more(start: Start) -> None:
+    async def do(request: Letter, context: Context) -> Any:
+        said = [await context.models.complete("one"), await context.models.complete("two")]
+        assert context.budget.tokens == 150
+        return [*said, await context.models.complete("three")]
+
+    paid = costing(0.5).model_copy(update={"usage": Usage(prompt_tokens=60, completion_tokens=40)})
+    pool = ScriptedModels(lambda *_: paid)
+    call = call_of("clerk.read", {"text": "x"}, budget_cents=2, budget_tokens=150)
+    failed = error(await (await start(clerk(do), models=pool)).execute(call))
+    assert isinstance(failed, BudgetExhausted)
+    assert failed.ids["model_tokens"] == 200, "over it by no more than the call that was under way took"
+    assert len(pool.asked) == 2
 
 
 async def test_a_failed_step_says_what_it_had_spent(start: Start) -> None:

@@ -114,12 +114,16 @@ MESSAGES: Mapping[str, Any] = {
     "offers.2": m.Offers([Offer(LEDGER, 3, working=[AWARD]).to_data()]),
     "call.1": CALL,
     "call.2": dataclasses.replace(CALL, ruling={"happened": True, "result": {"id": 7}}),
+    "call.3": dataclasses.replace(CALL, ruling={"happened": False, "result": None}, budget_tokens=900),
     "calls.1": m.Calls([CALL, m.Call(AWARD, CALL.key, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD, [], 2, 0)]),
     "calls.2": m.Calls([CALL, dataclasses.replace(CALL, ruling={"happened": False, "result": None})]),
     "result.1": RESULT,
     "result.2": dataclasses.replace(RESULT, model_cents=0.25),
+    "result.3": dataclasses.replace(RESULT, model_cents=0.25, model_tokens=137),
     "results.1": m.Results([RESULT, FAILURE, m.Result(AWARD, ODD)]),
     "results.2": m.Results([dataclasses.replace(RESULT, model_cents=0.25), FAILURE, m.Result(AWARD, ODD)]),
+    "calls.3": m.Calls([dataclasses.replace(CALL, ruling={"happened": False, "result": None}, budget_tokens=900)]),
+    "results.3": m.Results([dataclasses.replace(RESULT, model_cents=0.25, model_tokens=137), FAILURE]),
     "stop.1": m.Stop([AWARD, AwardId(f"{TASK}/pay[3]#2")]),
     "progress.1": m.Progress(TASK, STEP, 0.5, "half of it"),
     "proposal.1": m.Proposal(7, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD),
@@ -278,6 +282,45 @@ _HOLD_EVENTS: Mapping[Kind, Any] = {
 }
 
 
+TERMS: Any = {
+    "quorum": 2,
+    "approvers": ["ann", "bob"],
+    "delegates": {"ann": "eve"},
+    "four_eyes": True,
+    "minutes": 2.0,
+    "day": "2026-11-21",
+    "about": "ledger.deposit above 500",
+    "amount": 501,
+    "escalate_ms": 1_732_180_000_000,
+    "escalate_to": ["boss"],
+}
+_ROWS = [{"label": "rule", "value": "ledger.deposit above 500 (cents = 501)"}]
+
+_MONEY_EVENTS: Mapping[Kind, Any] = {
+    Kind.TASK_SUBMITTED: _EVENTS[Kind.TASK_SUBMITTED]
+    | {"budget": {"tokens": 900, "seconds": 60.0, "human_minutes": 4.0}},
+    Kind.STEP_AWARDED: _EVENTS[Kind.STEP_AWARDED] | {"reserved": {"day": "2026-11-21", "cents": 2.5, "tokens": 300}},
+    Kind.STEP_HELD: _HOLD_EVENTS[Kind.STEP_HELD] | {"spent_cents": 0.25, "spent_tokens": 137},
+    Kind.STEP_COMPLETED: _EVENTS[Kind.STEP_COMPLETED] | {"model_cents": 0.25, "model_tokens": 137},
+    Kind.STEP_FAILED: _EVENTS[Kind.STEP_FAILED] | {"spent_cents": 0.25, "spent_tokens": 137},
+    Kind.APPROVAL_REQUESTED: _EVENTS[Kind.APPROVAL_REQUESTED] | {"plan": DIGEST, "terms": TERMS, "material": _ROWS},
+    Kind.APPROVAL_VOTED: {"approval": f"{TASK}:pay", "digest": DIGEST, "by": "eve", "seat": "ann", "note": "fine"},
+    Kind.APPROVAL_EDITED: {
+        "approval": f"{TASK}:pay",
+        "was": DIGEST,
+        "digest": DIGEST,
+        "input": {"cents": 4},
+        "rule": "above 500 cents",
+        "terms": TERMS,
+        "material": _ROWS,
+        "by": "bob",
+        "note": "less",
+    },
+    Kind.APPROVAL_ESCALATED: {"approval": f"{TASK}:pay", "to": ["boss"]},
+    Kind.APPROVAL_DECIDED: _EVENTS[Kind.APPROVAL_DECIDED] | {"plan": DIGEST, "seat": "bob"},
+}
+
+
 def _event(number: int, kind: Kind, data: Any) -> Event:
     of_task = not kind.startswith(("coordinator.", "agent.", "breaker."))
     of_step = kind.startswith(("step.", "approval."))
@@ -285,9 +328,16 @@ def _event(number: int, kind: Kind, data: Any) -> Event:
     return Event(Sequence(number), Epoch(17), 1_732_176_000_000 + number, kind, task, step, data)
 
 
+_KNOWN = {**_EVENTS, **_MEMORY_EVENTS, **_HOLD_EVENTS}
 EVENTS: Mapping[str, Event] = {
-    f"{kind}.1": _event(i, kind, data)
-    for first, events in ((1, _EVENTS), (201, _MEMORY_EVENTS), (301, _HOLD_EVENTS), (401, _LIMIT_EVENTS))
+    f"{kind}.{2 if first == 401 and kind in _KNOWN else 1}": _event(i, kind, data)
+    for first, events in (
+        (1, _EVENTS),
+        (201, _MEMORY_EVENTS),
+        (301, _HOLD_EVENTS),
+        (401, _MONEY_EVENTS),
+        (501, _LIMIT_EVENTS),
+    )
     for i, (kind, data) in enumerate(events.items(), first)
 }
 

@@ -181,7 +181,7 @@ def test_a_call_of_no_capability_is_refused(call: Any):
         (plan("s1"), "/steps/0", "must be an object, not str"),
         ({"step": [step()]}, "", "unknown key 'step'. Known: output, steps"),
         (plan(step(), goal="x"), "", "unknown key 'goal'"),
-        (plan(step(), step("s2", inputs={})), "/steps/1", "unknown key 'inputs'. Known: after, call, for_each"),
+        (plan(step(), step("s2", inputs={})), "/steps/1", "unknown key 'inputs'. Known: after, budget, call, for_each"),
         (plan({"call": "a.b"}), "/steps/0/id", "None is not a step id"),
         (plan(step("1st")), "/steps/0/id", "'1st' is not a step id. Write letters, digits, _ and -"),
         (plan(step("a.b")), "/steps/0/id", "is not a step id"),

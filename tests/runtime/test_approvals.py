@@ -1,11 +1,13 @@
 """Approval rules: the first that fits decides, and what cannot be judged goes to a person."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse.contracts import CapabilityName, Contract, Effect, Risk
-from hanse.runtime.approvals import AUTOMATIC, Ruling, rule_for
+from hanse.runtime.approvals import AUTOMATIC, Ruling, Situation, rule_for, seat_of
 from hanse.runtime.config import ApprovalRule
 
 
@@ -113,3 +115,77 @@ def test_never_silently_automatic(amount):
     first, second = (rule_for(rules(ABOVE), contract(), {"amount": amount}) for _ in range(2))
     assert first == second
     assert first.review is not within
+
+
+# Labels and lots
+
+
+def test_a_rule_chooses_by_labels_of_the_data_and_of_the_task():
+    labelled = rules({"labels": ["pii", "channel=mail", "urgent"]})
+    private = Contract(CapabilityName("a.b"), "1.0", Effect.READ, "Test.", {}, {}, labels=("pii",))
+    assert rule_for(labelled, private, {}).review
+    for labels, asked in (
+        ({"channel": "mail"}, True),
+        ({"channel": "desk"}, False),
+        ({"urgent": "no"}, True),
+        ({}, False),
+    ):
+        assert rule_for(labelled, contract(), {}, Situation(labels)).review is asked
+
+
+SAMPLED = {"capability": "payments.refund", "sample": 10}
+
+
+def drawn(key: str, input: Any, secret: bytes = b"secret", **rule: Any) -> bool:
+    return rule_for(
+        rules(SAMPLED | rule), contract(**({"risk": Risk.HIGH} if rule else {})), input, Situation(key=key), secret
+    ).review
+
+
+def test_one_in_so_many_is_asked_about():
+    asked = sum(drawn(f"task-{number}/s", {"amount": number % 7}) for number in range(5000))
+    assert 400 < asked < 600
+
+
+def test_the_same_step_draws_the_same_lot_and_another_secret_another():
+    keys = [f"task-{number}/s" for number in range(300)]
+    first, again, other = ([drawn(key, {}, secret) for key in keys] for secret in (b"one", b"one", b"two"))
+    assert first == again
+    assert first != other
+
+
+def test_a_submitter_cannot_find_an_input_that_is_never_asked_about():
+    """The lot depends on the task's id, which nobody chooses."""
+    assert len({drawn(f"task-{number}/s", {"amount": 1}) for number in range(200)}) == 2
+
+
+def test_a_rate_may_depend_on_the_risk():
+    always = {"sample": {"high": 1, "low": 1000000}}
+    assert all(drawn(f"{number}", {}, **always) for number in range(50))
+
+
+def test_what_is_not_drawn_says_so_in_words():
+    words = {rule_for(rules(SAMPLED), contract(), {}, Situation(key=str(number)), b"s").words for number in range(50)}
+    assert words == {
+        "payments.refund, drawn as one of 10",
+        "payments.refund, one in 10 is asked about and this one is not",
+    }
+
+
+@given(
+    st.text(max_size=3),
+    st.lists(st.sampled_from("abcd"), max_size=3),
+    st.dictionaries(st.sampled_from("abcd"), st.sampled_from("bcde"), max_size=3),
+)
+def test_a_seat_is_ones_own_or_that_of_somebody_who_delegated(by: str, approvers: list[str], delegates: dict[str, str]):
+    seat = seat_of({"approvers": approvers, "delegates": delegates}, by)
+    if not approvers or by in approvers:
+        assert seat == by
+    else:
+        assert seat is None or (seat in approvers and delegates[seat] == by)
+
+
+def test_a_delegate_of_two_has_two_seats():
+    terms = {"approvers": ["ann", "bob"], "delegates": {"ann": "dee", "bob": "dee"}}
+    assert seat_of(terms, "dee") == "ann"
+    assert seat_of(terms, "dee", ["ann"]) == "bob"

@@ -14,6 +14,7 @@ from hanse.agents.connectors.sql import SqlConnector
 from hanse.contracts import InvalidConfiguration
 from hanse.runtime import config
 from hanse.runtime.config import Configuration
+from hanse.runtime.gateway import Settings as GatewaySettings
 
 FULL = """\
 version: 1
@@ -77,6 +78,23 @@ def test_agents_of_one_host_share_a_process_and_others_have_their_own(read):
 def test_the_data_folder_lies_beside_the_file(read, tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     assert read("version: 1\nfederation: {data: ./state}\n").data == tmp_path / "state"
+
+
+def test_people_have_names_of_their_own_at_the_gateway(read):
+    text = "version: 1\ntenants: [{name: shop, token: ${A}, people: [{name: ann, token: ${B}}, {name: bob}]}]\n"
+    credentials = GatewaySettings.of(read(text, A="one", B="two")).credentials
+    assert [(each.tenant, each.by) for each in credentials] == [("shop", "shop"), ("shop", "ann")]
+
+
+def test_groups_are_the_people_in_them(read):
+    text = """\
+version: 1
+groups: {finance: [ann, bob], managers: [boss]}
+approvals:
+  - {approvers: [finance, cy, ann], quorum: 3, escalate_after_seconds: 60, escalate_to: managers}
+"""
+    (rule,) = read(text).rules
+    assert (rule.approvers, rule.escalate_to) == (("ann", "bob", "cy"), ("boss",))
 
 
 def test_a_default_fills_in_for_a_variable_that_is_not_set_or_empty(read):
@@ -155,6 +173,37 @@ WRONG = {
         "version: 1\napprovals:\n- risk: low\n- {mode: automatic, above: {field: a, limit: 1}}\n",
         4,
         "'above' asks a person",
+    ),
+    "a quorum of more than may": (
+        "version: 1\napprovals:\n- {approvers: [ann, bob], quorum: 3}\n",
+        3,
+        "3 must say yes and only 2 may",
+    ),
+    "an escalation to nobody": (
+        "version: 1\napprovals:\n- {escalate_after_seconds: 5}\n",
+        3,
+        "escalate_after_seconds and escalate_to go together",
+    ),
+    "a sample of none": ("version: 1\napprovals:\n- {sample: 0}\n", 3, "one in how many? Write 1 or more"),
+    "mail through nothing": (
+        "version: 1\nnotify:\n- {kind: mail, connector: post, to: a@example.com}\n",
+        3,
+        "no connector of kind smtp is called post",
+    ),
+    "a notice without its kind": (
+        "version: 1\nnotify:\n- {url: 'http://x/y'}\n",
+        3,
+        "'kind' is missing. Known: webhook, mail",
+    ),
+    "a secret for a webhook in the file": (
+        "version: 1\nnotify:\n- {kind: webhook, url: 'http://x/y', secret: canary}\n",
+        3,
+        "a file is no place for one",
+    ),
+    "two people of one name": (
+        "version: 1\ntenants: [{name: a, people: [{name: x}, {name: x}]}]\n",
+        2,
+        "two people are called x",
     ),
     "an unknown risk": (
         "version: 1\napprovals: [{risk: [low, hihg]}]\n",

@@ -91,7 +91,10 @@ class Driver:
 
     def _award(self, step: StepRun) -> None:
         price = self._choose([0, 0, 0, 0.1, 0.2, 1])
-        if not (step.settles or self.run.can_afford(price - step.kept_cents)):
+        missing = max(0.0, price - step.charged_cents)
+        own = step.budget.cents if step.budget else None
+        affordable = self.run.can_afford(missing - step.reserved.cents) and (own is None or price <= own)
+        if not (step.settles or affordable):
             self._fail(step, {"code": "budget_exhausted", "branch": "budget_exhausted"}, None, None)
             return
         attempt = step.attempt + 1
@@ -102,7 +105,10 @@ class Driver:
             "price_cents": price,
             "input": digest(step.input),
             "approval": step.approval and step.approval["approval"],
+            "reserved": self._choose([None, {"day": "2026-11-21", "cents": round(missing, 6), "tokens": None}]),
         }
+        if step.settles:
+            data["reserved"] = None
         self.record(Kind.STEP_AWARDED, step, data)
 
     # What comes from outside
@@ -163,6 +169,7 @@ class Driver:
 
     def _fail(self, step: StepRun, error: Any, agent: str | None, retry_at: int | None) -> None:
         data = {"agent": agent, "attempt": step.attempt, "error": error, "retry_at_ms": retry_at}
+        data["spent_cents"] = min(step.reserved.cents, self._choose([0, 0, 0.1, 5]))
         self.record(Kind.STEP_FAILED, step, data)
 
     def _hold(self, step: StepRun) -> None:

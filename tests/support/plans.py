@@ -80,6 +80,8 @@ def _step(choose: Choose, name: str, earlier: list[str]) -> dict[str, Any]:
         step["when"] = _condition(choose, earlier, inside)
     if _one_in(choose, 4):
         step["optional"] = True
+    if _one_in(choose, 6):
+        step["budget"] = {"cents": choose([0, 0.1, 0.5, 3])}
     return step
 
 

@@ -210,6 +210,51 @@ def test_a_question_is_listed_shown_and_approved_once(shell):
     assert shell.data("approvals", "list", "--all")[0]["decision"] == "approved"
 
 
+def test_what_is_spent_of_a_budget_is_shown(shell):
+    task = shell.data("call", "carriers.ship", "to=ann", "--budget-cents", "10")
+    assert (task["budget"]["limit"]["cents"], task["budget"]["spent"]["cents"]) == (10, 3)
+    assert "budget task: 3 of 10 cents" in shell("tasks", "get", task["id"]).stdout
+    error = shell("call", "carriers.ship", "to=ann", "--budget-cents", "2", code=4).stderr
+    assert "carriers.ship costs 3 cents; the task has 2 left [budget_exhausted" in error
+
+
+def test_a_budget_has_more_than_cents(shell):
+    task = shell.data("call", "carriers.ship", "to=ann", "--budget", "tokens=900", "--budget", "seconds=60")
+    assert (task["budget"]["limit"]["tokens"], task["budget"]["limit"]["seconds"]) == (900, 60)
+    assert (
+        "Extra inputs are not permitted"
+        in shell("call", "carriers.ship", "to=ann", "--budget", "pence=1", code=2).stderr
+    )
+
+
+def test_a_question_is_shown_with_what_is_needed_to_judge_it(shell):
+    task = waiting(shell)
+    shown = shell("tasks", "get", task["id"]).stdout
+    assert "changes: something that ledger.deposit can undo" in shown
+    assert "if denied: the task ends" in shown
+
+
+def test_a_question_is_approved_with_another_input(shell):
+    waiting(shell)
+    asked = shell.data("approvals", "list")[0]["id"]
+    decided = shell.data("approvals", "approve", asked, "--yes", "--input", '{"account": "ann", "cents": 1}')
+    assert (decided["decision"], decided["input"]["cents"]) == ("approved", 1)
+    assert decided["edited"]["was"] != decided["digest"]
+
+
+def test_a_group_is_one_prompt_and_decided_together(shell):
+    waiting(shell)
+    shell("call", "ledger.withdraw", "account=ann", "cents=300", "--key", "larger", code=5)
+    assert (
+        "2 x ledger.withdraw above 100, together 500 (from 200 to 300)"
+        in shell("approvals", "list", "--grouped").stdout
+    )
+    (group,) = shell.data("approvals", "list", "--grouped")
+    assert "2 approved, 0 not" in shell("approvals", "approve", "--group", group["id"], "--yes").stdout
+    assert shell.data("approvals", "list") == []
+    assert "no group" in shell("approvals", "deny", "--group", group["id"], code=1).stderr
+
+
 def test_a_question_that_is_denied_ends_the_task_with_4(shell):
     waiting(shell)
     asked = shell.data("approvals", "list")[0]["id"]

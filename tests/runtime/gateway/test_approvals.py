@@ -90,3 +90,74 @@ async def test_another_tenant_neither_sees_nor_decides(app, http: httpx.AsyncCli
 async def test_an_unknown_question_is_not_found(http: httpx.AsyncClient, id: str):
     body = {"digest": "sha256:" + "0" * 64}
     assert_problem(await http.post(f"/v1/approvals/{id}:approve", json=body), 404, "not_found")
+
+
+# Many at once, and changed ones
+
+
+async def flood(http: httpx.AsyncClient, count: int = 30) -> dict[str, Any]:
+    """So many withdrawals wait; the group that they are."""
+    await http.post("/v1/tasks?wait=10", json=deposit(100_000))
+    for number in range(count):
+        await http.post("/v1/tasks?wait=10", json=withdrawal(501 + number))
+    (group,) = (await http.get("/v1/approvals?group=true")).json()["groups"]
+    return group
+
+
+async def test_a_flood_is_one_prompt_and_each_is_decided_by_its_own_digest(http: httpx.AsyncClient):
+    group = await flood(http)
+    assert (group["count"], group["min"], group["max"]) == (30, 501, 530)
+    answer = (await http.post("/v1/approvals:decide", json={"approve": True, "seen": group["seen"]})).json()
+    assert (len(answer["decided"]), answer["refused"]) == (30, [])
+    assert {each["decision"] for each in answer["decided"]} == {"approved"}
+    assert await balance(http) == 100_000 - sum(range(501, 531))
+
+
+async def test_what_was_not_seen_is_not_decided_with_the_group(http: httpx.AsyncClient):
+    group = await flood(http, 2)
+    late = (await http.post("/v1/tasks?wait=10", json=withdrawal(900))).json()
+    seen = group["seen"] | {next(iter(group["seen"])): "sha256:" + "0" * 64}
+    answer = (await http.post("/v1/approvals:decide", json={"approve": True, "seen": seen})).json()
+    assert len(answer["decided"]) == 1
+    assert [each["problem"]["code"] for each in answer["refused"]] == ["digest_mismatch"]
+    assert late["status"] == "input_required"
+    assert len((await http.get("/v1/approvals")).json()["approvals"]) == 2
+
+
+@pytest.mark.parametrize("body", [{}, {"approve": True}, {"approve": True, "seen": {}}, {"seen": {"a": "b"}}])
+async def test_a_decision_about_nothing_is_none(http: httpx.AsyncClient, body: Any):
+    assert_problem(await http.post("/v1/approvals:decide", json=body), 422, "invalid_input")
+
+
+async def test_a_changed_input_is_approved_in_one_go(http: httpx.AsyncClient, question: dict[str, Any]):
+    body = {"digest": question["digest"], "input": {"account": "a", "cents": 100}, "plan": question["plan"]}
+    answer = (await http.post(f"/v1/approvals/{question['id']}:approve", json=body)).json()
+    assert (answer["decision"], answer["edited"]["by"], answer["input"]["cents"]) == ("approved", "ada", 100)
+    await http.get(f"/v1/tasks/{question['task']}?wait=10")
+    assert await balance(http) == 900
+
+
+async def test_a_changed_input_that_breaks_the_contract_decides_nothing(
+    http: httpx.AsyncClient, question: dict[str, Any]
+):
+    body = {"digest": question["digest"], "input": {"account": "a"}}
+    assert_problem(await http.post(f"/v1/approvals/{question['id']}:approve", json=body), 422, "invalid_input")
+    assert len((await http.get("/v1/approvals")).json()["approvals"]) == 1
+
+
+async def test_another_plan_decides_nothing(http: httpx.AsyncClient, question: dict[str, Any]):
+    body = {"digest": question["digest"], "plan": "sha256:" + "0" * 64}
+    assert_problem(await http.post(f"/v1/approvals/{question['id']}:approve", json=body), 409, "digest_mismatch")
+
+
+async def test_a_question_comes_with_what_is_needed_to_judge_it(question: dict[str, Any]):
+    rows = {row["label"]: row["value"] for row in question["material"]}
+    assert rows["changes"] == "something that ledger.deposit can undo; risk low"
+    assert (rows["amount"], rows["input cents"], rows["asked by"]) == ("600", "600", "ada")
+
+
+async def test_a_budget_shows_over_http(http: httpx.AsyncClient):
+    body = deposit(5) | {"budget": {"cents": 3, "tokens": 100, "seconds": 60, "human_minutes": 4}}
+    task = (await http.post("/v1/tasks?wait=10", json=body)).json()
+    assert task["budget"]["limit"] == {"cents": 3, "tokens": 100, "seconds": 60, "human_minutes": 4}
+    assert_problem(await http.post("/v1/tasks", json=body | {"budget": {"pence": 3}}), 422, "invalid_input")

@@ -119,14 +119,20 @@ BUGS = (
     Bug(
         "questions-never-expire-after-a-crash",
         "runtime/coordinator.py",
-        "        for step in run.asking.values():\n            self.questions.expire_later(run, step)\n        self._watch_deadline",
-        "        self._watch_deadline",
+        "            self.questions.take_up(run, step)\n",
+        "            pass\n",
     ),
     Bug(
         "approved-whatever-was-said",
         "runtime/questions.py",
         '        if approval is None or approval["decision"] == ApprovalStatus.APPROVED:',
         '        if approval is None or approval["decision"] in (ApprovalStatus.APPROVED, ApprovalStatus.DENIED):',
+    ),
+    Bug(
+        "reservations-do-not-count",
+        "runtime/budgets.py",
+        "_less(run.budget_cents, run.reserved_cents, run.spent_cents)",
+        "_less(run.budget_cents, run.spent_cents)",
     ),
     Bug(
         "stale-reads-admitted",

@@ -11,7 +11,7 @@ from hanse.agents import Agent, Context
 from hanse.contracts import Event, Fenced, Kind, RetryPolicy, StorageError, Submission, capability
 from hanse.contracts.messages import Result
 from hanse.runtime.client import LinkClient
-from hanse.runtime.leases import Leases
+from hanse.runtime.heartbeats import Heartbeats
 from hanse.runtime.limits import Limits
 from hanse.runtime.simulation.loop import Process
 from hanse.runtime.simulation.stage import play
@@ -168,13 +168,13 @@ def test_a_coordinator_that_stood_still_itself_accuses_nobody():
 
 def test_a_lease_lasts_from_the_last_word_and_not_from_the_first():
     clock = HandClock(0)
-    leases = Leases(clock, 10, 1)
+    leases = Heartbeats(clock, 10, 1)
     spoken, silent = "task/spoken#1", "task/silent#1"
     lapsed: dict[str, float] = {}
     for second in range(30):
         leases.tick()
         if second <= 12:
-            leases.heartbeat([spoken])  # type: ignore[list-item]
+            leases.heard([spoken])  # type: ignore[list-item]
         for award in leases.lapsed([spoken, silent]):  # type: ignore[list-item]
             lapsed.setdefault(award, second)
         clock.pass_seconds(1)
