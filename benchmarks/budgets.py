@@ -20,9 +20,9 @@ from random import Random
 
 from ..contracts import Budget, Event, HanseError, JsonObject, Kind, Submission, TaskId, TaskStatus, Tenant
 from ..contracts.wire import decode_event
+from ..runtime.audit import verify
 from ..runtime.budgets import LEASE_SECONDS, Cap
 from ..runtime.execution import fold
-from ..runtime.journal import verify
 from ..runtime.simulation.bursar import MICRO, Bursar
 from ..runtime.simulation.fate import Fate, Fault, Planned
 from ..runtime.simulation.loop import Process, VirtualLoop, run_to_end

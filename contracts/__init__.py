@@ -91,6 +91,8 @@ from .token import Demand, Token
 from .views import (
     AgentView,
     Amounts,
+    AnchoringView,
+    AnchorView,
     ApprovalStatus,
     ApprovalView,
     AuditReport,
@@ -200,6 +202,8 @@ __all__ = [
     "Token",
     # What clients see
     "AgentView",
+    "AnchorView",
+    "AnchoringView",
     "ApprovalStatus",
     "ApprovalView",
     "AuditReport",

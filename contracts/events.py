@@ -19,6 +19,10 @@ class Kind(StrEnum):
     """agent, domain, incarnation, capabilities, contract (digest of all its contracts)"""
     AGENT_LEFT = "agent.left"
     """agent, reason, in_flight"""
+    JOURNAL_COMPACTED = "journal.compacted"
+    """entries (of how many only hashes are left, now and from before), digest (over all of these), removed (how many
+    of them now), tasks (how many ended tasks they belonged to), before_ms (those tasks had ended by then), archive
+    (name of the file that holds the entries; null when they were not kept), by"""
 
     BREAKER_OPENED = "breaker.opened"
     """agent, capability, failures (in a row), code (of the last error), seconds (until the next probe)"""

@@ -296,6 +296,31 @@ class AgentView(View):
     """What it is not given although it is well: a capability whose breaker is open, since when and why."""
 
 
+class AnchorView(View):
+    """A place outside that holds the heads of a journal."""
+
+    name: str
+    sequence: int = 0
+    """Of the last head that it took since the coordinator started."""
+    at: str | None = None
+    """When it took it."""
+    error: str = ""
+    """Why it did not take the last one it was given; it is tried again."""
+
+
+class AnchoringView(View):
+    """How much of one journal is vouched for outside."""
+
+    journal: str
+    sequence: int
+    """Of the last entry on disk."""
+    unanchored: int
+    """Entries behind the last head that any anchor holds."""
+    anchors: list[AnchorView] = Field(default_factory=list[AnchorView])
+    alarm: str = ""
+    """Set when an anchor holds what the journal does not: it was rolled back, or written anew."""
+
+
 class FederationView(View):
     """What `hanse status` shows."""
 
@@ -316,6 +341,8 @@ class FederationView(View):
     """Sequence of the last event in the journal of each shard: from here on is from now on."""
     models: str = "not configured"
     memory: str = "not configured"
+    anchoring: list[AnchoringView] = Field(default_factory=list[AnchoringView])
+    """Of each shard."""
 
 
 class AuditReport(View):
@@ -326,3 +353,5 @@ class AuditReport(View):
     head: str
     problems: list[str] = Field(default_factory=list[str])
     seconds: float = 0
+    compacted: int = 0
+    """Entries of which only hashes are left."""

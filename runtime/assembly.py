@@ -19,8 +19,10 @@ from ..contracts.pool import Models
 from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
 from .approvals import Rulebook, lot_secret
+from .audit.anchoring import Witnesses
+from .audit.anchors import Anchor, FileAnchor, SyslogAnchor
 from .budgets import Cap
-from .config import AgentEntry, Configuration, load_class
+from .config import AgentEntry, AnchorEntry, Configuration, FileAnchorEntry, SyslogAnchorEntry, load_class
 from .config import HttpConnector as HttpSection
 from .coordinator import Coordinator, Settings
 from .host import Host
@@ -68,7 +70,7 @@ def root_key(data: Path) -> bytes:
 
 def open_store(configuration: Configuration, name: str, schema: str, *, secure_delete: bool = False) -> SqliteStore:
     """The store of one writer. A configuration whose data is `:memory:` keeps everything in memory."""
-    if str(configuration.federation.data) == ":memory:":
+    if in_memory(configuration):
         return SqliteStore.open(":memory:", schema)
     return SqliteStore.open(configuration.data / f"{name}.sqlite", schema, secure_delete=secure_delete)
 
@@ -114,7 +116,32 @@ def _settings(configuration: Configuration, shard: int, key: bytes) -> Settings:
         notify=bool(configuration.notify),
         caps={tenant: cap.part(shard, shards) for tenant, cap in _caps(configuration)},
         limits=configuration.coordinator_limits,
+        witnesses=None if in_memory(configuration) else make_witnesses(configuration),
+        data=None if in_memory(configuration) else configuration.data,
     )
+
+
+def in_memory(configuration: Configuration) -> bool:
+    """Whether its truth ends with the process."""
+    return str(configuration.federation.data) == ":memory:"
+
+
+def make_witnesses(configuration: Configuration) -> Witnesses:
+    """Anchors of one shard."""
+    section = configuration.audit
+    anchors = tuple(_anchor(entry) for entry in configuration.anchors)
+    return Witnesses(anchors, section.every_entries, section.every_seconds)
+
+
+def _anchor(entry: AnchorEntry) -> Anchor:
+    if isinstance(entry, FileAnchorEntry):
+        return FileAnchor(entry.path)
+    if isinstance(entry, SyslogAnchorEntry):
+        return SyslogAnchor(entry.host, entry.port, tcp=entry.protocol == "tcp")
+    from .audit.http_anchor import HttpAnchor
+
+    token = entry.token.get_secret_value() if entry.token else None
+    return HttpAnchor(entry.url, token, entry.timeout_seconds)
 
 
 def _caps(configuration: Configuration) -> Iterator[tuple[Tenant, Cap]]:

@@ -19,6 +19,7 @@ from ..contracts import (
     Event,
     FederationView,
     HanseError,
+    JsonObject,
     NotFound,
     StepView,
     Submission,
@@ -132,6 +133,11 @@ class Client(Protocol):
 
     async def verify(self) -> AuditReport:
         """Checks the hash chain of every journal from its genesis."""
+        ...
+
+    async def bundle(self, task: str) -> JsonObject:
+        """The evidence of a task, to be checked anywhere (`hanse audit check`). Raises NotFound, Unavailable for a
+        federation in memory."""
         ...
 
     @property
@@ -404,6 +410,9 @@ class LinkClient:
             seconds=max(report.seconds for report in reports),
         )
 
+    async def bundle(self, task: str) -> JsonObject:
+        return await self._ask_owner(task, "bundle")
+
     async def close(self) -> None:
         for shard in (*self._shards, *([self._statistics] if self._statistics else [])):
             shard.close()
@@ -449,5 +458,6 @@ def _merged(views: Sequence[FederationView]) -> FederationView:
             "events": sum(view.events for view in views),
             "heads": [head for view in views for head in view.heads],
             "coordinators": [pid for view in views for pid in view.coordinators],
+            "anchoring": [each for view in views for each in view.anchoring],
         }
     )

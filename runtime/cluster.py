@@ -1,18 +1,16 @@
 """The Ray cluster under a federation: starts one on this machine or joins one, and puts the actors into it."""
 
 import asyncio
-import fcntl
 import os
 from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private import ray_constants
 
-from ..contracts import Conflict, TimedOut, Unavailable
+from ..contracts import TimedOut, Unavailable
 from . import actors
 from .assembly import agent_id, agent_keys, namespace_of, root_key
 from .config import AgentEntry, Configuration
@@ -188,32 +186,6 @@ def find(configuration: Configuration) -> Cluster:
         )
     except ValueError as error:
         raise Unavailable(f"{configuration.federation.name} does not run in this cluster") from error
-
-
-class DataLock:
-    """Keeps a second federation off the same data folder of this machine. Freed by the end of the process, however."""
-
-    def __init__(self, data: Path) -> None:
-        """Raises Conflict when somebody has it."""
-        path = data / "run" / "lock"
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            owner = self._file.read().strip()
-            self._file.close()
-            raise Conflict(
-                f"another federation (process {owner or 'unknown'}) works on this data. Stop it with: hanse down",
-                data=data.name,
-            ) from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
-
-    def release(self) -> None:
-        self._file.close()
 
 
 def _resources(configuration: Configuration) -> dict[str, dict[str, float]]:

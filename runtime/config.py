@@ -652,6 +652,58 @@ class RateEntry(Section):
         return Rate(**self.model_dump())
 
 
+class FileAnchorEntry(Section):
+    """A file to which a line is appended for each head."""
+
+    kind: Literal["file"]
+    """Which anchor. Example: `kind: file`"""
+    path: Path
+    """Seen from the configuration's folder; best on another disk, and such that it can only grow.
+    Example: `path: /mnt/witness/retail.heads`"""
+
+
+class HttpAnchorEntry(Section):
+    """A service to which each head is posted as JSON."""
+
+    kind: Literal["http"]
+    """Which anchor. Example: `kind: http`"""
+    url: str = Field(pattern=r"^https?://")
+    """Any answer of 200 to 299 says that the head is kept. Example: `url: https://witness.example.com/heads`"""
+    token: Secret = None
+    """Sent as a bearer token. Example: `token: ${WITNESS_TOKEN}`"""
+    timeout_seconds: float = Field(default=10, gt=0, allow_inf_nan=False)
+    """For one post. Example: `timeout_seconds: 10`"""
+
+
+class SyslogAnchorEntry(Section):
+    """A syslog collector (RFC 5424)."""
+
+    kind: Literal["syslog"]
+    """Which anchor. Example: `kind: syslog`"""
+    host: str = Field(min_length=1)
+    """Example: `host: logs.example.com`"""
+    port: int = Field(default=514, ge=1, le=65535)
+    """Example: `port: 601`"""
+    protocol: Literal["udp", "tcp"] = "udp"
+    """What is sent over UDP may be lost on its way. Example: `protocol: tcp`"""
+
+
+AnchorEntry = Annotated[FileAnchorEntry | HttpAnchorEntry | SyslogAnchorEntry, Field(discriminator="kind")]
+
+
+class Audit(Section):
+    """Who keeps the heads of the journals outside, so that nobody can write them anew."""
+
+    anchors: tuple[AnchorEntry, ...] | None = None
+    """When left out, a file beside the data folder: `var.heads` for `data: ./var`. It shows that a journal or the whole
+    folder was put back or replaced; against somebody who can write there too, keep heads on another machine.
+    Example: `anchors: [{kind: file, path: /mnt/witness/retail.heads}]`"""
+    every_entries: int = Field(default=100, ge=1)
+    """So many entries at most are in no head, while the anchors answer. Example: `every_entries: 100`"""
+    every_seconds: float = Field(default=10, gt=0, allow_inf_nan=False)
+    """So long at most after an entry, while the anchors answer. Example: `every_seconds: 10`"""
+
+
 class Limits(Section):
     """What is refused, with 429 or 413, before it can do harm; what has to wait; and whom nobody calls for a while."""
 
@@ -705,6 +757,8 @@ class Configuration(Section):
     """Example: `coordinator: {shards: 2}`"""
     limits: Limits = Limits()
     """Example: `limits: {queued_tasks: 10000}`"""
+    audit: Audit = Audit()
+    """Example: `audit: {anchors: [{kind: file, path: /mnt/witness/retail.heads}]}`"""
     models: Models | None = None
     """Example: `models: {tiers: [{name: planner, source: /models/llama}]}`"""
     memory: Memory | None = None
@@ -810,6 +864,14 @@ class Configuration(Section):
         """The data folder, absolute."""
         return (self.folder / self.federation.data.expanduser()).absolute()
 
+    @property
+    def anchors(self) -> tuple[AnchorEntry, ...]:
+        """Who keeps the heads; paths are absolute."""
+        entries = self.audit.anchors
+        if entries is None:
+            return (FileAnchorEntry(kind="file", path=default_heads(self.data)),)
+        return tuple(_absolute(each, self.folder) for each in entries)
+
     def over(self, data: Path) -> Self:
         """The same federation over another data folder."""
         return self.model_copy(update={"federation": self.federation.model_copy(update={"data": data.absolute()})})
@@ -827,6 +889,17 @@ class Configuration(Section):
             host = entry.host or f"{entry.label}-{number}"
             found[host] = (*found.get(host, ()), entry)
         return found
+
+
+def default_heads(data: Path) -> Path:
+    """Where heads are kept when nobody says where: beside the data folder, so that they are not put back with it."""
+    return data.with_name(f"{data.name}.heads")
+
+
+def _absolute(entry: AnchorEntry, folder: Path) -> AnchorEntry:
+    if isinstance(entry, FileAnchorEntry):
+        return entry.model_copy(update={"path": (folder / entry.path.expanduser()).absolute()})
+    return entry
 
 
 def load(
@@ -956,7 +1029,8 @@ def _words(each: ErrorDetails) -> str:
 
 
 def _kinds(each: ErrorDetails) -> tuple[str, ...]:
-    return ("webhook", "mail") if each["loc"][:1] == ("notify",) else ("smtp", "http", "sql", "class")
+    kinds = {"audit": ("file", "http", "syslog"), "notify": ("webhook", "mail")}
+    return kinds.get(str(each["loc"][0]) if each["loc"] else "", ("smtp", "http", "sql", "class"))
 
 
 _PLAINLY = {

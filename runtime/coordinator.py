@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..contracts import (
@@ -53,6 +54,7 @@ from ..contracts.plain import check as check_plain
 from ..contracts.ports import Faults, NoFaults
 from . import faults
 from .approvals import AUTOMATIC
+from .audit.anchoring import Anchoring, Witnesses
 from .breakers import Breakers
 from .budgets import Budgets, Cap, amount, out_of_time, spent_in_vain
 from .directory import Directory, Member
@@ -101,6 +103,15 @@ class Settings:
     """Whether somebody is told of questions: then each is put in the outbox with its event."""
     weights: Weights = field(default_factory=Weights)
     limits: Limits = field(default_factory=Limits)
+    witnesses: Witnesses | None = None
+    """None for a journal that ends with its process."""
+    data: Path | None = None
+    """Where the stores of the federation lie, for the evidence of a task; None when they end with their process."""
+
+    @property
+    def journal(self) -> str:
+        """The name of its journal: that of the store's file."""
+        return f"coordinator-{self.shard}"
 
 
 class Companion(Protocol):
@@ -130,6 +141,9 @@ class Coordinator:
         self.clock = clock
         self.directory = Directory()
         self.journal = Journal(store, clock, on_failure)
+        self.anchoring: Anchoring | None = None
+        if settings.witnesses is not None:
+            self.anchoring = settings.witnesses.of(self.journal, settings.journal, settings.name, root_key, clock)
         self._on_failure = on_failure
         self.runs: dict[TaskId, Run] = {}
         self.ended: dict[TaskId, Run] = {}
@@ -186,10 +200,15 @@ class Coordinator:
 
     async def start(self) -> None:
         """Recovers every open task from the journal. Calls go out when their agents dial in."""
+        if self.anchoring:
+            self.anchoring.start()
         for (task,) in self.store.read("open_tasks"):
             run = fold(self.journal.read(task))
             assert run is not None, f"open task {task} has no events"
-            self._take_up(run)
+            if run.status.terminal:  # its row was damaged: the journal is the truth
+                self.journal.write(Write("update_task", (str(run.status), run.updated_ms, run.task)))
+            else:
+                self._take_up(run)
         if self.runs:
             self._faults.reach(faults.RECOVERING)
         self.journal.append(
@@ -223,6 +242,8 @@ class Coordinator:
             await each.stop()
         self._roster.close("the coordinator stops")
         await self.journal.stop()
+        if self.anchoring:
+            await self.anchoring.stop()
         await self.store.close()
 
     def _take_up(self, run: Run) -> None:

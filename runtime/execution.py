@@ -419,7 +419,10 @@ class Run:
 
     @property
     def waiting_for_person(self) -> bool:
-        return bool(self.asking or self.held) and not (self.in_flight or self.ready or self.retrying)
+        """Nothing else goes on. What cannot be undone and stands ready waits behind the same person."""
+        if not (self.asking or self.held) or self.in_flight or self.retrying:
+            return False
+        return all(self._is_barred(step) for step in self.ready.values())
 
     @property
     def shown_status(self) -> TaskStatus:

@@ -18,6 +18,7 @@ from ..contracts import (
     Canceled,
     Event,
     HanseError,
+    JsonObject,
     Problem,
     StepView,
     TaskStatus,
@@ -26,7 +27,7 @@ from ..contracts import (
     TimedOut,
 )
 from ..contracts.pool import Administration, Embedder
-from .assembly import Failure, World, agent_keys, make_coordinator, make_host, root_key
+from .assembly import Failure, World, agent_keys, in_memory, make_coordinator, make_host, root_key
 from .client import Client, LinkClient, Shard
 from .config import Configuration
 from .http_client import HttpClient
@@ -91,6 +92,10 @@ class Task:
 
     async def cancel(self, reason: str = "") -> TaskView:
         return await self._client.cancel(self.id, reason)
+
+    async def bundle(self) -> JsonObject:
+        """Its evidence, for `hanse audit check`. Raises Unavailable for a federation in memory."""
+        return await self._client.bundle(self.id)
 
     async def resume(self, choice: str, *, step: str | None = None, note: str = "", **found: Any) -> TaskView:
         """Says how a held step goes on; `found` is the `result` of an effect, or the `output` of a step."""
@@ -254,8 +259,7 @@ async def _in_process(
     pool: Administration | None,
     embedder: Embedder | None,
 ) -> LinkClient:
-    in_memory = str(configuration.federation.data) == ":memory:"
-    key = world.entropy.bytes(32) if in_memory else root_key(configuration.data)
+    key = world.entropy.bytes(32) if in_memory(configuration) else root_key(configuration.data)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def fail(error: BaseException) -> None:

@@ -23,6 +23,7 @@ from ..contracts import (
     Event,
     FederationView,
     HanseError,
+    JsonObject,
     Overloaded,
     Problem,
     StepView,
@@ -40,6 +41,8 @@ from .views import error_from
 
 PAGE_SECONDS = 60.0
 """The longest single wait. Proxies on the way may not like longer ones."""
+BUNDLE_SECONDS = 60.0
+"""For gathering the evidence of a task."""
 SLACK_SECONDS = 15.0
 """Beyond what was asked for, until a silent gateway counts as gone."""
 SILENCE_SECONDS = 60.0
@@ -170,6 +173,9 @@ class HttpClient:
 
     async def verify(self) -> AuditReport:
         return await self._view(AuditReport, "POST", "/v1/audit:verify", {}, seconds=3600)
+
+    async def bundle(self, task: str) -> JsonObject:
+        return await self._data("GET", _path("tasks", task, "bundle"), seconds=BUNDLE_SECONDS)
 
     @property
     def models(self) -> HttpModels:

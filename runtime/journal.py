@@ -9,15 +9,12 @@ import asyncio
 import hashlib
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from ..contracts import (
-    AuditReport,
     Clock,
-    Corrupt,
     Event,
     Kind,
     Sequence,
@@ -40,7 +37,7 @@ class Journal:
     """The journal of one shard. One writer; `on_failure` is called once when the disk refuses, and nothing after it."""
 
     def __init__(self, store: Store, clock: Clock, on_failure: Callable[[BaseException], None]) -> None:
-        self._store = store
+        self.store = store
         self._clock = clock
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
@@ -50,6 +47,8 @@ class Journal:
         self._scheduled = False
         self.turn = 0
         """Counts the commits. What is appended in one turn comes on disk together."""
+        self.on_commit: Callable[[int, bytes, list[bytes]], None] | None = None
+        """Is told the sequence and the hash of the last entry on disk, and the entries that came there just now."""
         self._under_way = 0
         self._broken: BaseException | None = None
 
@@ -66,7 +65,7 @@ class Journal:
         `fold` takes the event in before it is journaled: one that cannot be folded would trip up every recovery. What
         it raises, or the encoding of what is no plain data, leaves the journal as it was.
         """
-        event = Event(Sequence(self.sequence + 1), self._store.epoch, self._clock.now_ms(), kind, task, step, data)
+        event = Event(Sequence(self.sequence + 1), self.store.epoch, self._clock.now_ms(), kind, task, step, data)
         entry = encode_event(event)  # may refuse the data; then no number is used up and no place stays empty
         if fold is not None:
             fold(event)
@@ -117,19 +116,19 @@ class Journal:
     @property
     def on_disk(self) -> Sequence:
         """Sequence of the last event that a reader would find."""
-        return _head(self._store)[0]
+        return _head(self.store)[0]
 
     def read_tenant(self, tenant: Tenant, after: int, limit: int) -> list[Event]:
         """Events on disk of a tenant's tasks and of the federation itself, oldest first.
 
         An empty list means that there is none behind `after`, however much of other tenants lies there.
         """
-        return [decode_event(entry) for _, entry, _ in self._store.read("entries_of_tenant", (after, tenant, limit))]
+        return [decode_event(entry) for _, entry, _ in self.store.read("entries_of_tenant", (after, tenant, limit))]
 
     def _page(self, task: TaskId | None, after: int, limit: int) -> list[tuple[Any, ...]]:
         if task is None:
-            return self._store.read("entries", (after, limit))
-        return self._store.read("entries_of_task", (task, after, limit))
+            return self.store.read("entries", (after, limit))
+        return self.store.read("entries_of_task", (task, after, limit))
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -145,17 +144,27 @@ class Journal:
             self._refuse(actions, self._broken)
         elif writes or self._under_way:
             self._under_way += 1
-            self._store.commit(writes).add_done_callback(lambda future: self._committed(future, actions))
+            news = self._news(writes)
+            self.store.commit(writes).add_done_callback(lambda future: self._committed(future, actions, news))
         else:
             self._run(actions)
 
-    def _committed(self, future: "asyncio.Future[None]", actions: "list[_Action]") -> None:
+    def _news(self, writes: list[Write]) -> "list[_Action]":
+        """What `on_commit` is told when these are on disk."""
+        if (tell := self.on_commit) is None:
+            return []
+        entries = [row[2] for name, row in writes if name == "insert_entry"]
+        sequence, head = self.sequence, self.head
+        return [(lambda: tell(sequence, head, entries), None)] if entries else []
+
+    def _committed(self, future: "asyncio.Future[None]", actions: "list[_Action]", news: "list[_Action]") -> None:
         self._under_way -= 1
         if (error := future.exception()) is not None:
             self._fail(error)
             self._refuse(actions, error)
         else:
             self._run(actions)
+            self._run(news)
 
     def _run(self, actions: "list[_Action]") -> None:
         for action, _ in actions:
@@ -174,77 +183,6 @@ class Journal:
             self._broken = error
             _log.critical("the journal cannot be written: %s", error, extra={"action": "journal.failed"})
             self._on_failure(error)
-
-
-class Audit:
-    """Recomputes the chain from its genesis, page by page: `read_on` until it says that there is no more.
-
-    Finds any edit, deletion, insertion and reordering of entries, an entry of a lower epoch after a higher one, and an
-    entry that is filed under another task than its own. What is missing at the end only shows against a `known` entry,
-    its sequence and hash, kept elsewhere.
-    """
-
-    def __init__(self, store: Store, known: tuple[int, bytes] = (0, GENESIS)) -> None:
-        self._store = store
-        self._known = known
-        self._epoch = 0
-        self._started = time.perf_counter()
-        self.entries = 0
-        self.head = GENESIS
-        self.problems: list[str] = []
-
-    def read_on(self, limit: int = _PAGE) -> bool:
-        """Checks up to `limit` entries. Whether there may be more."""
-        rows = self._store.read("chain", (self.entries, limit))
-        for number, task, entry, recorded in rows:
-            problem = self._problem(number, task, entry, recorded)
-            self.entries = number
-            if problem:
-                self.problems.append(problem)
-                return False
-        if not rows and self.entries < self._known[0]:
-            self.problems.append(f"the journal ends at entry {self.entries}, and there was an entry {self._known[0]}")
-        return bool(rows)
-
-    def report(self) -> AuditReport:
-        return AuditReport(
-            ok=not self.problems,
-            entries=self.entries,
-            head=self.head.hex(),
-            problems=self.problems,
-            seconds=round(time.perf_counter() - self._started, 3),
-        )
-
-    def _problem(self, number: int, task: str | None, entry: bytes, recorded: bytes) -> str:
-        if number != self.entries + 1:
-            return f"entry {self.entries + 1} is missing: the next one is {number}"
-        self.head = hashlib.sha256(self.head + entry).digest()
-        if self.head != recorded:
-            return f"entry {number} was changed: its bytes do not give its hash"
-        if number == self._known[0] and self.head != self._known[1]:
-            return f"entry {number} is not the one that was written: somebody has written the journal anew"
-        return self._problem_within(number, task, entry)
-
-    def _problem_within(self, number: int, task: str | None, entry: bytes) -> str:
-        try:
-            event = decode_event(entry)
-        except Corrupt as error:
-            return f"entry {number} cannot be read: {error.detail}"
-        below, self._epoch = event.epoch < self._epoch, event.epoch
-        if event.sequence != number:
-            return f"entry {number} says it is {event.sequence}"
-        if event.task != task:
-            return f"entry {number} is about task {event.task} and filed under {task}"
-        return f"entry {number} is from epoch {event.epoch}, after a higher one" if below else ""
-
-
-def verify(store: Store, *, progress: Callable[[int], None] | None = None) -> AuditReport:
-    """The whole audit at once."""
-    audit = Audit(store)
-    while audit.read_on():
-        if progress:
-            progress(audit.entries)
-    return audit.report()
 
 
 def _head(store: Store) -> tuple[Sequence, bytes]:

@@ -9,6 +9,7 @@ from ..contracts import TimedOut
 from . import actors, cluster
 from .client import Client, LinkClient
 from .config import Configuration
+from .data_lock import DataLock
 from .gateway import Settings
 
 READY_SECONDS = 60.0
@@ -24,7 +25,7 @@ async def launch(
     """
     for entry in configuration.agents:
         entry.load()
-    stack.callback(cluster.DataLock(configuration.data).release)
+    stack.callback(DataLock(configuration.data).release)
     owned = await asyncio.to_thread(cluster.join_ray, configuration, address)
     running = cluster.Cluster(configuration, owned)
     _end_serve_after(running, stack)

@@ -33,11 +33,13 @@ from ..contracts.messages import Request, Response
 from ..contracts.plain import check
 from ..contracts.schema import invalid
 from ..contracts.wire import unpack
+from .audit.bundle import Notary, make_bundle
+from .audit.chain import Audit
+from .audit.head import Head
 from .coordinator import Coordinator
 from .directory import Member
 from .execution import Run
 from .holds import resumable
-from .journal import Audit
 from .link import Link
 from .questions import Said
 from .views import agent_view, step_views, task_view
@@ -76,6 +78,7 @@ class Service:
             "gather": self._gather,
             "resume": self._resume,
             "verify": self._verify,
+            "bundle": self._bundle,
         }
 
     def handle(self, link: Link, request: Request) -> None:
@@ -346,20 +349,32 @@ class Service:
                 events=coordinator.journal.sequence,
                 heads=[coordinator.journal.on_disk],
                 coordinators=[os.getpid()],
+                anchoring=[coordinator.anchoring.view()] if coordinator.anchoring else [],
             )
         )
 
     async def _verify(self, request: Request) -> JsonObject:
         """Page by page between other work: a thread of its own would get in the way of who reads the store here."""
         journal = self._coordinator.journal
-        known = (journal.sequence, journal.head)
+        known = Head(journal.sequence, journal.head)
         await journal.durable()
-        audit = Audit(self._coordinator.store, known)
+        audit = Audit(self._coordinator.store, [known], has_subtrees=True)
         more = True
         while more:
-            more = audit.read_on(AUDIT_PAGE) and audit.entries < known[0]
+            more = audit.read_on(AUDIT_PAGE) and audit.entries < known.sequence
             await asyncio.sleep(0)
         return _dump(audit.report())
+
+    async def _bundle(self, request: Request) -> JsonObject:
+        """The evidence of a task. It lies in many files, so a thread reads it, which is held up by nobody's disk."""
+        run, coordinator = self._run(request), self._coordinator
+        anchoring, data = coordinator.anchoring, coordinator.settings.data
+        if anchoring is None or data is None:
+            raise Unavailable("this federation keeps everything in memory, which proves nothing to anybody")
+        await coordinator.journal.durable()
+        held = anchoring.held()
+        notary = Notary(anchoring.signer, coordinator.clock.now_ms(), {held.journal: held} if held else {})
+        return await asyncio.to_thread(make_bundle, data, run.task, notary)
 
 
 def read_submission(data: Mapping[str, Any]) -> Submission:

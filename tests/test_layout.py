@@ -81,10 +81,14 @@ HIDDEN: dict[tuple[str, str], str] = {
     "they must be in the environment by then; and a federation without HTTP does not pay half a second for it",
     ("hanse.runtime.assembly", "hanse.agents.connectors"): "an HTTP client and a mail client take a tenth of a second "
     "to load, in each process of the federation; most have no connector",
+    ("hanse.runtime.assembly", "hanse.runtime.audit.http_anchor"): "an HTTP client takes a tenth of a second to load, "
+    "in each coordinator; most have no such anchor",
     ("hanse.runtime.assembly", "hanse.agents.connectors.sql"): "SQLAlchemy is an optional extra, and most federations "
     "have no database to reach",
     ("hanse.runtime.cli.audit", "hanse.runtime.cli.journals"): "only an audit of files reads a store; no other command "
     "should wait for SQLite to load",
+    ("hanse.runtime.cli.audit", "hanse.runtime.cli.evidence"): "the same",
+    ("hanse.runtime.cli.audit", "hanse.runtime.cli.compaction"): "the same",
     ("hanse.runtime.cli.contracts", "hanse.runtime.contract_check"): "only `hanse contracts check` loads agents, and "
     "the engine under them; no other command should wait for it",
     (

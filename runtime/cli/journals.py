@@ -6,8 +6,11 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ...contracts import InvalidInput, JsonObject, Unavailable
+from ...contracts import InvalidInput, JsonObject, NotFound, Unavailable
 from .. import audit
+from ..audit.anchors import Kept, read_anchors
+from ..audit.head import Signer, read_key
+from ..config import default_heads
 from .command import Session
 from .output import Output
 from .reach import folders
@@ -28,32 +31,61 @@ def found(session: Session, absent: Unavailable | None = None) -> Path:
     return (held or known)[0]
 
 
-def read(out: Output, data: Path, heads: Sequence[str]) -> JsonObject:
+def read(
+    out: Output, data: Path, heads: Sequence[str], anchors: Sequence[Path] | None = None, key: str | None = None
+) -> JsonObject:
     """What an audit of the folder found, with the fields of an AuditReport, and each journal for itself."""
-    kept = [audit.Head.parse(text) for text in heads]
+    kept = anchored(data, anchors, key)
     with _bars(out) as progress:
-        audited = audit.audit(data, kept, progress)
+        audited = audit.audit(data, [*map(audit.Head.parse, heads), *(each.head for each in kept.heads)], progress)
+    problems = [f"{each.journal}: {problem}" for each in audited for problem in each.report.problems]
     return {
-        "ok": all(each.report.ok for each in audited),
+        "ok": all(each.report.ok for each in audited) and not kept.problems,
         "entries": sum(each.report.entries for each in audited),
         "head": " ".join(each.head for each in audited),
-        "problems": [f"{each.journal}: {problem}" for each in audited for problem in each.report.problems],
+        "problems": [*kept.problems, *problems],
         "seconds": round(sum(each.report.seconds for each in audited), 3),
+        "compacted": sum(each.report.compacted for each in audited),
         "data": str(data),
+        "anchored": {each.journal: _anchored_up_to(kept, each.journal) for each in audited},
         "journals": [each.report.model_dump() | {"journal": each.journal, "head": each.head} for each in audited],
     }
 
 
+def anchored(data: Path, anchors: Sequence[Path] | None, key: str | None) -> Kept:
+    """The heads in the files that were named, else in the one beside the data folder, where there is one."""
+    files = [path for path in (default_heads(data),) if path.exists()] if anchors is None else anchors
+    return read_anchors(files, read_key(key) if key else None, _own_key(data))
+
+
+def public_key(data: Path) -> str:
+    """In hex. Raises NotFound for a data folder that was never used."""
+    if (key := _own_key(data)) is None:
+        raise NotFound(f"there is no secret.key in {data}: no federation has run over it", data=str(data))
+    return key.hex()
+
+
+def _own_key(data: Path) -> bytes | None:
+    secret = data / "secret.key"
+    return Signer("", secret.read_bytes()).public if secret.exists() else None
+
+
+def _anchored_up_to(kept: Kept, journal: str) -> int:
+    return max((head.sequence for head in kept.heads if head.journal == journal), default=0)
+
+
 def drawn(report: JsonObject) -> str:
     """A line for each journal."""
-    return "\n".join(_line(each) for each in report["journals"])
+    return "\n".join(_line(each, report["anchored"][each["journal"]]) for each in report["journals"])
 
 
-def _line(journal: JsonObject) -> str:
+def _line(journal: JsonObject, anchored_up_to: int) -> str:
     verdict = "unbroken" if journal["ok"] else "BROKEN"
+    anchored = f", anchored up to entry {anchored_up_to}" if anchored_up_to else ""
+    compacted = f"{journal['compacted']} of them compacted, " if journal["compacted"] else ""
     return (
-        f"{journal['journal']}: {journal['entries']} entries, {verdict}, head {journal['head']}, "
-        f"in {duration(journal['seconds'] * 1000)}"
+        f"{journal['journal']}: {journal['entries']} entries, {compacted}{verdict}, head {journal['head']}"
+        f"{anchored}, in {duration(journal['seconds'] * 1000)}"
     )
 
 

@@ -7,7 +7,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ...contracts import AgentView, FederationView, HanseError
+from ...contracts import AgentView, AnchoringView, FederationView, HanseError
 from ...contracts.pool import TierView
 from ..client import NO_POOL, SILENT_POOL, Client
 from .command import Session, command
@@ -65,9 +65,21 @@ def _drawn(view: FederationView) -> RenderableType:
         Text.assemble(("approvals ", "dim"), f"{view.approvals_pending} waiting"),
         *(Text.assemble(("budget ", "dim"), budget_words(each)) for each in view.budgets),
         Text.assemble(("models ", "dim"), view.models, ("   memory ", "dim"), view.memory),
+        *(_anchoring(each) for each in view.anchoring),
         Text(),
         agents,
     )
+
+
+def _anchoring(view: AnchoringView) -> Text:
+    """How much of a journal is vouched for outside, and by whom not."""
+    line = Text.assemble(
+        ("anchors ", "dim"), f"{view.journal}: {view.unanchored} of {view.sequence} entries unanchored"
+    )
+    for anchor in view.anchors:
+        if anchor.error:
+            line.append(f"  {plain(anchor.name)}: {plain(anchor.error)}", style="red")
+    return line.append(f"  {plain(view.alarm)}" if view.alarm else "", style="bold red")
 
 
 def _shards(view: FederationView) -> str:

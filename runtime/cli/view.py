@@ -313,6 +313,9 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     Kind.BREAKER_OPENED: _opened_words,
     Kind.BREAKER_HALF_OPEN: lambda data: f"{_circuit(data)}: one call to see whether it works again",
     Kind.BREAKER_CLOSED: lambda data: f"{_circuit(data)}: {_reason(data)}",
+    Kind.JOURNAL_COMPACTED: lambda data: (
+        f"{data.get('removed')} entries of {data.get('tasks')} tasks by {plain(data.get('by') or 'nobody')}"
+    ),
     Kind.TASK_SUBMITTED: lambda data: f"{len((data.get('plan') or {}).get('steps', []))} steps",
     Kind.TASK_CANCELING: _reason,
     Kind.TASK_ABORTING: _error_words,

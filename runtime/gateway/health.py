@@ -81,6 +81,27 @@ def _federation(view: FederationView) -> Iterable[str]:
     yield from metric("hanse_agents", "gauge", "Agents of the federation.", agents)
     yield from metric("hanse_agent_queue_depth", "gauge", "Calls accepted and not yet answered.", queues)
     yield from metric("hanse_journal_events", "gauge", "Entries in the journals.", [({}, view.events)])
+    yield from _anchoring(view)
+
+
+def _anchoring(view: FederationView) -> Iterable[str]:
+    """What nobody outside vouches for yet, and who does not answer. A federation in memory has none."""
+    if not view.anchoring:
+        return
+    entries = [({"journal": each.journal}, each.unanchored) for each in view.anchoring]
+    failing = [
+        ({"journal": each.journal, "anchor": anchor.name}, bool(anchor.error))
+        for each in view.anchoring
+        for anchor in each.anchors
+    ]
+    alarms = [({"journal": each.journal}, bool(each.alarm)) for each in view.anchoring]
+    yield from metric(
+        "hanse_unanchored_entries", "gauge", "Entries behind the last head that is kept outside.", entries
+    )
+    yield from metric("hanse_anchor_failing", "gauge", "Whether the anchor did not take its last head.", failing)
+    yield from metric(
+        "hanse_journal_rolled_back", "gauge", "Whether an anchor holds what the journal does not.", alarms
+    )
 
 
 async def _pool(client: Client, view: FederationView) -> list[TierView]:

@@ -81,6 +81,23 @@ class Forgetting(_Asked):
     reason: str = Field(default="", max_length=2000)
 
 
+class Bundle(_Given):
+    """The evidence of a task. Signed as a whole: what is changed, added or left out is found out."""
+
+    kind: str
+    version: int
+    task: str
+    made_at: str
+    journals: list[JsonObject]
+    """Of each: its signed head, and entries with their bytes (base64) and the path to the head's root."""
+    receipts: list[JsonObject]
+    effects: list[JsonObject]
+    missing: list[str]
+    """What could not be had, and why."""
+    key: str
+    signature: str
+
+
 class RefusedDecision(_Given):
     id: str
     problem: Problem

@@ -13,7 +13,7 @@ from .bodies import fitted, read_json, read_model
 from .desk import client_of, desk_of
 from .openapi import KEY_PARAMETER, body, gives
 from .problems import BadRequest
-from .schemas import Cancellation, Resumption, StepList, TaskList
+from .schemas import Bundle, Cancellation, Resumption, StepList, TaskList
 from .security import idempotency_key
 from .waiting import wait_for
 
@@ -68,6 +68,13 @@ async def task(request: Request, task: str, wait: Annotated[float, WAIT] = 0) ->
 async def steps(request: Request, task: str) -> Response:
     """Every step with its bids, its award and why, and what came of it."""
     return answers.views("steps", await client_of(request).steps(task_id(task)))
+
+
+@router.get("/v1/tasks/{task}/bundle", summary="Get the evidence of a task", responses=gives(_200=Bundle))
+async def bundle(request: Request, task: str) -> Response:
+    """Every entry about it, proved to be in the journal, and signed: `hanse audit check` checks it anywhere."""
+    with desk_of(request).admission.wait():
+        return answers.data(await client_of(request).bundle(task_id(task)))
 
 
 @router.post(

@@ -8,6 +8,7 @@ stopped keeps its turn until it is continued, as after SIGSTOP.
 import asyncio
 import contextvars
 import gc
+import inspect
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from random import Random
@@ -49,20 +50,22 @@ class Process:
     def run(self, action: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """One turn. Called by the loop."""
         if not self.alive:
-            return
+            return _bury(action)
         if self.stopped:
             self._held.append((contextvars.copy_context(), action, arguments))
             return
         self.turns += 1
         if self.turns == self.dies_at_turn:
             self.kill()
-            return
+            return _bury(action)
         action(*arguments)
 
     def kill(self) -> None:
         """Ends it at once. What it had in memory is gone."""
         if self.alive:
-            self.alive, self._held = False, []
+            held, self.alive, self._held = self._held, False, []
+            for _, action, _ in held:
+                _bury(action)
             for tell in self.on_death:
                 tell()
 
@@ -75,6 +78,14 @@ class Process:
         held, self._held = self._held, []
         for context, action, arguments in held:
             self._loop.call_soon(action, *arguments, context=context)
+
+
+def _bury(action: Callable[..., Any]) -> None:
+    """Of a dead process. A coroutine that was to begin now was not forgotten, which Python would say of it."""
+    task = getattr(action, "__self__", None)
+    work = task.get_coro() if isinstance(task, asyncio.Task) else None
+    if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+        work.close()
 
 
 def current() -> Process | None:

@@ -9,6 +9,7 @@ from ...agents.engine import Engine
 from ...contracts import AgentId, StorageError, Tenant
 from ...contracts.token import agent_key
 from ..approvals import Rulebook, lot_secret
+from ..audit.anchoring import Witnesses
 from ..budgets import Cap
 from ..client import LinkClient, Shard
 from ..config import Above, ApprovalRule
@@ -20,7 +21,7 @@ from ..service import Service
 from .disk import Disk
 from .loop import Process, SimulatedClock, SimulatedEntropy, VirtualLoop
 from .network import Network
-from .village import AGENTS, Outside, Square
+from .village import AGENTS, Notebook, Outside, Square
 
 EPOCH_MS = 1_800_000_000_000
 KEY = bytes(range(32))
@@ -61,6 +62,7 @@ class Town:
         self.network = Network(loop, Random(random.random()))
         self.outside = Outside(Random(random.random()))
         named = {agent.name: agent for agent in agents}
+        self.notebook = Notebook()
         self.disks = {
             name: Disk("agent" if name in named else "journal", Random(random.random()))
             for name in (*named, COORDINATOR)
@@ -117,6 +119,7 @@ class Town:
                 gate=Rulebook(tuple(self.rules), lot_secret(KEY)),
                 caps=self.caps,
                 limits=self._limits,
+                witnesses=Witnesses((self.notebook,), every_entries=10, every_seconds=1),
             ),
             on_failure=_ends(process),
         )

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from ...agents import Agent, Context
 from ...agents.connector import Absent, Answer, Connector, ConnectorOptions, Done, operation
 from ...contracts import JsonObject, OutcomeUnknown, Refusal, RetryPolicy, Unavailable, capability
+from ..audit.head import SignedHead
 
 FEW_RETRIES = RetryPolicy(max_attempts=2, initial_interval=0.2, backoff_factor=2, max_interval=1)
 FAST_RETRIES = RetryPolicy(max_attempts=6, initial_interval=0.2, backoff_factor=2, max_interval=5)
@@ -140,6 +141,26 @@ class WaterMill(_Mill):
 
 _tries: Counter[str] = Counter()
 """What the weather has done. It is outside of every process, and not to be relied on."""
+
+
+class Notebook:
+    """Keeps the heads of the journal where no disk of the town can lose them: an anchor (I7)."""
+
+    name = "notebook"
+
+    def __init__(self) -> None:
+        self.heads: list[SignedHead] = []
+
+    async def keep(self, head: SignedHead) -> None:
+        """It is written down also when whoever said it does not live to hear so."""
+        self.heads.append(head)
+        await asyncio.sleep(0.02)
+
+    async def last(self, journal: str) -> SignedHead | None:
+        return self.heads[-1] if self.heads else None
+
+    async def close(self) -> None:
+        """Nothing to put away."""
 
 
 class Mood(StrEnum):

@@ -46,6 +46,12 @@ ON CONFLICT (key) DO UPDATE SET
     connector = excluded.connector, operation = excluded.operation, request = excluded.request,
     status = excluded.status, lease_until_ms = excluded.lease_until_ms, result = excluded.result, at_ms = excluded.at_ms
 
+-- write: forget_receipts of a task that ended long ago: its keys from, to
+DELETE FROM receipt WHERE key >= ? AND key < ?
+
+-- write: forget_effects of a task that ended long ago, but for those whose outcome nobody knows: keys from, to
+DELETE FROM effect WHERE key >= ? AND key < ? AND status NOT IN ('claimed', 'unknown')
+
 -- query: state by key
 SELECT value, version FROM state WHERE collection = ? AND key = ?
 

@@ -22,7 +22,8 @@ CREATE TABLE IF NOT EXISTS task (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS task_of_key ON task (tenant, key) WHERE key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS task_of_tenant ON task (tenant, id);
-CREATE INDEX IF NOT EXISTS task_open ON task (id) WHERE status IN ('submitted', 'working', 'input_required');
+DROP INDEX IF EXISTS task_open;
+CREATE INDEX IF NOT EXISTS task_not_ended ON task (id) WHERE status NOT IN ('completed', 'failed', 'canceled');
 
 CREATE TABLE IF NOT EXISTS approval (
     id       TEXT PRIMARY KEY,
@@ -32,6 +33,13 @@ CREATE TABLE IF NOT EXISTS approval (
     body     BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS approval_of_tenant ON approval (tenant, decision, id);
+
+CREATE TABLE IF NOT EXISTS subtree (
+    level  INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    root   BLOB NOT NULL,
+    PRIMARY KEY (level, number)
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS spent (
     tenant        TEXT NOT NULL,
@@ -71,6 +79,19 @@ UPDATE task SET status = ?, updated_ms = ? WHERE id = ?
 INSERT INTO approval (id, tenant, task, decision, body) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET decision = excluded.decision, body = excluded.body
 
+-- write: make_stone leaves of an entry its leaf hash, and files it under no task: stone, sequence
+UPDATE journal SET entry = ?, task = NULL WHERE sequence = ?
+
+-- write: forget_approvals of a task: its id, twice
+DELETE FROM approval WHERE id >= ? || ':' AND id < ? || ';'
+
+-- write: forget_task that ended, with its idempotency key
+DELETE FROM task WHERE id = ?
+
+-- write: keep_subtree keeps the root of a complete subtree of the entries' Merkle tree: level, number, root
+INSERT INTO subtree (level, number, root) VALUES (?, ?, ?)
+ON CONFLICT (level, number) DO UPDATE SET root = excluded.root
+
 -- write: add_spent sums up what a tenant's tasks spent on a day: tenant, day, microcents, tokens, millionths of minutes
 INSERT INTO spent (tenant, day, microcents, tokens, micro_minutes) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (tenant, day) DO UPDATE SET microcents = microcents + excluded.microcents, tokens = tokens + excluded.tokens,
@@ -88,8 +109,9 @@ SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1
 -- query: reign is the epoch of whoever opened this last
 SELECT epoch FROM writer WHERE only = 1
 
--- query: entries after a sequence, oldest first
-SELECT sequence, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?
+-- query: entries after a sequence, oldest first, but for those of which compaction has left only hashes
+SELECT sequence, entry, hash FROM journal WHERE sequence > ? AND substr(entry, 1, 1) <> x'00'
+ORDER BY sequence LIMIT ?
 
 -- query: chain of entries after a sequence, each with the task it is filed under
 SELECT sequence, task, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?
@@ -99,7 +121,17 @@ SELECT sequence, entry, hash FROM journal WHERE task = ? AND sequence > ? ORDER 
 
 -- query: entries_of_tenant after a sequence, oldest first: of the tenant's tasks, and of the federation itself
 SELECT sequence, entry, hash FROM journal LEFT JOIN task ON task.id = journal.task
-WHERE sequence > ? AND (journal.task IS NULL OR task.tenant = ?) ORDER BY sequence LIMIT ?
+WHERE sequence > ? AND (journal.task IS NULL AND substr(entry, 1, 1) <> x'00' OR task.tenant = ?)
+ORDER BY sequence LIMIT ?
+
+-- query: subtree root by level and number
+SELECT root FROM subtree WHERE level = ? AND number = ?
+
+-- query: subtrees of a level from one number to another
+SELECT number, root FROM subtree WHERE level = ? AND number BETWEEN ? AND ? ORDER BY number
+
+-- query: subtree_count of a level: they are kept in order, without a gap
+SELECT coalesce(max(number) + 1, 0) FROM subtree WHERE level = ?
 
 -- query: hash_of an entry
 SELECT hash FROM journal WHERE sequence = ?
@@ -110,8 +142,8 @@ SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE id 
 -- query: task_by_key of a tenant
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE tenant = ? AND key = ?
 
--- query: open_tasks are those that recovery takes up again
-SELECT id FROM task WHERE status IN ('submitted', 'working', 'input_required') ORDER BY id
+-- query: open_tasks are those that recovery takes up again: all that do not say that they ended, with one bit flipped too
+SELECT id FROM task WHERE status NOT IN ('completed', 'failed', 'canceled') ORDER BY id
 
 -- query: tasks of a tenant before an id, newest first
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task
@@ -120,6 +152,10 @@ WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?
 -- query: tasks_with_status of a tenant before an id, newest first
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task
 WHERE tenant = ? AND id < ? AND status = ? ORDER BY id DESC LIMIT ?
+
+-- query: ended_before a moment, after an id: tasks that ended, with their idempotency key
+SELECT id, tenant, key, status, updated_ms FROM task
+WHERE id > ? AND status IN ('completed', 'failed', 'canceled') AND updated_ms < ? ORDER BY id LIMIT ?
 
 -- query: ended_counts per tenant and status, of all tasks that have ended
 SELECT tenant, status, count(*) FROM task WHERE status IN ('completed', 'failed', 'canceled') GROUP BY tenant, status

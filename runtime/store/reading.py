@@ -26,6 +26,12 @@ class StoreReader:
             rows = self._connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,))
             return rows.fetchone() is not None
 
+    def problems(self) -> list[str]:
+        """What SQLite itself finds wrong with pages and indexes; it reads the whole file."""
+        with translated(str(self.path)):
+            found = [text for (text,) in self._connection.execute("PRAGMA integrity_check(5)")]
+        return [] if found == ["ok"] else found
+
     def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         if (sql := self._statements.queries.get(query)) is None:
             raise StorageError(f"no query named {query!r}", path=str(self.path))

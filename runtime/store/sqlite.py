@@ -383,6 +383,8 @@ def translated(path: str) -> Iterator[None]:
         yield
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise Corrupt(f"{error}: this is not the database it was; restore it or move it away", path=path) from error
+    except UnicodeDecodeError as error:
+        raise Corrupt("a text in it is none: this is not the database it was", path=path) from error
     except apsw.FullError as error:
         raise StorageError("the disk is full; free space and start again", path=path) from error
     except (apsw.Error, OSError) as error:

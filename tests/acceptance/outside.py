@@ -11,8 +11,8 @@ import apsw
 from hanse.contracts import Event, Kind, StepStatus, TaskId, TaskView
 from hanse.contracts.plain import unpack
 from hanse.contracts.wire import decode_event
+from hanse.runtime.audit import verify
 from hanse.runtime.execution import Run, fold
-from hanse.runtime.journal import verify
 from hanse.runtime.simulation.referee import referee
 from hanse.runtime.store.statements import load_statements
 

@@ -255,6 +255,17 @@ _MEMORY_EVENTS: Mapping[Kind, Any] = {
     Kind.MEMORY_FORGOTTEN: {"tenant": SHOP, "by": "alice", "records": ["r1"], "derived": ["r2"], "cause": "asked"},
     Kind.MEMORY_GRANTED: {"tenant": SHOP, "by": "alice", "owner": LEDGER, "reader": "audit", "granted": True},
 }
+_AUDIT_EVENTS: Mapping[Kind, Any] = {
+    Kind.JOURNAL_COMPACTED: {
+        "entries": 400,
+        "digest": DIGEST.removeprefix("sha256:"),
+        "removed": 22,
+        "tasks": 1,
+        "before_ms": 1_732_176_000_000,
+        "archive": "coordinator-0-1.jsonl.gz",
+        "by": "cli",
+    },
+}
 
 _LIMIT_EVENTS: Mapping[Kind, Any] = {
     Kind.BREAKER_OPENED: {
@@ -322,7 +333,7 @@ _MONEY_EVENTS: Mapping[Kind, Any] = {
 
 
 def _event(number: int, kind: Kind, data: Any) -> Event:
-    of_task = not kind.startswith(("coordinator.", "agent.", "breaker."))
+    of_task = not kind.startswith(("coordinator.", "agent.", "breaker.", "journal."))
     of_step = kind.startswith(("step.", "approval."))
     task, step = TASK if of_task else None, STEP if of_step else None
     return Event(Sequence(number), Epoch(17), 1_732_176_000_000 + number, kind, task, step, data)
@@ -336,7 +347,8 @@ EVENTS: Mapping[str, Event] = {
         (201, _MEMORY_EVENTS),
         (301, _HOLD_EVENTS),
         (401, _MONEY_EVENTS),
-        (501, _LIMIT_EVENTS),
+        (501, _AUDIT_EVENTS),
+        (601, _LIMIT_EVENTS),
     )
     for i, (kind, data) in enumerate(events.items(), first)
 }

@@ -13,11 +13,11 @@ import pytest
 
 from hanse.contracts import Epoch, Event, Kind, Sequence, StepId, StorageError, TaskId
 from hanse.contracts.wire import encode_event
-from hanse.runtime.journal import GENESIS, Audit, Journal, verify
+from hanse.runtime.audit import Audit, Head, verify
+from hanse.runtime.journal import GENESIS, Journal
+from hanse.runtime.simulation.power import Disk
 from hanse.runtime.store import SqliteStore
 from hanse.runtime.world import SystemClock
-
-from ..support.power import Disk
 
 ENTRIES = 12
 TASKS = [TaskId("a"), TaskId("b"), None]
@@ -63,7 +63,7 @@ def tamper(path: Path, *statements: tuple[str, tuple[Any, ...]]) -> None:
 
 async def audit(path: Path, known: tuple[int, bytes] = (0, GENESIS)) -> list[str]:
     store = open_store(path)
-    found = Audit(store, known)
+    found = Audit(store, [Head(*known)])
     while found.read_on(5):
         pass
     assert found.report().ok == (not found.problems)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from hanse.contracts import Kind, TaskId
-from hanse.runtime.journal import Journal, verify
+from hanse.runtime.audit import verify
+from hanse.runtime.journal import Journal
 from hanse.runtime.store import SqliteStore
 from hanse.runtime.world import SystemClock
 

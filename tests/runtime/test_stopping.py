@@ -7,8 +7,9 @@ from pydantic import BaseModel
 from hanse.agents.agent import Agent
 from hanse.contracts import Kind, capability
 from hanse.runtime.assembly import World, agent_keys, make_coordinator, make_host
+from hanse.runtime.audit import verify
 from hanse.runtime.config import Configuration
-from hanse.runtime.journal import Journal, verify
+from hanse.runtime.journal import Journal
 from hanse.runtime.link import Link, Receiver, pipe
 from hanse.runtime.store import SqliteStore
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from hanse.runtime.cli.app import app
 from hanse.runtime.cli.reach import Options
+from hanse.runtime.data_lock import DataLock
 
 from .shop import Shop
 
@@ -71,3 +72,65 @@ def change(data: str, sql: str) -> None:
     connection = apsw.Connection(f"{data}/coordinator-0.sqlite")
     connection.execute(sql)
     connection.close()
+
+
+def run(*words: str, code: int = 0):
+    ran = CliRunner().invoke(app, ["audit", *words])
+    assert ran.exit_code == code, ran.output
+    return ran
+
+
+def test_the_heads_beside_the_data_folder_are_compared(data: str, tmp_path: Path):
+    assert "anchored up to entry" in verify("--data", data).stdout
+    change(data, "DELETE FROM journal WHERE sequence = (SELECT max(sequence) FROM journal)")
+    assert "the journal ends at entry" in verify("--data", data, code=1).stderr
+    heads = tmp_path / "elsewhere"
+    (tmp_path / "var.heads").rename(heads)
+    verify("--data", data)
+    assert "the journal ends at entry" in verify("--data", data, "--anchors", str(heads), code=1).stderr
+    assert "Leave one of them out" in verify("--anchors", str(heads), "--url", "http://127.0.0.1:1", code=2).stderr
+
+
+def test_a_journal_whose_file_is_gone_is_missed(data: str, tmp_path: Path):
+    (tmp_path / "var" / "coordinator-0.sqlite").rename(tmp_path / "var" / "coordinator-1.sqlite")
+    assert "coordinator-0: it is missing" in verify("--data", data, code=1).stderr
+
+
+def test_a_proof_is_made_and_checked_with_the_key_alone(data: str, tmp_path: Path):
+    key = run("key", "--data", data).stdout.strip()
+    proof, heads = tmp_path / "proof.json", str(tmp_path / "var.heads")
+    run("prove", "2", "--data", data, "--since", "1", "--out", str(proof))
+    assert "entry 2 of coordinator-0 is agent.joined" in run("check", str(proof), "--key", key).stdout
+    assert json.loads(run("check", str(proof), "--key", key, "--anchors", heads, "--json").stdout)["ok"]
+    assert "whose key it is was not checked" in run("check", str(proof)).stderr
+    assert "is signed by" in run("check", str(proof), "--key", "00" * 32, code=1).stderr
+    proof.write_text(proof.read_text().replace('"sequence":2', '"sequence":3'))
+    assert "the path does not lead" in run("check", str(proof), "--key", key, code=1).stderr
+    assert "has no entry 99" in run("prove", "99", "--data", data, code=1).stderr
+    assert "no public key" in run("check", str(proof), "--key", "abc", code=2).stderr
+    assert "cannot be read" in run("check", str(tmp_path / "away"), code=2).stderr
+
+
+def test_compaction_says_what_it_would_do_and_does_it(data: str):
+    assert "say what goes" in run("compact", "--data", data, code=2).stderr
+    assert "is no date" in run("compact", "--before", "x", "--data", data, code=2).stderr
+    assert "less than a day" in run("compact", "--before", "2099-01-01", "--data", data, code=2).stderr
+    would = run("compact", "--keep-days", "1", "--dry-run", "--data", data).stdout
+    assert would == "coordinator-0: 0 entries (0 bytes) of 0 tasks would go\n"
+    change(data, "INSERT INTO task VALUES ('t', 'default', 'k', '', 'completed', 1, 1)")
+    report = json.loads(run("compact", "--before", "2026-01-01", "--data", data, "--json").stdout)
+    assert [each["task"] for each in report["journals"][0]["tasks"]] == ["t"]
+    verify("--data", data)
+
+
+def test_compaction_keeps_off_a_running_federation(data: str, tmp_path: Path):
+    lock = DataLock(tmp_path / "var")
+    assert "hanse down" in run("compact", "--keep-days", "1", "--data", data, code=1).stderr
+    lock.release()
+
+
+def test_without_a_key_in_the_folder_nothing_is_signed(data: str, tmp_path: Path):
+    (tmp_path / "var" / "secret.key").unlink()
+    assert "no secret.key" in run("key", "--data", data, code=1).stderr
+    assert "no secret.key" in run("prove", "1", "--data", data, code=1).stderr
+    assert "no secret.key" in run("bundle", "t", "--data", data, code=1).stderr

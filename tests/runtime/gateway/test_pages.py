@@ -165,6 +165,7 @@ async def test_answers_are_what_the_description_says(http: httpx.AsyncClient, de
         ("GET", "/v1/tasks", "/v1/tasks", None),
         ("GET", f"/v1/tasks/{task}", "/v1/tasks/{task}", None),
         ("GET", f"/v1/tasks/{task}/steps", "/v1/tasks/{task}/steps", None),
+        ("GET", f"/v1/tasks/{task}/bundle", "/v1/tasks/{task}/bundle", None),
         ("GET", f"/v1/tasks/{task}/events", "/v1/tasks/{task}/events", None),
         ("GET", "/v1/events?after=0", "/v1/events", None),
         ("POST", f"/v1/tasks/{task}:cancel", "/v1/tasks/{task}:cancel", {}),

@@ -99,10 +99,10 @@ BUGS = (
         "            self.entries[claim.key] = claim",
     ),
     Bug(
-        "effect-not-kept",
+        "done-without-looking",
         "agents/effects.py",
-        "        await self._kept(entry)\n        reach(faults.AFTER_EFFECT_COMMIT)",
-        "        self.entries[entry.key] = entry\n        reach(faults.AFTER_EFFECT_COMMIT)",
+        "        entry = found or wanted\n",
+        "        entry = wanted\n",
     ),
     Bug(
         "in-flight-not-recovered",

@@ -1,6 +1,6 @@
 """Power cuts and bad disks: what was acknowledged is on disk, whatever happens to the machine (I1, F21, F22, F25, F26).
 
-`support.power` stands between SQLite and its files and keeps what was not synced apart. A small checkpoint interval
+`simulation.power` stands between SQLite and its files and keeps what was not synced apart. A small checkpoint interval
 makes a run pass through everything that SQLite does with its files. That the tests can fail is proved on stores that do
 not sync.
 """
@@ -18,11 +18,11 @@ import apsw
 import pytest
 
 from hanse.contracts import StorageError, Store
+from hanse.runtime.simulation.power import Disk, Operation
 from hanse.runtime.store import SqliteStore
 from hanse.runtime.store import sqlite as adapter
 
 from ...suites.store import receipt, state
-from ...support.power import Disk, Operation
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 """What a dead process held is collected here, and its connections say that the power is off."""

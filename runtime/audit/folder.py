@@ -1,7 +1,8 @@
 """The audit of a data folder with no federation running: every store in it that keeps a journal, from its genesis.
 
 It reads files and nothing else, so it also works on a copy, on another machine, and for somebody who trusts nobody
-here. What was cut off at the end of a journal can only be seen by whoever kept a head: its sequence and its hash.
+here. What was cut off at the end of a journal, and a journal that was written anew, can only be seen by whoever kept
+heads: `anchors` hold them.
 """
 
 import re
@@ -9,35 +10,16 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..contracts import AuditReport, HanseError, InvalidInput, NotFound
-from .journal import GENESIS, Audit
-from .store.reading import StoreReader
+from ...contracts import AuditReport, HanseError, InvalidInput, NotFound
+from ..journal import GENESIS
+from ..store.reading import StoreReader
+from .chain import Audit
+from .head import Head
 
 Progress = Callable[[str, int, int], None]
 """Takes a journal's name, how many of its entries were checked, and how many there are."""
 _SHARD = re.compile(r"coordinator-(\d+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """An entry that somebody kept: what a journal must still hold."""
-
-    sequence: int
-    hash: bytes
-    journal: str | None = None
-    """Of several."""
-
-    @staticmethod
-    def parse(text: str) -> "Head":
-        """`SEQUENCE:HASH`, or `JOURNAL:SEQUENCE:HASH` where there are several. Raises InvalidInput."""
-        found = re.fullmatch(r"(?:([^:]+):)?(\d+):([0-9a-fA-F]{64})", text.strip())
-        if found is None:
-            raise InvalidInput(
-                f"{text!r} is no head. Write SEQUENCE:HASH, or JOURNAL:SEQUENCE:HASH, as verify prints it"
-            )
-        return Head(int(found[2]), bytes.fromhex(found[3]), found[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +37,28 @@ class Audited:
 
 
 def audit(data: Path, kept: Iterable[Head] = (), progress: Progress = lambda *_: None) -> list[Audited]:
-    """Every journal in a data folder. Raises NotFound where there is none, InvalidInput for a head of none of them."""
+    """Every journal in a data folder, and those that heads name and that are not there.
+
+    Raises NotFound where there is none, InvalidInput for a head that does not say of which it is.
+    """
+    heads = list(kept)
     names = journals(data)
     if not names:
         raise NotFound(f"there is no journal in {data}. Say where one is: --data", data=str(data))
-    heads = _assigned(kept, names)
-    return [Audited(name, _audited(path, name, heads.get(name), progress)) for name, path in names.items()]
+    names |= {name: data / f"{name}.sqlite" for head in heads if (name := _gone(head, names))}
+    known = _assigned(heads, names)
+    return [Audited(name, _audited(path, name, known.get(name, []), progress)) for name, path in names.items()]
 
 
 def journals(data: Path) -> dict[str, Path]:
     """The stores with a journal, by name. One that cannot be read is among them: somebody must say so."""
     found = {_name(data, path): path for path in sorted(data.rglob("*.sqlite")) if path.is_file() and _counts(path)}
     return found | {name: data / f"{name}.sqlite" for name in _gaps(found)}
+
+
+def shards(data: Path) -> dict[str, Path]:
+    """The coordinators' journals, by name."""
+    return {name: path for name, path in journals(data).items() if _SHARD.fullmatch(name)}
 
 
 def _name(data: Path, path: Path) -> str:
@@ -87,8 +79,17 @@ def _gaps(names: Iterable[str]) -> list[str]:
     return [f"coordinator-{number}" for number in range(max(there, default=0)) if number not in there]
 
 
-def _assigned(kept: Iterable[Head], names: Mapping[str, Path]) -> dict[str, Head]:
-    return {_meant(head, names): head for head in kept}
+def _gone(head: Head, names: Mapping[str, Path]) -> str:
+    """A coordinator's journal that is not there. Any other unknown name is a slip of whoever wrote it."""
+    name = head.journal or ""
+    return name if name not in names and _SHARD.fullmatch(name) else ""
+
+
+def _assigned(kept: Iterable[Head], names: Mapping[str, Path]) -> dict[str, list[Head]]:
+    found: dict[str, list[Head]] = {}
+    for head in kept:
+        found.setdefault(_meant(head, names), []).append(head)
+    return found
 
 
 def _meant(head: Head, names: Mapping[str, Path]) -> str:
@@ -100,18 +101,25 @@ def _meant(head: Head, names: Mapping[str, Path]) -> str:
     return name
 
 
-def _audited(path: Path, name: str, kept: Head | None, progress: Progress) -> AuditReport:
+def _audited(path: Path, name: str, kept: list[Head], progress: Progress) -> AuditReport:
     if not path.exists():
-        return _unreadable("it is missing: journals of higher numbers are there")
+        return _unreadable("it is missing: journals of higher numbers are there, or heads of it were kept")
     try:
         with closing(StoreReader(path, "journal")) as store:
-            return _chained(store, name, kept, progress)
+            return _checked(store, name, kept, progress)
     except HanseError as error:
         return _unreadable(error.detail)
 
 
-def _chained(store: Any, name: str, kept: Head | None, progress: Progress) -> AuditReport:
-    audit = Audit(store, (kept.sequence, kept.hash) if kept else (0, GENESIS))
+def _checked(store: StoreReader, name: str, kept: list[Head], progress: Progress) -> AuditReport:
+    """The chain, and whether SQLite's pages and indexes fit it: a task is found by an index, not by the chain."""
+    report = _chained(store, name, kept, progress)
+    problems = [] if report.problems else store.problems()
+    return report.model_copy(update={"ok": False, "problems": problems}) if problems else report
+
+
+def _chained(store: StoreReader, name: str, kept: list[Head], progress: Progress) -> AuditReport:
+    audit = Audit(store, kept, has_subtrees=store.has("subtree"), has_tasks=store.has("task"))
     last = store.read("head")
     expected = last[0][0] if last else 0
     progress(name, 0, expected)

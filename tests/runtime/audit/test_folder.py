@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from hanse.contracts import InvalidInput, Kind, NotFound
+from hanse.contracts import InvalidInput, Kind, NotFound, TaskId, Write
 from hanse.runtime.audit import Head, audit, journals
 from hanse.runtime.journal import Journal
 from hanse.runtime.store import SqliteStore
@@ -21,7 +21,7 @@ async def keep(path: Path, entries: int = ENTRIES) -> None:
     store = SqliteStore.open(path, "journal")
     journal = Journal(store, SystemClock(), _no_failure)
     for number in range(entries):
-        journal.append(Kind.TASK_SUBMITTED, None, None, {"number": number})
+        journal.append(Kind.AGENT_LEFT, None, None, {"number": number})
     await journal.durable()
     await store.close()
 
@@ -64,7 +64,7 @@ async def test_a_writer_is_not_held_up_and_what_it_has_committed_is_read(tmp_pat
     store = SqliteStore.open(tmp_path / "coordinator-0.sqlite", "journal")
     journal = Journal(store, SystemClock(), _no_failure)
     for number in range(3):
-        journal.append(Kind.TASK_SUBMITTED, None, None, {"number": number})
+        journal.append(Kind.AGENT_LEFT, None, None, {"number": number})
         await journal.durable()
         assert audit(tmp_path)[0].report.entries == number + 1
     await store.close()
@@ -96,6 +96,61 @@ async def test_what_was_done_to_one_of_them_is_found(data: Path, done: Callable[
     assert not found["coordinator-0"].ok
     assert found["coordinator-1"].ok
     assert found["models"].ok
+
+
+ALICE = {"tenant": "default", "key": "k", "body": "b"}
+
+
+async def table(path: Path, *, ended: bool) -> None:
+    """A coordinator's store with one task."""
+    store = SqliteStore.open(path, "journal")
+    journal = Journal(store, SystemClock(), _no_failure)
+    journal.append(Kind.TASK_SUBMITTED, TaskId("t"), None, ALICE)
+    journal.write(Write("insert_task", ("t", "default", "k", "b", "submitted", 1, 1)))
+    if ended:
+        journal.append(Kind.TASK_COMPLETED, TaskId("t"), None, {})
+        journal.write(Write("update_task", ("completed", 2, "t")))
+    await journal.durable()
+    await store.close()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("UPDATE task SET status = 'failed'", "task"),
+        ("UPDATE task SET tenant = 'other'", "other things of t"),
+        ("UPDATE task SET key = 'other'", "other things of t"),
+        ("UPDATE task SET key = NULL", "other things of t"),
+        ("UPDATE task SET body = 'other'", "other things of t"),
+        ("DELETE FROM task", "has no t"),
+    ],
+)
+async def test_a_table_of_tasks_that_says_other_things_than_the_journal_is_found(
+    tmp_path: Path, sql: str, said: str, ended: bool
+):
+    path = tmp_path / "coordinator-0.sqlite"
+    await table(path, ended=ended)
+    assert audit(tmp_path)[0].report.ok
+    change(path, sql)
+    (problem,) = audit(tmp_path)[0].report.problems
+    assert said in problem
+
+
+async def test_an_index_that_does_not_fit_its_table_is_found(tmp_path: Path):
+    """A task's events are found by an index: what it does not list is as good as gone."""
+    path = tmp_path / "coordinator-0.sqlite"
+    await table(path, ended=True)
+    connection = apsw.Connection(str(path))
+    ((page,),) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'journal_of_task'")
+    ((size,),) = connection.execute("PRAGMA page_size")
+    connection.close()
+    held = bytearray(path.read_bytes())
+    at = held.index(b"t", (page - 1) * size + 8)
+    held[at] = ord("u")
+    path.write_bytes(held)
+    (problem,) = audit(tmp_path)[0].report.problems
+    assert "journal_of_task" in problem
 
 
 async def test_a_head_that_was_kept_shows_what_is_missing_at_the_end(data: Path):

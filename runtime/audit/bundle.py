@@ -1,0 +1,180 @@
+"""The evidence of one task in one file: task, plan, bids, award, token, approval, effect, receipt, models, memory.
+
+    journals   of the coordinator, the model pool, the memory: the task's entries, byte for byte, each with its path to
+               the root of the journal's tree, and the signed head of that tree
+    receipts   what the agents' own stores keep of the task's steps: digests of input and output, the award
+    effects    what their ledgers keep of outside calls: connector, operation, status, digests
+
+What a good bundle proves, to somebody with the public key and nothing else: each of these entries stood in the journal,
+at its place, when the head was signed; they are a legal history of the task; every award was about the input that plan
+and earlier outputs give; every approval was about the very input that was awarded; whoever holds the federation's key
+put the bundle together.
+
+What it does not prove: that the journal holds nothing else about the task, beyond that without a left-out entry the
+history would have to be legal too; that an agent told the truth about what it did; receipts and effects are the agents'
+own word, which stands in no chain, vouched for by the signature under the bundle alone. That nobody holds another
+version of the journal is shown by comparing the head with the anchors (`hanse audit check --anchors`).
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ...contracts import Event, HanseError, InvalidInput, JsonObject, Kind, NotFound, TaskId, digest
+from ...contracts.events import timestamp
+from ...contracts.ids import StepId, shard_of, step_key
+from ...contracts.plain import unpack
+from ...contracts.wire import decode_event
+from ..store.reading import StoreReader
+from .folder import journals
+from .head import SignedHead, Signer
+from .proofs import Prover
+from .stones import is_stone
+
+BUNDLE = "hanse.audit.bundle"
+_MAX_ENTRIES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """Of one journal."""
+
+    data: JsonObject
+    events: list[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Notary:
+    """What heads a bundle is proved against: one that an anchor holds, where it covers the task, else a new one."""
+
+    signer: Signer
+    now_ms: int
+    anchored: Mapping[str, SignedHead]
+    """The newest of each journal."""
+
+    def head(self, prover: Prover, journal: str, last: int) -> SignedHead:
+        """`last` is the sequence of the last entry that it must cover."""
+        held = self.anchored.get(journal)
+        return held if held and held.sequence >= last else prover.head(self.signer, self.now_ms)
+
+
+def make_bundle(data: Path, task: TaskId, notary: Notary) -> JsonObject:
+    """The bundle of a task, from the files of a data folder; what cannot be had is named in it.
+
+    Blocks while it reads. Raises NotFound for an unknown task or one that was compacted, StorageError.
+    """
+    owner, missing = _owner(task), list[str]()
+    evidence = {name: _evidence(path, name, task, notary, missing) for name, path in journals(data).items()}
+    own = evidence.get(owner)
+    if own is None or not own.events:
+        raise NotFound(f"there is no task {task} in {owner}, or it was compacted", task=task)
+    receipts, effects = _of_agents(data, task, own.events, missing)
+    body = {
+        "kind": BUNDLE,
+        "version": 1,
+        "task": task,
+        "made_at": timestamp(notary.now_ms),
+        "journals": [each.data for each in evidence.values() if each and each.events],
+        "receipts": receipts,
+        "effects": effects,
+        "missing": missing,
+    }
+    return {**body, "key": notary.signer.public.hex(), "signature": notary.signer.sign_text(text_of(body)).hex()}
+
+
+def text_of(body: Mapping[str, Any]) -> bytes:
+    """What is signed of a bundle: the digest of its canonical JSON without key and signature."""
+    held = {name: value for name, value in body.items() if name not in ("key", "signature")}
+    canonical = json.dumps(held, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return b"hanse audit bundle v1\n" + sha256(canonical).hexdigest().encode() + b"\n"
+
+
+def _owner(task: TaskId) -> str:
+    try:
+        return f"coordinator-{shard_of(task)}"
+    except ValueError as error:
+        raise NotFound(f"there is no task {task!r:.80}") from error
+
+
+def _evidence(path: Path, name: str, task: TaskId, notary: Notary, missing: list[str]) -> _Evidence | None:
+    """None for a journal that cannot be read, which is then named as missing."""
+    try:
+        with closing(StoreReader(path, "journal")) as store:
+            return _entries(store, name, task, notary)
+    except HanseError as error:
+        missing.append(f"{name}: {error.detail}")
+        return None
+
+
+def _entries(store: StoreReader, name: str, task: TaskId, notary: Notary) -> _Evidence:
+    rows = [row for row in store.read("entries_of_task", (task, 0, _MAX_ENTRIES)) if not is_stone(row[1])]
+    if not rows:
+        return _Evidence({}, [])
+    prover = Prover(store, name, has_subtrees=store.has("subtree"))
+    head = notary.head(prover, name, rows[-1][0])
+    proved = [prover.included(sequence, head.sequence).to_data() for sequence, *_ in rows]
+    return _Evidence({"head": head.to_data(), "entries": proved}, [decode_event(entry) for _, entry, _ in rows])
+
+
+def _of_agents(
+    data: Path, task: TaskId, events: list[Event], missing: list[str]
+) -> tuple[list[JsonObject], list[JsonObject]]:
+    receipts, effects = list[JsonObject](), list[JsonObject]()
+    for agent, steps in _steps_by_agent(events).items():
+        try:
+            with closing(StoreReader(data / "agents" / f"{agent}.sqlite", "agent")) as store:
+                receipts += _receipts(store, agent, task, steps)
+                effects += [_effect(agent, row) for row in store.read("step_effects", (f"{task}/", f"{task}0"))]
+        except HanseError as error:
+            missing.append(f"the store of {agent}: {error.detail}")
+    return receipts, effects
+
+
+def _steps_by_agent(events: list[Event]) -> dict[str, list[StepId]]:
+    found: dict[str, dict[StepId, None]] = {}
+    for event in events:
+        if event.kind is Kind.STEP_AWARDED and event.step:
+            found.setdefault(event.data["agent"], {})[event.step] = None
+    return {agent: list(steps) for agent, steps in found.items()}
+
+
+def _receipts(store: StoreReader, agent: str, task: TaskId, steps: list[StepId]) -> Iterator[JsonObject]:
+    """A capability that only reads has none."""
+    for step in steps:
+        for capability, wanted, output, award in store.read("receipt", (step_key(task, step),)):
+            said = {"capability": capability, "input": wanted, "output": digest(unpack(output)), "award": award}
+            yield {"agent": agent, "step": step, **said}
+
+
+def _effect(agent: str, row: tuple[Any, ...]) -> JsonObject:
+    key, connector, operation, request, status, _, result, at_ms = row
+    return {
+        "agent": agent,
+        "key": key,
+        "connector": connector,
+        "operation": operation,
+        "status": status,
+        "request": _digest_of(request),
+        "result": _digest_of(result),
+        "at": timestamp(at_ms),
+    }
+
+
+def _digest_of(stored: bytes | None) -> str | None:
+    """Of the bytes as they lie in the store: what was sent may be nobody else's business."""
+    return None if stored is None else f"sha256:{sha256(stored).hexdigest()}"
+
+
+def read_bundle(text: str) -> JsonObject:
+    """The JSON of a proof or a bundle. Raises InvalidInput."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"this is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidInput("this is neither a proof nor a bundle")
+    return found
