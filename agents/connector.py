@@ -16,8 +16,18 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from ..contracts import Effect, InvalidConfiguration, InvalidContract, InvalidInput, JsonObject, OutcomeUnknown, Shape
+from ..contracts import (
+    Clock,
+    Effect,
+    InvalidConfiguration,
+    InvalidContract,
+    InvalidInput,
+    JsonObject,
+    OutcomeUnknown,
+    Shape,
+)
 from ..contracts.schema import invalid
+from .guard import Guard
 from .secrets import secrets_in
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
@@ -45,6 +55,18 @@ class ConnectorOptions(BaseModel):
     """For one operation, from its first byte to its last."""
     settle_seconds: float = Field(default=2, ge=0, allow_inf_nan=False)
     """How long the outside system may take to show what it accepted. A key it does not know then never arrived."""
+    max_concurrent: int | None = Field(default=None, ge=1)
+    """Operations of one agent at once; more wait. No limit when left out."""
+    max_waiting: int = Field(default=1024, ge=1)
+    """Operations that may wait for their place or their turn; the next is refused before anything is begun."""
+    per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Operations of one agent a second, on average. No limit when left out."""
+    burst: float = Field(default=1, ge=1, allow_inf_nan=False)
+    """How many of these at once after a pause."""
+    breaker_failures: int = Field(default=5, ge=1)
+    """Failures in a row after which it is left alone for a while."""
+    breaker_seconds: float = Field(default=1, gt=0, allow_inf_nan=False)
+    """For how long at first. Also the shortest time between two probes."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,8 @@ class Connector:
     operations: ClassVar[Mapping[str, Operation]] = {}
     name: str = "connector"
     """What it is called in `hanse.yaml`, and so in the ledger."""
+    guard: Guard | None = None
+    """Its limits, within an agent."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -107,6 +131,11 @@ class Connector:
     def called(self, name: str) -> Self:
         """Itself, under the name it is configured by."""
         self.name = name
+        return self
+
+    def guarded(self, clock: Clock) -> Self:
+        """Itself, within the limits that its options set."""
+        self.guard = Guard(self.name, self.options, clock)
         return self
 
     @property

@@ -12,7 +12,7 @@ by a step before, and used by this one.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -30,10 +30,12 @@ from ..contracts import (
     Unavailable,
     canonical,
 )
+from ..contracts.breaker import Passage
 from ..contracts.messages import Call
 from ..contracts.plain import pack, unpack
 from . import faults
 from .connector import Connector, Operation
+from .guard import is_its_fault
 from .ledger import Entry, Ledger, Status, request_of
 from .process import identity
 from .secrets import without
@@ -146,7 +148,7 @@ class Effects:
         if found and not found.status.is_due:
             return found
         try:
-            value = await called(connector, operation, "", request_of(wanted))
+            value = await _read(connector, operation, request_of(wanted))
             entry = self._ledger.closed(wanted, Status.DONE, value)
         except HanseError as error:
             entry = self._failed(wanted, error)
@@ -193,6 +195,21 @@ class Effects:
         return settled
 
     async def _once(self, connector: Connector, operation: Operation, wanted: Entry, passed_over: list[Entry]) -> Entry:
+        """What is in doubt, and may simply be done again, is done whatever the state of the outside system."""
+        doubtful = (known := self.entries.get(wanted.key)) is not None and known.status.is_open
+        async with AsyncExitStack() as stack:
+            try:
+                passage = await stack.enter_async_context(_passage(connector, anyway=doubtful))
+            except HanseError as error:
+                refused = wanted._replace(lease_until_ms=self._ledger.clock.now_ms())  # an effect, though not begun
+                return self._ended(self._failed(refused, error))
+            entry = await self._begun(connector, operation, wanted, passed_over)
+            _tell(passage, well=entry.status in (Status.DONE, Status.FAILED))
+        return self._ended(entry)
+
+    async def _begun(
+        self, connector: Connector, operation: Operation, wanted: Entry, passed_over: list[Entry]
+    ) -> Entry:
         reach = self._ledger.faults.reach
         reach(faults.BEFORE_CLAIM)
         claim = await self._claim(connector, wanted, passed_over)
@@ -201,7 +218,7 @@ class Effects:
         reach(faults.AFTER_DO)
         await self._kept(entry)
         reach(faults.AFTER_EFFECT_COMMIT)
-        return self._ended(entry)
+        return entry
 
     async def _claim(self, connector: Connector, wanted: Entry, passed_over: list[Entry]) -> Entry:
         """On disk: the claim, what the handler has learned by now, and what it has left behind."""
@@ -252,7 +269,29 @@ class Effects:
 
 async def looked_up(connector: Connector, operation: Operation, request: dict[str, Any]) -> Any:
     """The result of an operation that only reads. Nothing is kept."""
-    return operation.result.load(await called(connector, operation, "", request))
+    return operation.result.load(await _read(connector, operation, request))
+
+
+async def _read(connector: Connector, operation: Operation, request: dict[str, Any]) -> Any:
+    async with _passage(connector) as passage:
+        try:
+            value = await called(connector, operation, "", request)
+        except HanseError as error:
+            _tell(passage, well=not is_its_fault(error))
+            raise
+        _tell(passage, well=True)
+        return value
+
+
+def _passage(connector: Connector, *, anyway: bool = False) -> AbstractAsyncContextManager[Passage | None]:
+    return connector.guard.passage(anyway=anyway) if connector.guard else nullcontext()
+
+
+def _tell(passage: Passage | None, *, well: bool) -> None:
+    if passage is not None and well:
+        passage.succeeded()
+    elif passage is not None:
+        passage.failed()
 
 
 async def called(connector: Connector, operation: Operation, key: str, request: dict[str, Any]) -> Any:

@@ -20,8 +20,10 @@ abort without undoing it.
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import Any
 
 from ..contracts import (
@@ -32,6 +34,7 @@ from ..contracts import (
     Capability,
     CapabilityName,
     Clock,
+    Contract,
     Demand,
     Digest,
     Effect,
@@ -76,6 +79,8 @@ from .state import Transaction
 log = logging.getLogger("hanse.agents")
 
 _BID_SECONDS = 2.0
+_MOMENT_SECONDS = 2.0
+"""A step that takes longer is named in every heartbeat."""
 
 
 def _ignore(progress: Progress) -> None: ...
@@ -99,16 +104,19 @@ class Engine:
         memory: Memory | None = None,
         max_concurrency: int = 64,
         max_queue: int = 4096,
+        bulkheads: Mapping[str, int] | None = None,
     ) -> None:
         """`key` is the agent's own (`contracts.token.agent_key`). Store, connectors, models and memory stay the
-        caller's to close."""
+        caller's to close. `bulkheads` say for patterns of capabilities how many handlers of each run at once; the
+        first that fits counts, and where none does, the contract's `max_concurrent`."""
         self.agent = agent
         self.agent_id = AgentId(agent.name)
         self._store, self._key, self._clock = store, key, clock
         self._faults = faults or NoFaults()
-        connectors = {name: each.called(name) for name, each in (connectors or {}).items()}
+        connectors = {name: each.called(name).guarded(clock) for name, each in (connectors or {}).items()}
         self._reporter = Reporter(self.agent_id, (*secrets_in(agent.options), *_secrets(connectors)))
         self._standing = Standing(agent)
+        self._bounds = dict(_bounds(agent, bulkheads or {}))
         self._surroundings = Surroundings(
             self.agent_id, clock, entropy, connectors, on_progress, self.offer, self._labels, models, memory
         )
@@ -124,6 +132,7 @@ class Engine:
             self._faults,
             max_concurrency,
             max_queue,
+            self._bounds,
         )
         self._running: dict[IdempotencyKey, Run] = {}
         self._recovery: asyncio.Task[None] | None = None
@@ -213,7 +222,13 @@ class Engine:
 
     def offer(self) -> Offer:
         """The standing offer, as of now."""
-        return self._standing.offer(self._ailment())
+        return self._standing.offer(self._ailment(), self._working())
+
+    def _working(self) -> list[AwardId]:
+        """What it has had for longer than a moment. The oldest come first, so this looks at few more than it finds."""
+        since = self._clock.monotonic() - _MOMENT_SECONDS
+        old = takewhile(lambda run: run.accepted < since, self._running.values())
+        return [award for run in old for award in run.awards]
 
     def _labels(self, capability: CapabilityName) -> tuple[str, ...]:
         known = self.agent.capabilities.get(capability)
@@ -225,9 +240,13 @@ class Engine:
             "agent": self.agent_id,
             "domain": self.agent.domain,
             "description": inspect.cleandoc(type(self.agent).__doc__ or ""),
-            "contracts": [each.contract.to_data() for each in self.agent.capabilities.values()],
+            "contracts": [self._contract(each).to_data() for each in self.agent.capabilities.values()],
             "epoch": self._store.epoch,
         }
+
+    def _contract(self, capability: Capability) -> Contract:
+        """With the limits of this very agent."""
+        return replace(capability.contract, max_concurrent=self._bounds.get(capability.contract.name))
 
     # The way of a call
 
@@ -285,7 +304,7 @@ class Engine:
         return None
 
     async def _run(self, call: Call, capability: Capability, wanted: Digest) -> tuple[Any, Used]:
-        run = self._running[call.key] = Run(call, wanted, Transaction(self._runner.rows))
+        run = self._running[call.key] = Run(call, wanted, Transaction(self._runner.rows), self._clock.monotonic())
         try:
             output, commit = await self._runner.run(run, capability)
         except BaseException as error:
@@ -365,6 +384,13 @@ def _unasked(engine: Engine, proposal: Proposal | None = None) -> Call:
     nobody = (TaskId(""), StepId(""), Tenant(""), CapabilityName("on_start"))
     about = (proposal.task, proposal.step, proposal.tenant, proposal.capability) if proposal else nobody
     return Call(AwardId(""), IdempotencyKey(""), engine.agent_id, *about, None, None, 0, 0)
+
+
+def _bounds(agent: Agent, bulkheads: Mapping[str, int]) -> Iterator[tuple[CapabilityName, int]]:
+    for name, each in agent.capabilities.items():
+        own = (most for pattern, most in bulkheads.items() if fnmatchcase(name, pattern))
+        if (most := next(own, each.contract.max_concurrent)) is not None:
+            yield name, most
 
 
 def _secrets(connectors: Mapping[str, Connector]) -> list[str]:

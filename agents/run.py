@@ -15,6 +15,7 @@ class Run:
     """From the moment a call is accepted until its receipt is on disk. Calls with the same key join it."""
 
     __slots__ = (
+        "accepted",
         "awards",
         "began",
         "call",
@@ -29,8 +30,10 @@ class Run:
         "transaction",
     )
 
-    def __init__(self, call: Call, digest: Digest, transaction: Transaction) -> None:
+    def __init__(self, call: Call, digest: Digest, transaction: Transaction, accepted: float) -> None:
         self.call = call
+        self.accepted = accepted
+        """When it was taken on, in monotonic seconds."""
         self.digest = digest
         self.transaction = transaction
         """Of the handler's present run; a new one each time it runs again."""

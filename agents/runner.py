@@ -6,10 +6,12 @@ found before and wants what it wanted before.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from ..contracts import (
     Capability,
+    CapabilityName,
     Clock,
     Conflict,
     ContractBreach,
@@ -60,6 +62,7 @@ class Runner:
         faults: Faults,
         max_concurrency: int,
         max_queue: int,
+        bounds: Mapping[CapabilityName, int],
     ) -> None:
         self.rows = Rows(store)
         self._agent, self._store, self._ledger = agent, store, ledger
@@ -69,23 +72,28 @@ class Runner:
         self._entropy: Entropy = surroundings.entropy
         self._handlers = {name: getattr(agent, each.method) for name, each in agent.capabilities.items()}
         self._max_concurrency, self._slots = max_concurrency, Slots(max_concurrency, max_queue)
+        self._bulkheads = {name: Slots(most, max_queue) for name, most in bounds.items()}
 
     async def run(self, run: Run, capability: Capability) -> tuple[Any, Commit | None]:
         """Output, and the commit to be waited for. Raises what is to be answered with."""
         timer: asyncio.TimerHandle | None = None
+        bulkhead = self._bulkheads.get(capability.contract.name)
+        slots = (self._slots,) if bulkhead is None else (bulkhead, self._slots)
+        taken: list[Slots] = []
         try:
-            if not self._slots.take():
-                await self._wait_for_slot(run, capability)
-            try:
-                timer = self._set_timer(run, capability)
-                return await self._goes(run, capability)
-            finally:
-                self._slots.give()
+            for each in slots:
+                if not each.take():
+                    await self._wait_for_slot(run, capability, each)
+                taken.append(each)
+            timer = self._set_timer(run, capability)
+            return await self._goes(run, capability)
         except asyncio.CancelledError:
             if cause := run.caught():
                 raise self._honest(run, cause) from None
             raise
         finally:
+            for each in taken:
+                each.give()
             run.over = True
             self.rows.pins.release(run)
             if timer:
@@ -114,14 +122,14 @@ class Runner:
             seconds, error = (left, DeadlineExceeded) if left < seconds else (seconds, TimedOut)
         return asyncio.get_running_loop().call_later(seconds, run.time_out, error, seconds)
 
-    async def _wait_for_slot(self, run: Run, capability: Capability) -> None:
+    async def _wait_for_slot(self, run: Run, capability: Capability, slots: Slots) -> None:
         each_ms = self._standing.latency_ms(capability.contract.name)
         seconds = self._standing.depth * each_ms / self._max_concurrency / 1000
-        await self._slots.wait(retry_after_seconds=round(max(0.1, seconds), 1))
+        await slots.wait(retry_after_seconds=round(max(0.1, seconds), 1))
         try:
             self.check_deadline(run.call)
         except HanseError:
-            self._slots.give()
+            slots.give()
             raise
 
     # Goes

@@ -1,9 +1,9 @@
 """How an agent stands: what it has in hand, how fast it is, what it costs. This is what its offers are made of."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ..contracts import AgentId, CapabilityName, Offer
+from ..contracts import AgentId, AwardId, CapabilityName, Offer
 from .agent import Agent
 from .run import Run
 
@@ -45,10 +45,9 @@ class Standing:
         seen = self._latency_ms.get(capability)
         return self._agent.capabilities[capability].contract.latency_ms if seen is None else seen
 
-    def offer(self, ailment: str) -> Offer:
-        return Offer(
-            AgentId(self._agent.name), self.depth, dict(self._latency_ms), self._prices(), not ailment, ailment
-        )
+    def offer(self, ailment: str, working: Sequence[AwardId]) -> Offer:
+        agent, latency_ms = AgentId(self._agent.name), dict(self._latency_ms)
+        return Offer(agent, self.depth, latency_ms, self._prices(), not ailment, ailment, working)
 
     def _prices(self) -> dict[CapabilityName, float]:
         if type(self._agent).price_cents is Agent.price_cents:

@@ -5,7 +5,7 @@ state changes, which makes the common award a local decision of the coordinator.
 proposals, each eligible agent is asked about the very input, and may refuse with a reason.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,8 +27,11 @@ class Offer:
     healthy: bool = True
     reason: str = ""
     """Why it is not healthy."""
+    working: Sequence[AwardId] = ()
+    """Awards that it has had for longer than a moment and still works on: the heartbeat of long steps."""
 
     def to_data(self) -> JsonObject:
+        working = {"working": list(self.working)} if self.working else {}
         return {
             "agent": self.agent,
             "queue_depth": self.queue_depth,
@@ -36,7 +39,7 @@ class Offer:
             "price_cents": dict(self.price_cents),
             "healthy": self.healthy,
             "reason": self.reason,
-        }
+        } | working
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "Offer":

@@ -109,6 +109,8 @@ class Contract:
     negotiation: Negotiation = Negotiation.OFFERS
     labels: tuple[str, ...] = ()
     retry: RetryPolicy = RetryPolicy()
+    max_concurrent: int | None = None
+    """Calls of it that one agent works on at once; more wait. Only the agent's own limit when None."""
 
     def __post_init__(self) -> None:
         """Raises InvalidContract for a promise that nobody can rely on, whoever makes it."""
@@ -120,6 +122,8 @@ class Contract:
     def to_data(self) -> JsonObject:
         """Plain data. A figure is written as a float, whether its author wrote 1 or 1.0: it is the same promise."""
         data = _with_floats({**asdict(self), "labels": list(self.labels)}, _FIGURES)
+        if self.max_concurrent is None:
+            del data["max_concurrent"]  # a contract that says nothing of it keeps its digest
         if self.confirmation is None:
             del data["confirmation"]  # a contract without one keeps the digest it always had
         return data | {"retry": _with_floats(data["retry"], _RETRY_FIGURES)}
@@ -182,6 +186,7 @@ def _check_name(name: str) -> None:
         raise InvalidContract(f"{method!r:.80} is no name for a capability. Write letters, digits and _, at most 64")
 
 
+_COUNTS = ("retry.max_attempts", "max_concurrent")
 _MOST = 1e12
 """No figure of a contract is larger, so none is infinite or too large for a float."""
 
@@ -198,8 +203,10 @@ def _check_figures(contract: Contract) -> None:
         "retry.max_attempts": (retry.max_attempts, 1, _MOST),
         "retry.jitter": (retry.jitter, 0, 1),
     }
+    if contract.max_concurrent is not None:
+        figures["max_concurrent"] = (contract.max_concurrent, 1, _MOST)
     for name, (value, least, most) in figures.items():
-        fits = isinstance(value, int) if name == "retry.max_attempts" else _is_number(value)
+        fits = isinstance(value, int) if name in _COUNTS else _is_number(value)
         if not (fits and least <= value <= most):
             limits = f"from {least:g} to {most:g}"
             raise InvalidContract(f"{contract.name}: {name}={value!r:.80} is not possible. Write a number {limits}")
@@ -234,6 +241,7 @@ class Declared:
     negotiation: Negotiation
     labels: tuple[str, ...]
     retry: RetryPolicy
+    max_concurrent: int | None
 
 
 def capability(
@@ -251,6 +259,7 @@ def capability(
     negotiation: str = "offers",
     labels: tuple[str, ...] = (),
     retry: RetryPolicy | None = None,
+    max_concurrent: int | None = None,
 ) -> Callable[[Handler], Handler]:
     """Makes an async method of an `Agent` a capability.
 
@@ -280,6 +289,7 @@ def capability(
             negotiation=_member(Negotiation, negotiation, "negotiation", where),
             labels=tuple(labels),
             retry=retry or RetryPolicy(),
+            max_concurrent=max_concurrent,
         )
         handler.__hanse_capability__ = declared  # pyright: ignore[reportFunctionMemberAccess]
         return handler
@@ -347,6 +357,7 @@ def _read(cls: type, domain: Domain, method: str, handler: Callable[..., Any], d
         negotiation=declared.negotiation,
         labels=declared.labels,
         retry=declared.retry,
+        max_concurrent=declared.max_concurrent,
     )
     return Capability(contract, method, *shapes, takes_context)
 

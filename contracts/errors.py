@@ -24,7 +24,8 @@
     │   ├── TokenInvalid
     │   ├── ApprovalDenied
     │   ├── ApprovalExpired
-    │   └── DigestMismatch   what was approved is not what would run
+    │   ├── DigestMismatch   what was approved is not what would run
+    │   └── LoopDetected     a plan makes the same call again and again
     ├── BudgetExhausted      stop spending: abort the plan and compensate
     ├── ContractBreach       the agent did not keep its promise: award to another agent
     ├── ModelUnavailable     no tier of the pool can answer
@@ -368,6 +369,13 @@ class DigestMismatch(PolicyError):
     """What was seen is not what would run."""
 
     code = "digest_mismatch"
+    status = 409
+
+
+class LoopDetected(PolicyError):
+    """A plan makes the same call with the same input again and again."""
+
+    code = "loop_detected"
     status = 409
 
 

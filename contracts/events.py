@@ -28,10 +28,17 @@ class Kind(StrEnum):
     of them now), tasks (how many ended tasks they belonged to), before_ms (those tasks had ended by then), archive
     (name of the file that holds the entries; null when they were not kept), by"""
 
+    BREAKER_OPENED = "breaker.opened"
+    """agent, capability, failures (in a row), code (of the last error), seconds (until the next probe)"""
+    BREAKER_HALF_OPEN = "breaker.half_open"
+    """agent, capability: one call goes through to see whether it works again"""
+    BREAKER_CLOSED = "breaker.closed"
+    """agent, capability, reason"""
+
     TASK_SUBMITTED = "task.submitted"
     """tenant, key, body (digest of what was asked), plan, input, pins (what the plan relies on of each contract),
-    budget_cents, budget (what else it limits: tokens, seconds, human_minutes), deadline_ms, labels, by, forked_from
-    (task, step, and by step what was done there; null for a task of its own), format"""
+    budget_cents, budget (what else it limits: tokens, seconds, human_minutes), deadline_ms, labels, priority, by,
+    forked_from (task, step, and by step what was done there; null for a task of its own), format"""
     TASK_REPINNED = "task.repinned"
     """pins (what the task relies on of these contracts from here on), by, reason"""
     TASK_CANCELING = "task.canceling"
@@ -60,6 +67,8 @@ class Kind(StrEnum):
     price)"""
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
+    STEP_SUSPECTED = "step.suspected"
+    """agent, attempt, deaths: the process that had it died with it in hand, for so many times by now"""
     STEP_COMPLETED = "step.completed"
     """agent, attempt, output, latency_ms, replayed (the receipt existed already), model_cents (what of the price went
     to models), model_tokens"""

@@ -117,6 +117,8 @@ class Submission(BaseModel):
     deadline_seconds: float | None = Field(default=None, gt=0, le=366 * 86400, allow_inf_nan=False)
     labels: dict[str, str] = Field(default_factory=dict[str, str], max_length=64)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=255)
+    priority: int | None = Field(default=None, ge=0, le=9)
+    """From 0 to 9, 5 when left out: which of a tenant's steps go first where there is not room for all."""
 
     def to_data(self) -> JsonObject:
         """Plain data of what was given. What the caller wrote as input and plan stays as it is, nulls included."""
@@ -327,6 +329,8 @@ class AgentView(View):
     queue_depth: int = 0
     in_flight: int = 0
     capabilities: list[str] = Field(default_factory=list[str])
+    troubles: list[str] = Field(default_factory=list[str])
+    """What it is not given although it is well: a capability whose breaker is open, since when and why."""
 
 
 class AnchorView(View):

@@ -24,10 +24,10 @@ from ..contracts import (
     TimedOut,
     TooLarge,
 )
+from ..contracts.breaker import Breaker, BreakerState, Passage
 from ..contracts.caller import Caller
 from ..contracts.pool import Ask, Message, TierState, TierView
 from .backend import Backend, Raw, RawPiece
-from .breaker import Breaker, BreakerState, Passage
 from .budget import CallBudget, Used
 from .cascade import Work
 from .compress import shorten

@@ -24,7 +24,7 @@ from .audit.anchors import Anchor, FileAnchor, SyslogAnchor
 from .budgets import Cap
 from .config import AgentEntry, AnchorEntry, Configuration, FileAnchorEntry, SyslogAnchorEntry, load_class
 from .config import HttpConnector as HttpSection
-from .coordinator import Coordinator, Limits, Settings
+from .coordinator import Coordinator, Settings
 from .host import Host
 from .notify import Channel, Mail, Notifier, Webhook
 from .service import Service
@@ -116,7 +116,7 @@ def _settings(configuration: Configuration, shard: int, key: bytes) -> Settings:
         gate=Rulebook(configuration.rules, lot_secret(key)),
         notify=bool(configuration.notify),
         caps={tenant: cap.part(shard, shards) for tenant, cap in _caps(configuration)},
-        limits=Limits(open_tasks=configuration.limits.queued_tasks),
+        limits=configuration.coordinator_limits,
         witnesses=None if in_memory(configuration) else make_witnesses(configuration),
         data=None if in_memory(configuration) else configuration.data,
     )
@@ -203,6 +203,9 @@ def _house(
         on_progress=host.send,
         models=models,
         memory=memory,
+        max_concurrency=entry.concurrency,
+        max_queue=entry.queue,
+        bulkheads=entry.bulkheads,
     )
     host.take_in(engine, *(each.close for each in connectors.values()), store.close)
 

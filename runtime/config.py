@@ -41,6 +41,8 @@ from ..contracts.pool import Purpose
 from ..models.policy import THRESHOLDS, VALIDATORS, Policy
 from ..models.tier import Kind, Tier
 from . import yaml_lines
+from .limits import Limits as CoordinatorLimits
+from .limits import Rate
 
 FILE = "hanse.yaml"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -125,6 +127,13 @@ class AgentEntry(Section):
     """Agents with the same host share a process. A process of its own when left out. Example: `host: store`"""
     options: dict[str, Any] = Field(default_factory=dict[str, Any], repr=False)
     """What the agent finds in `self.options`. Example: `options: {currency: EUR}`"""
+    concurrency: int = Field(default=64, ge=1)
+    """Handlers that run at once; more wait in its queue. Example: `concurrency: 16`"""
+    queue: int = Field(default=4096, ge=1)
+    """Calls that may wait for a handler; the next is tried again later. Example: `queue: 1000`"""
+    bulkheads: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict[str, int])
+    """Patterns of its capabilities, and how many handlers of each run at once; the first that fits counts. What the
+    contracts say (`max_concurrent`) when left out. Example: `bulkheads: {"payments.refund": 4}`"""
     resources: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict[str, float])
     """Ray resources that its node must have; those of one host add up.
     Example: `resources: {CPU: 1, warehouse: 0.1}`"""
@@ -155,6 +164,19 @@ class ConnectorSection(Section):
     settle_seconds: float = Field(default=2, ge=0, allow_inf_nan=False)
     """How long the outside system may take to show what it accepted; a key it does not know then never arrived.
     Example: `settle_seconds: 2`"""
+    max_concurrent: int | None = Field(default=None, ge=1)
+    """Operations of one agent at once; more wait. No limit when left out. Example: `max_concurrent: 8`"""
+    max_waiting: int = Field(default=1024, ge=1)
+    """Operations that may wait for their place or their turn; the next is refused before anything is begun.
+    Example: `max_waiting: 100`"""
+    per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Operations of one agent a second, on average. No limit when left out. Example: `per_second: 10`"""
+    burst: float = Field(default=1, ge=1, allow_inf_nan=False)
+    """How many of these at once after a pause. Example: `burst: 20`"""
+    breaker_failures: int = Field(default=5, ge=1)
+    """Failures in a row after which it is left alone for a while. Example: `breaker_failures: 5`"""
+    breaker_seconds: float = Field(default=1, gt=0, allow_inf_nan=False)
+    """For how long at first. Also the shortest time between two probes. Example: `breaker_seconds: 1`"""
 
 
 class SmtpConnector(ConnectorSection):
@@ -403,6 +425,8 @@ class Tenant(Section):
     """Example: `name: default`"""
     token: Secret = None
     """Bearer token of its requests. Example: `token: ${HANSE_TOKEN}`"""
+    weight: float = Field(default=1, gt=0, le=1e6, allow_inf_nan=False)
+    """Its share, against those of the others, where there is not room for all. Example: `weight: 3`"""
     people: tuple[Person, ...] = ()
     """Those who come in under names of their own, so that approvals can tell them apart.
     Example: `people: [{name: ann, token: "${ANN_TOKEN}"}]`"""
@@ -607,6 +631,29 @@ class Memory(Section):
     tenant's budget goes, the least valuable first. Example: `tidy_seconds: 86400`"""
 
 
+class RateEntry(Section):
+    """So many a second. With `capability`, steps that are over wait; without, a tenant's submissions get 429."""
+
+    capability: str | None = None
+    """Name, or a pattern with `*` and `?`. Example: `capability: payments.*`"""
+    tenant: str | None = None
+    """Name, or a pattern that gives each tenant a rate of its own. Example: `tenant: "*"`"""
+    per_second: float = Field(gt=0, allow_inf_nan=False)
+    """On average. Example: `per_second: 5`"""
+    burst: float = Field(default=1, ge=1, allow_inf_nan=False)
+    """How many at once after a pause. Example: `burst: 10`"""
+
+    @model_validator(mode="after")
+    def _is_about_something(self) -> Self:
+        if self.capability is None and self.tenant is None:
+            raise PydanticCustomError("rate", "of what? Write capability: payments.* or tenant: NAME, or both")
+        return self
+
+    def rate(self) -> Rate:
+        """The same as the coordinator knows it."""
+        return Rate(**self.model_dump())
+
+
 class FileAnchorEntry(Section):
     """A file to which a line is appended for each head."""
 
@@ -660,10 +707,27 @@ class Audit(Section):
 
 
 class Limits(Section):
-    """What is refused, with 429 or 413, before it can do harm."""
+    """What is refused, with 429 or 413, before it can do harm; what has to wait; and whom nobody calls for a while."""
 
     queued_tasks: int = Field(default=10_000, ge=1)
-    """Open tasks per coordinator shard. Example: `queued_tasks: 10000`"""
+    """Open tasks per coordinator shard. When it is full, tenants that have less than their share still come in.
+    Example: `queued_tasks: 10000`"""
+    in_flight: int = Field(default=512, ge=1)
+    """Steps that a shard gives to one agent at once; more wait, in fair order. Example: `in_flight: 512`"""
+    rates: tuple[RateEntry, ...] = ()
+    """All that fit count. Per coordinator shard. Example: `rates: [{capability: "payments.*", per_second: 5}]`"""
+    repeated_calls: int | None = Field(default=5, ge=1)
+    """How often steps of one task may make the same call with the same input; null for without end. Members of a
+    `for_each` and retries do not count. Example: `repeated_calls: 5`"""
+    breaker_failures: int = Field(default=5, ge=1)
+    """Failures in a row after which an agent is not given that capability for a while.
+    Example: `breaker_failures: 5`"""
+    breaker_seconds: float = Field(default=1, gt=0, allow_inf_nan=False)
+    """For how long at first. Also the shortest time between two probes. Example: `breaker_seconds: 1`"""
+    lease_seconds: float = Field(default=10, ge=3, allow_inf_nan=False)
+    """Silence about a step, or of an agent, after which it counts as interrupted. Example: `lease_seconds: 10`"""
+    deaths: int = Field(default=5, ge=2)
+    """Times that an agent may die with a step in hand before the step is held for a person. Example: `deaths: 5`"""
     body_bytes: int = Field(default=1024 * 1024, ge=1024)
     """Size of one request. Example: `body_bytes: 1048576`"""
 
@@ -779,6 +843,18 @@ class Configuration(Section):
             return cls.model_validate(data)
         except ValidationError as error:
             raise _refused(error, document) from None
+
+    @property
+    def coordinator_limits(self) -> CoordinatorLimits:
+        """The limits as a coordinator knows them."""
+        own = self.limits.model_dump(exclude={"queued_tasks", "in_flight", "rates", "body_bytes"})
+        return CoordinatorLimits(
+            **own,
+            open_tasks=self.limits.queued_tasks,
+            in_flight_per_agent=self.limits.in_flight,
+            rates=tuple(entry.rate() for entry in self.limits.rates),
+            weights={tenant.name: tenant.weight for tenant in self.tenants},
+        )
 
     @property
     def memory_shards(self) -> int:

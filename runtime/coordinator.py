@@ -21,6 +21,7 @@ from ..contracts import (
     Bid,
     Clock,
     Conflict,
+    Contract,
     DeadlineExceeded,
     Digest,
     Entropy,
@@ -31,6 +32,7 @@ from ..contracts import (
     InvalidInput,
     JsonObject,
     Kind,
+    LoopDetected,
     Negotiation,
     NotFound,
     Overloaded,
@@ -47,6 +49,7 @@ from ..contracts import (
     digest,
 )
 from ..contracts.events import FORMAT
+from ..contracts.holding import Why
 from ..contracts.ids import award_id, uuid7
 from ..contracts.messages import Drop, Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
 from ..contracts.plain import check as check_plain
@@ -54,17 +57,24 @@ from ..contracts.ports import Faults, NoFaults
 from . import faults
 from .approvals import AUTOMATIC
 from .audit.anchoring import Anchoring, Witnesses
+from .breakers import Breakers
 from .budgets import Budgets, Cap, amount, out_of_time, spent_in_vain
 from .directory import Directory, Member
+from .eligibility import Eligibility
 from .execution import Abort, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun, fold
+from .fairness import Shares
+from .heartbeats import Heartbeats
 from .holds import Holds, why_held, worth_another_try
 from .intake import Intake, submitted
 from .journal import Journal
 from .leases import Leases
+from .limits import Limits
 from .link import Link
 from .negotiation import Decision, Weights, decide
 from .parking import Parking
+from .quarantine import Quarantine
 from .questions import Gate, Questions
+from .rates import Rates
 from .replay import BROKEN
 from .roster import Roster
 from .seating import Seating
@@ -78,14 +88,6 @@ _log = logging.getLogger(__name__)
 KEPT_RUNS = 2000
 """Ended tasks whose run stays in memory for quick answers. Older ones are folded from the journal when asked for."""
 TICK_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds that keep the coordinator answering."""
-
-    open_tasks: int = 10_000
-    in_flight_per_agent: int = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,9 @@ class Coordinator:
         self._loop = asyncio.get_running_loop()
         self._roster = Roster(self.directory, root_key, clock)
         self._tenders = Tenders(self._roster, self._bids_are_in)
-        self._parking = Parking(self.advance)
+        limits = settings.limits
+        self._rates = Rates(limits.rates, clock)
+        self._shares = Shares(limits.open_tasks, limits.weights)
         self._timers = Timers(clock)
         self._intake = Intake(self.directory, settings.expected_agents)
         self.watchers = Watchers(self.journal)
@@ -177,8 +181,23 @@ class Coordinator:
             self.budgets,
             notices=settings.notify,
         )
+        self.breakers = Breakers(limits, self.journal, self.watchers, clock)
+        self._quarantine = Quarantine(self, self._roster, limits.deaths, self._hold_poison)
+        self._eligibility = Eligibility(self.directory, self.breakers, self._quarantine, limits, clock)
+        self._parking = Parking(self.advance, self._eligibility.only_doer, limits.weights)
+        self._heartbeats = Heartbeats(clock, limits.lease_seconds, TICK_SECONDS)
+        self._seating = Seating(
+            self,
+            self.directory,
+            self._roster,
+            self.journal,
+            self.watchers,
+            clock,
+            breakers=self.breakers,
+            quarantine=self._quarantine,
+            heartbeats=self._heartbeats,
+        )
         self._leases = Leases(self, self._roster, clock, self._may_retry)
-        self._seating = Seating(self, self.directory, self._roster, self.journal, self.watchers, clock)
         self._companions: list[Companion] = []
         self._ticking: asyncio.TimerHandle | None = None
         self._handle_request: Callable[[Link, Request], None] | None = None
@@ -229,6 +248,7 @@ class Coordinator:
         if self._ticking:
             self._ticking.cancel()
         self._timers.clear()
+        self._parking.stop()
         for each in self._companions:
             await each.stop()
         self._roster.close("the coordinator stops")
@@ -239,6 +259,7 @@ class Coordinator:
 
     def _take_up(self, run: Run) -> None:
         self.runs[run.task] = run
+        self._shares.opened(run.tenant)
         for step in run.in_flight.values():
             if self._is_as_awarded(run, step):
                 self._roster.give(run, step)
@@ -255,9 +276,9 @@ class Coordinator:
         """
         if digest(step.input) == step.award["input"]:
             return True
-        step.waits_for = "was awarded with another input than its plan gives now: see hanse tasks replay"
+        step.waits = "was awarded with another input than its plan gives now: see hanse tasks replay"
         about = {"action": "step.changed", "task": run.task, "step": step.id}
-        _log.critical("task %s, step %s %s", run.task, step.id, step.waits_for, extra=about)
+        _log.critical("task %s, step %s %s", run.task, step.id, step.waits, extra=about)
         return False
 
     def _tick(self) -> None:
@@ -269,6 +290,8 @@ class Coordinator:
             self._on_failure(Fenced(f"epoch {reign} owns the store, this is {self.store.epoch}"))
             return
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
+        self._seating.look_after()
+        self._parking.tidy()
         self._leases.look()
         self._parking.look_again()
         self.watchers.touch(None)
@@ -285,8 +308,9 @@ class Coordinator:
         """
         if self.settings.draining:
             raise Unavailable(f"this federation drains: it takes no new tasks, and {len(self.runs)} are still open")
-        if len(self.runs) >= self.settings.limits.open_tasks:
+        if not self._shares.admits(tenant, len(self.runs)):
             raise Overloaded(f"{len(self.runs)} tasks are open; come again", retry_after_seconds=1)
+        self._rates.submit(tenant)
         proved = self._intake.prove(submission)
         now, key = self.clock.now_ms(), submission.idempotency_key
         task = TaskId(uuid7(now, self._entropy.bytes(8), self.settings.shard))
@@ -294,6 +318,7 @@ class Coordinator:
         event = self.journal.append(Kind.TASK_SUBMITTED, task, None, data)
         self.journal.write(Write("insert_task", (task, tenant, key, body, "submitted", now, now)))
         run = self.runs[task] = Run(event, proved.plan, proved.pins)
+        self._shares.opened(tenant)
         if key is not None:
             self.keys[tenant, key] = (task, body)
         self.watchers.touch(task)
@@ -397,6 +422,7 @@ class Coordinator:
         self.record(run, kind, None, data)
         self.journal.write(Write("update_task", (str(run.status), run.updated_ms, run.task)))
         self.runs.pop(run.task)
+        self._shares.closed(run.tenant)
         self.ended[run.task] = run
         self.standing.ended(run.tenant, run.status)
         if len(self.ended) > KEPT_RUNS:
@@ -413,8 +439,8 @@ class Coordinator:
         try:
             check_plain(step.input)  # outputs put into templates, and those into others, can become too deep
             contract = self.directory.contract(step.call, run.version(step))
-        except NotFound as error:
-            self._wait(run, step, error.detail)
+        except NotFound:
+            self._parking.park(run, step, self._eligibility.obstacles(run, step))
             return
         except InvalidInput as error:
             self.fail(run, step, error, None)
@@ -425,30 +451,34 @@ class Coordinator:
             self.questions.ask(run, step, contract, ruling)
         elif error := self.questions.objection(run, step):
             self.fail(run, step, error, None)
-        elif contract.negotiation is Negotiation.PROPOSALS:
-            self._call_for_proposals(run, step)
-        else:
-            members = self.eligible(run, step)
-            self._settle(run, step, [member.bid_for(step.call) for member in members])
+        elif not self._has_to_wait(run, step):
+            self._find_taker(run, step, contract)
 
-    def _wait(self, run: Run, step: StepRun, why: str) -> None:
-        """Until somebody can take it."""
-        step.waits_for = why
-        self._parking.park(run, step)
+    def _find_taker(self, run: Run, step: StepRun, contract: Contract) -> None:
+        members = self.eligible(run, step)
+        if not members:
+            self._parking.park(run, step, self._eligibility.obstacles(run, step))
+        elif contract.negotiation is Negotiation.PROPOSALS:
+            self._tenders.call(run, step, members)
+        else:
+            bids = [member.bid_for(step.call) for member in members]
+            if self.breakers.circuits:
+                bids += self.breakers.refusals(self._eligibility.barred(run, step), step)
+            self._settle(run, step, bids)
+
+    def _has_to_wait(self, run: Run, step: StepRun) -> bool:
+        """Parks a step when others were there before, or when its tenant or its capability is over a rate."""
+        if self._parking.places and self._parking.has_to_wait(run, step):
+            return True
+        if not self._rates.on_steps or step.settles:
+            return False
+        if left := self._rates.seconds_left(run.tenant, step.call):
+            why = f"{run.tenant} has used up its rate of {step.call}"
+            self._parking.park(run, step, why, only_tenant=True, seconds=left)
+        return left > 0
 
     def eligible(self, run: Run, step: StepRun) -> list[Member]:
-        limit = self.settings.limits.in_flight_per_agent
-        found = self.directory.eligible(step.call, run.version(step), self.clock.monotonic())
-        return [member for member in found if member.in_flight < limit and self._may_take(step, member)]
-
-    def _may_take(self, step: StepRun, member: Member) -> bool:
-        """What an agent began outside only it can finish, and what it did only it can undo or confirm, where it
-        offers to."""
-        if step.stay_with is not None:
-            return member.agent == step.stay_with
-        settled = step.undoes or step.confirms
-        doer = self.directory.members.get(AgentId(settled.agent or "")) if settled else None
-        return doer is None or doer is member or step.call not in doer.contracts
+        return self._eligibility.of(run, step)
 
     def _settle(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
         """Awards the step, or parks it until somebody can take it."""
@@ -465,19 +495,16 @@ class Coordinator:
             refused = HanseError.from_data(_refused(step, decision.reason))
             self.fail(run, step, self.budgets.objection(run, step, bids) or refused, None)
         else:
-            self._wait(run, step, self._absence(run, step))
-
-    def _absence(self, run: Run, step: StepRun) -> str:
-        """Why none of those who offer it can take it now."""
-        now, version = self.clock.monotonic(), run.version(step)
-        members = self.directory.providers(step.call)
-        said = [(each.agent, self.directory.objection(each, step.call, version, now)) for each in members]
-        return "; ".join(f"{agent} {objection or 'has enough to do'}" for agent, objection in said)
+            self._parking.park(run, step, self._eligibility.obstacles(run, step))
 
     def _award(self, run: Run, step: StepRun, winner: Bid, bids: Sequence[Bid], reason: str) -> None:
         attempt = step.attempt + 1
         award = award_id(run.task, step.id, attempt)
         approval = step.approval
+        input, most = digest(step.input), self.settings.limits.repeated_calls
+        if most is not None and len(run.steps) > most and run.made(winner.agent, step, input) >= most:
+            self.fail(run, step, _in_a_loop(run, step, winner, most), None)
+            return
         self.record(
             run,
             Kind.STEP_AWARDED,
@@ -490,7 +517,7 @@ class Coordinator:
                 "price_cents": winner.price_cents,
                 "reason": reason,
                 "bids": [bid.to_data() for bid in bids],
-                "input": digest(step.input),
+                "input": input,
                 "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
                 "weights": self.settings.weights.to_data(),
@@ -499,13 +526,11 @@ class Coordinator:
             },
         )
         self._roster.give(run, step)
+        if self.breakers.circuits:
+            self.breakers.given(step, award, winner.agent)
+        if self._rates.on_steps and not step.settles:
+            self._rates.take(run.tenant, step.call)
         self.journal.then(lambda: self._roster.send(award))
-
-    def _call_for_proposals(self, run: Run, step: StepRun) -> None:
-        if members := self.eligible(run, step):
-            self._tenders.call(run, step, members)
-        else:
-            self._wait(run, step, self._absence(run, step))
 
     def _bids_are_in(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
         wanted = step.id in run.ready or (step.settles and step.status is StepStatus.WAITING)
@@ -521,6 +546,8 @@ class Coordinator:
             return  # late: this award was settled otherwise
         run, step = entry
         if result.error is None:
+            if self.breakers.circuits:
+                self.breakers.succeeded(step, result.award)
             self.record(
                 run,
                 Kind.STEP_COMPLETED,
@@ -536,7 +563,11 @@ class Coordinator:
                 },
             )
         else:
-            self.fail(run, step, self._error_of(run, step, result.error), step.agent)
+            error = self._error_of(run, step, result.error)
+            self.breakers.failed(step, result.award, error)
+            self.fail(run, step, error, step.agent)
+        if self._quarantine.kept:
+            self._seating.settled(AgentId(step.award["agent"]), result.award)
         self.advance(run)
 
     def _error_of(self, run: Run, step: StepRun, data: Mapping[str, Any]) -> HanseError:
@@ -565,6 +596,9 @@ class Coordinator:
         self.record(run, Kind.STEP_FAILED, step, data)
         if retry_at is not None:
             self._retry_later(run, step)
+
+    def _hold_poison(self, run: Run, step: StepRun, error: HanseError, agent: AgentId) -> None:
+        self.holds.hold(run, step, Why.POISONED, error, agent)
 
     def _retry_at(self, run: Run, step: StepRun, error: HanseError) -> int | None:
         """When to try again, in unix milliseconds, or None. The type of the error carries the verdict.
@@ -651,12 +685,16 @@ class Coordinator:
         now = self.clock.monotonic()
         for offer in offers:
             self.directory.heard(offer, now)
+            if working := offer.get("working"):
+                self._heartbeats.heard(working)
         self._parking.look_again()
 
     def _progressed(self, message: Progress) -> None:
         run = self.runs.get(message.task)
         if run is not None and (step := run.steps.get(message.step)) is not None:
             step.progress, step.note = message.fraction, message.note
+            if award := step.award.get("award"):
+                self._heartbeats.heard((award,))
 
     # Looking
 
@@ -667,12 +705,22 @@ class Coordinator:
             raise NotFound(f"there is no task {task}", task=task)
         return run
 
+    @property
+    def parked(self) -> int:
+        """Steps that wait for somebody who can take them."""
+        return len(self._parking)
+
     def members(self) -> Iterator[Member]:
         yield from self.directory.members.values()
 
 
 def _internal(error: Exception) -> JsonObject:
     return Failed(f"{BROKEN}: {type(error).__name__}: {error}").to_data()
+
+
+def _in_a_loop(run: Run, step: StepRun, winner: Bid, most: int) -> LoopDetected:
+    text = f"{most} steps have made the call {step.call} with this very input to {winner.agent} already"
+    return LoopDetected(text, task=run.task, step=step.id, agent=winner.agent, capability=step.call)
 
 
 def _refused(step: StepRun, reason: str) -> JsonObject:

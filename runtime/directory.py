@@ -36,6 +36,20 @@ class Member:
     in_flight: int = 0
     """Calls sent by this coordinator and not answered."""
     sent_since_offer: int = 0
+    bounds: dict[CapabilityName, int] = field(default_factory=dict[CapabilityName, int])
+    """Of those capabilities that it works on only so many times at once."""
+    busy: dict[CapabilityName, int] = field(default_factory=dict[CapabilityName, int])
+    """Calls of these that are in flight."""
+
+    def has_room(self, name: CapabilityName, most: int) -> bool:
+        """Whether it may be given one more. `most` may be in flight of all capabilities together."""
+        return self.in_flight < most and (not self.bounds or self.busy.get(name, 0) < self.bounds.get(name, most))
+
+    def given(self, name: CapabilityName, count: int = 1) -> None:
+        """So many calls more of this are in flight, or fewer."""
+        self.in_flight = max(0, self.in_flight + count)
+        if name in self.bounds:
+            self.busy[name] = max(0, self.busy.get(name, 0) + count)
 
     def bid_for(self, name: CapabilityName) -> Bid:
         """Its standing offer read as a bid, with what we sent since then counted in."""
@@ -83,6 +97,7 @@ class Directory:
             pid=described.get("pid", 0),
             heard=now,
             offer=Offer(AgentId(described["agent"])),
+            bounds={each.name: each.max_concurrent for each in contracts if each.max_concurrent is not None},
         )
         self.members[member.agent] = member
         self._index()
@@ -92,6 +107,7 @@ class Directory:
         """It stays known, so its capabilities are still planned for; it gets nothing until it is back."""
         member = self.members[agent]
         member.present, member.in_flight = False, 0
+        member.busy.clear()
 
     def heard(self, offer: Mapping[str, Any], now: float) -> None:
         if member := self.members.get(offer["agent"]):

@@ -39,6 +39,12 @@ from ..contracts.capability import satisfies
 from ..contracts.holding import Choice, Why
 from ..contracts.template import ABSENT, MAX_FAN_OUT, MissingOutput, Scope, holds, resolve, resolve_or_null
 
+DEFAULT_PRIORITY = 5
+"""Of a task that says nothing of its own, from 0 to 9. Higher goes first."""
+
+SUSPICIOUS = 2
+"""Deaths of its agent from which on a step is sent alone."""
+
 _DONE = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.COMPENSATED})
 
 
@@ -113,6 +119,10 @@ class StepRun:
     agent: AgentId | None = None
     award: Mapping[str, Any] = MappingProxyType({})
     interrupted: bool = False
+    interruptions: int = 0
+    """How often the link to its agent broke with it in hand."""
+    deaths: int = 0
+    """How often the process of its agent died with it in hand."""
     output: Any = ABSENT
     error: Mapping[str, Any] | None = None
     retry_at_ms: int = 0
@@ -158,8 +168,8 @@ class StepRun:
     note: str = ""
     inherited: Mapping[str, Any] | None = None
     """Where it was done, when that was another task: see `step.inherited`."""
-    waits_for: str = ""
-    """Why nobody can take it now, in words. Not journaled."""
+    waits: str = ""
+    """What it waits for while it is parked, or in the hands of an agent that cannot go on, in words. Not journaled."""
     parked: bool = False
     """The driver has tried and waits for something outside: an agent to join, bids to come in. Not journaled."""
 
@@ -289,6 +299,7 @@ class Run:
         self.inherits: Mapping[str, Mapping[str, Any]] = (self.forked_from or {}).get("steps") or {}
         """What the task that this one was forked from has done of this plan, by step."""
         self._carried = self.inherits.keys() | {name.partition("[")[0] for name in self.inherits}
+        self.priority: int = data.get("priority", DEFAULT_PRIORITY)
         self.by: str = data.get("by") or ""
         self.created_ms = self.updated_ms = submitted.at_ms
         self.sequence = submitted.sequence
@@ -311,6 +322,9 @@ class Run:
         """Steps with which nothing more is tried before a person has chosen."""
         self.steps: dict[StepId, StepRun] = {}
         self._left = len(self.plan.steps)
+        self._may_repeat = len(self.plan.steps) > 1
+        self._calls: dict[tuple[AgentId, CapabilityName, str], int] = {}
+        """How often each call was made: agent, capability, digest of the input."""
         self._blocking = dict(self.plan.need_counts)
         self._may_fail: frozenset[StepId] = frozenset()
         """Steps that what cannot be undone waits for; empty where there is no such thing."""
@@ -417,6 +431,12 @@ class Run:
         """Whether the budget covers this beside what is spent and reserved."""
         return self.budget_cents is None or _cents(self.spent_cents + self.reserved_cents + cents) <= self.budget_cents
 
+    def made(self, agent: AgentId, step: StepRun, input: str) -> int:
+        """How many other steps have made this very call, with this digest as input. Members of a `for_each` do not
+        count, since their list says how many there are; neither does undoing or confirming, nor another attempt.
+        """
+        return 0 if step.attempt or not _counts(step) else self._calls.get((agent, step.call, input), 0)
+
     def retry(self, step: StepRun) -> None:
         """Its waiting time is over."""
         if self.retrying.pop(step.id, None) is not None:
@@ -507,13 +527,16 @@ class Run:
     def _awarded(self, event: Event) -> None:
         self.status = TaskStatus.WORKING
         step = self._step_of(event)
-        step.status, step.award, step.interrupted, step.waits_for = StepStatus.WORKING, event.data, False, ""
+        step.status, step.award, step.interrupted, step.waits = StepStatus.WORKING, event.data, False, ""
         step.agent, step.attempt = event.data["agent"], event.data["attempt"]
         self.ready.pop(step.id, None)
         self.retrying.pop(step.id, None)
         self.in_flight[step.id] = step
         self.past_return = self.past_return or step.confirms is not None
         self._bind_input(step)
+        if step.attempt == 1 and self._may_repeat and _counts(step):
+            call = (event.data["agent"], step.call, event.data["input"])
+            self._calls[call] = self._calls.get(call, 0) + 1
         step.began_ms = step.began_ms or event.at_ms
         self._hold(step, _reserved(step))
 
@@ -547,7 +570,11 @@ class Run:
             step.input = resolve(step.step.input, self.scope(step))
 
     def _interrupted(self, event: Event) -> None:
-        self._step_of(event).interrupted = True
+        step = self._step_of(event)
+        step.interrupted, step.interruptions = True, step.interruptions + 1
+
+    def _suspected(self, event: Event) -> None:
+        self._step_of(event).deaths = event.data["deaths"]
 
     def _completed(self, event: Event) -> None:
         step = self._landed(event)
@@ -621,6 +648,7 @@ class Run:
         step = self._step_of(event)
         del self.held[step.id]
         step.held, step.forgiven = None, step.attempt
+        step.deaths, step.interruptions = min(step.deaths, SUSPICIOUS), min(step.interruptions, SUSPICIOUS)
         choice = Choice(event.data["choice"])
         if choice is Choice.GIVE_UP or (choice is Choice.NOT_HAPPENED and self.winding_down and not step.settles):
             self._let_go(step)
@@ -914,6 +942,11 @@ def fold(events: Iterator[Event]) -> Run | None:
     return run
 
 
+def _counts(step: StepRun) -> bool:
+    """Whether it is a call that the plan itself makes."""
+    return step.parent is None and step.undoes is None and step.confirms is None
+
+
 def _is_fan(step: StepRun) -> bool:
     return step.step is not None and step.step.for_each is not None and step.parent is None
 
@@ -986,6 +1019,7 @@ _APPLY = {
     Kind.STEP_INHERITED: Run._inherited,
     Kind.STEP_AWARDED: Run._awarded,
     Kind.STEP_INTERRUPTED: Run._interrupted,
+    Kind.STEP_SUSPECTED: Run._suspected,
     Kind.STEP_COMPLETED: Run._completed,
     Kind.STEP_FAILED: Run._failed,
     Kind.STEP_HELD: Run._was_held,

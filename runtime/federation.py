@@ -222,6 +222,7 @@ class Federation:
         budget: Mapping[str, Any] | None = None,
         deadline_seconds: float | None = None,
         labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
     ) -> Task:
         """Hands a task over; it is on disk when this returns. Raises what `Client.submit` raises."""
         body = {
@@ -233,6 +234,7 @@ class Federation:
             "budget": budget,
             "deadline_seconds": deadline_seconds,
             "labels": dict(labels or {}),
+            "priority": priority,
         }
         submission = read_submission({name: value for name, value in body.items() if value is not None})
         return Task(self.client, await self.client.submit(submission))

@@ -118,7 +118,7 @@ _QUESTIONS = {
     Why.COMPENSATION_FAILED: "Step {step} ({call}) should undo what was done and cannot: {error}. Until then {left}.",
     Why.CONFIRMATION_FAILED: "Step {step} ({call}) should confirm what was staged and cannot: {error}",
     Why.PERSON_NEEDED: "Step {step} ({call}) needs a person's answer: {error}",
-    Why.POISONED: "The agent of step {step} ({call}) died under it {error}",
+    Why.POISONED: "Step {step} ({call}) seems to kill its agent: {error}",
 }
 
 

@@ -7,6 +7,7 @@ from ..contracts import Budget, Digest, JsonObject, ModelUnavailable, NotFound, 
 from ..contracts.events import FORMAT
 from .checker import Checker, Proved, check_input
 from .directory import Directory
+from .execution import DEFAULT_PRIORITY
 
 
 class Intake:
@@ -81,6 +82,7 @@ def submitted(
         "labels": submission.labels,
         "forked_from": forked_from,
         "format": FORMAT,
+        "priority": DEFAULT_PRIORITY if submission.priority is None else submission.priority,
     }
 
 

@@ -20,6 +20,8 @@ from ..contracts import HanseError, Unavailable
 from ..contracts.wire import MAX_FRAME, decode, encode
 
 _log = logging.getLogger(__name__)
+LINGER_SECONDS = 1.0
+"""How long what was sent may take to be read by the other side once this one has closed."""
 _LENGTH = struct.Struct(">I")
 
 
@@ -97,8 +99,10 @@ class SocketLink(asyncio.Protocol):
 
     def close(self, reason: str = "closed") -> None:
         self._reason = reason
-        if self._transport is not None:
-            self._transport.close()
+        if (transport := self._transport) is not None:
+            transport.close()
+            if transport.get_write_buffer_size():  # a side that hangs would never read it
+                self._loop.call_later(LINGER_SECONDS, transport.abort)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)

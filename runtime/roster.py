@@ -104,7 +104,7 @@ class Roster:
         self._given[award] = (run, step)
         self._hands.setdefault(agent, set()).add(award)
         if member := self._directory.members.get(agent):
-            member.in_flight += 1
+            member.given(step.call)
         return award
 
     def take(self, award: AwardId) -> tuple[Run, StepRun] | None:
@@ -113,14 +113,28 @@ class Roster:
         if entry is not None:
             agent = AgentId(entry[1].award["agent"])
             self._hands[agent].discard(award)
-            if (member := self._directory.members.get(agent)) and member.in_flight:
-                member.in_flight -= 1
+            if member := self._directory.members.get(agent):
+                member.given(entry[1].call, -1)
         return entry
 
     def in_hand(self, agent: AgentId) -> Iterator[tuple[AwardId, Run, StepRun]]:
         """What an agent was given and has not answered, in a fixed order."""
         for award in sorted(self._hands.get(agent, ())):
             yield award, *self._given[award]
+
+    def sent(self) -> Iterator[AwardId]:
+        """What agents that are here have in hand."""
+        for agent in self._home:
+            yield from self._hands.get(agent, ())
+
+    def look(self, award: AwardId) -> tuple[Run, StepRun] | None:
+        """Whose award it is; None when it was settled."""
+        return self._given.get(award)
+
+    def hang_up(self, agent: AgentId, reason: str) -> None:
+        """Closes the agent's link."""
+        if (link := self._home.get(agent)) is not None:
+            link.close(reason)
 
     def absent(self) -> Iterator[AgentId]:
         """Agents that hold work and are not here, in a fixed order."""
@@ -130,7 +144,8 @@ class Roster:
 
     def count(self, member: Member) -> None:
         """Tells the directory how much an agent that is back has in hand."""
-        member.in_flight = len(self._hands.get(member.agent, ()))
+        for award in self._hands.get(member.agent, ()):
+            member.given(self._given[award][1].call)
 
     # Sending
 

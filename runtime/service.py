@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ..contracts import (
     AgentId,
+    AgentView,
     ApprovalStatus,
     Digest,
     Failed,
@@ -300,7 +301,10 @@ class Service:
     # Agents
 
     def _agents(self, request: Request) -> list[JsonObject]:
-        return [_dump(agent_view(member, self._objection(member))) for member in self._coordinator.members()]
+        return [_dump(self._agent(member)) for member in self._coordinator.members()]
+
+    def _agent(self, member: Member) -> AgentView:
+        return agent_view(member, self._objection(member), self._coordinator.breakers.troubles(member))
 
     def _objection(self, member: Member) -> str:
         return self._coordinator.directory.absence(member, self._coordinator.clock.monotonic())
@@ -373,7 +377,7 @@ class Service:
                 shards=coordinator.settings.shards,
                 epoch=coordinator.store.epoch,
                 started_at=timestamp(coordinator.started_ms),
-                agents=[agent_view(member, self._objection(member)) for member in coordinator.members()],
+                agents=[self._agent(member) for member in coordinator.members()],
                 tasks=counts,
                 budgets=[of_day] if (of_day := coordinator.budgets.of_tenant(request.tenant)) else [],
                 approvals_pending=waiting,

@@ -1,6 +1,6 @@
 """Turns what the coordinator knows into what clients see."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..contracts import (
@@ -12,6 +12,7 @@ from ..contracts import (
     HeldView,
     Problem,
     StepId,
+    StepStatus,
     StepView,
     TaskView,
 )
@@ -84,7 +85,7 @@ def step_views(run: Run) -> list[StepView]:
     return [_step_view(run, step) for step in _in_order(run)]
 
 
-def agent_view(member: Member, objection: str) -> AgentView:
+def agent_view(member: Member, objection: str, troubles: Sequence[str] = ()) -> AgentView:
     return AgentView(
         id=member.agent,
         domain=member.domain,
@@ -97,6 +98,7 @@ def agent_view(member: Member, objection: str) -> AgentView:
         queue_depth=member.offer.queue_depth,
         in_flight=member.in_flight,
         capabilities=[contract.full_name for contract in member.contracts.values()],
+        troubles=list(troubles),
     )
 
 
@@ -130,7 +132,7 @@ def _step_view(run: Run, step: StepRun) -> StepView:
         model_tokens=step.model_tokens,
         budget=step_budget(run, step),
         latency_ms=step.latency_ms,
-        reason=step.waits_for or step.reason or step.award.get("reason", ""),
+        reason=_waits(step) or step.reason or step.award.get("reason", ""),
         bids=[BidView(**bid) for bid in step.award.get("bids", ())],
         output=None if step.output is ABSENT else step.output,
         error=problem_of(step.error),
@@ -143,3 +145,8 @@ def _step_view(run: Run, step: StepRun) -> StepView:
 def edit_view(step: StepRun) -> EditView | None:
     edited = step.edited
     return EditView(by=edited["by"], was=edited["was"], note=edited["note"]) if edited else None
+
+
+def _waits(step: StepRun) -> str:
+    """What it waits for: parked, or in the hands of an agent that cannot go on with it."""
+    return step.waits if step.parked or step.status is StepStatus.WORKING else ""

@@ -19,6 +19,9 @@ Key = Annotated[str | None, typer.Option(help="Idempotency key: the same key is 
 Wait = Annotated[float, typer.Option(help="Seconds to wait for the end; 0 returns at once.", min=0)]
 Deadline = Annotated[float | None, typer.Option(help="Seconds until the task is given up.", min=0)]
 Budget = Annotated[float | None, typer.Option(help="Cents that the task may spend.", min=0)]
+Priority = Annotated[
+    int | None, typer.Option(help="0 to 9, which goes first where not all can; 5 if left out.", min=0, max=9)
+]
 Purse = Annotated[
     list[str] | None, typer.Option("--budget", help="tokens=N, seconds=N, human_minutes=N or cents=N. Repeatable.")
 ]
@@ -35,6 +38,7 @@ async def call(
     deadline_seconds: Deadline = None,
     budget_cents: Budget = None,
     budget: Purse = None,
+    priority: Priority = None,
     label: Labels = None,
 ) -> None:
     """Call one capability and print what it returns.
@@ -44,7 +48,7 @@ async def call(
     async with session.client() as client:
         schema = await _schema(client, capability) if any("=" in word for word in input or ()) else None
         body = {"call": capability, "input": input_of(input or (), schema)}
-        submission = submission_of(body | _extra(key, deadline_seconds, _budget(budget_cents, budget), label))
+        submission = submission_of(body | _extra(key, deadline_seconds, _budget(budget_cents, budget), priority, label))
         _end(session, await _waited(client, submission, wait))
 
 
@@ -58,6 +62,7 @@ async def run_(
     deadline_seconds: Deadline = None,
     budget_cents: Budget = None,
     budget: Purse = None,
+    priority: Priority = None,
     label: Labels = None,
 ) -> None:
     """Run a plan and watch it to its end, or run the retail federation's 74 customer tasks: hanse run retail."""
@@ -66,7 +71,7 @@ async def run_(
 
         return await retail.run(session)
     body = read_plan_file(plan) | ({"input": input_of([input])} if input else {})
-    submission = submission_of(body | _extra(key, deadline_seconds, _budget(budget_cents, budget), label))
+    submission = submission_of(body | _extra(key, deadline_seconds, _budget(budget_cents, budget), priority, label))
     async with session.client() as client:
         if wait is not None:
             return _end(session, await _waited(client, submission, wait))
@@ -90,11 +95,18 @@ def _budget(cents: float | None, words: list[str] | None) -> JsonObject:
     return input_of(words or ()) | ({} if cents is None else {"cents": cents})
 
 
-def _extra(key: str | None, deadline_seconds: float | None, budget: JsonObject, label: list[str] | None) -> JsonObject:
+def _extra(
+    key: str | None,
+    deadline_seconds: float | None,
+    budget: JsonObject,
+    priority: int | None,
+    label: list[str] | None,
+) -> JsonObject:
     given = {
         "idempotency_key": key,
         "deadline_seconds": deadline_seconds,
         "budget": budget,
+        "priority": priority,
         "labels": labels_of(label or ()),
     }
     return {name: value for name, value in given.items() if value not in (None, {})}

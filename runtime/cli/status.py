@@ -86,8 +86,16 @@ def _shards(view: FederationView) -> str:
     return f"epoch {view.epoch}" + (f", {view.shards} shards" if view.shards > 1 else "")
 
 
+def _health(agent: AgentView) -> Text:
+    if not agent.healthy:
+        return Text(plain(agent.reason) or "not well", style="red")
+    if agent.troubles:
+        return Text("\n".join(map(plain, agent.troubles)), style="yellow")
+    return Text("ok", style="green")
+
+
 def _row(agent: AgentView) -> list:
-    health = Text("ok", style="green") if agent.healthy else Text(plain(agent.reason) or "not well", style="red")
+    health = _health(agent)
     capabilities = ", ".join(name.partition(".")[2] for name in agent.capabilities)
     queue, in_flight = str(agent.queue_depth), str(agent.in_flight)
     return [agent.id, agent.domain, health, queue, in_flight, agent.host, str(agent.pid or ""), capabilities]

@@ -285,6 +285,15 @@ def _agent_and_reason(data: Mapping[str, Any]) -> str:
     return f"{plain(data.get('agent'))}: {plain(data.get('reason', ''))}"
 
 
+def _circuit(data: Mapping[str, Any]) -> str:
+    return f"{plain(data.get('capability'))} of {plain(data.get('agent'))}"
+
+
+def _opened_words(data: Mapping[str, Any]) -> str:
+    failures = f"{data.get('failures')} failures in a row, the last of them {plain(data.get('code'))}"
+    return f"{_circuit(data)}: {failures}; left alone for {duration(1000 * data.get('seconds', 0))}"
+
+
 def _reason(data: Mapping[str, Any]) -> str:
     return plain(data.get("reason", ""))
 
@@ -303,6 +312,9 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     Kind.COORDINATOR_STARTED: lambda data: f"epoch {data.get('epoch')}, {data.get('tasks', 0)} open tasks",
     Kind.AGENT_JOINED: lambda data: plain(data.get("agent")),
     Kind.AGENT_LEFT: _agent_and_reason,
+    Kind.BREAKER_OPENED: _opened_words,
+    Kind.BREAKER_HALF_OPEN: lambda data: f"{_circuit(data)}: one call to see whether it works again",
+    Kind.BREAKER_CLOSED: lambda data: f"{_circuit(data)}: {_reason(data)}",
     Kind.JOURNAL_COMPACTED: lambda data: (
         f"{data.get('removed')} entries of {data.get('tasks')} tasks by {plain(data.get('by') or 'nobody')}"
     ),
@@ -320,6 +332,7 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     ),
     Kind.STEP_AWARDED: _award_words,
     Kind.STEP_INTERRUPTED: _agent_and_reason,
+    Kind.STEP_SUSPECTED: lambda data: f"{plain(data.get('agent'))} died with it in hand, {data.get('deaths')} times",
     Kind.STEP_COMPLETED: _completed_words,
     Kind.STEP_FAILED: _error_words,
     Kind.STEP_HELD: lambda data: f"{plain(data.get('question', ''), 300)} hanse tasks resume",

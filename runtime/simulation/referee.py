@@ -25,6 +25,7 @@ _ASKS = (
     Kind.APPROVAL_ESCALATED,
     Kind.APPROVAL_DECIDED,
 )
+_ASIDE = (*_ASKS, Kind.STEP_SUSPECTED)
 _WINDS_DOWN = (Kind.TASK_ABORTING, Kind.TASK_CANCELING)
 
 
@@ -90,8 +91,8 @@ class Game:
         return [event for event in self.history if event.step == step]
 
     def last(self, step: str) -> Event | None:
-        """The last thing that happened to the step, questions aside."""
-        told = [event for event in self.story(step) if event.kind not in _ASKS]
+        """The last thing that happened to the step, questions and suspicions aside."""
+        told = [event for event in self.story(step) if event.kind not in _ASIDE]
         return told[-1] if told else None
 
     @property
@@ -168,7 +169,8 @@ class Game:
         return any(event.kind is Kind.STEP_AWARDED and str(event.step).endswith("+") for event in self.history)
 
     def waits_for_retry(self, step: str) -> bool:
-        last = next(reversed(self.story(step)), None)
+        told = [event for event in self.story(step) if event.kind is not Kind.STEP_SUSPECTED]
+        last = told[-1] if told else None
         retries = last is not None and last.kind is Kind.STEP_FAILED and last.data["retry_at_ms"] is not None
         return retries and step not in self.due
 
@@ -377,11 +379,11 @@ class Game:
         for event in self.history:
             if event.step == step and event.kind is Kind.STEP_HELD:
                 keeps = keeps or (flies and event.data["why"] == "outcome_unknown")
-            elif event.step == step and event.kind not in (Kind.STEP_INTERRUPTED, *_ASKS):
+            elif event.step == step and event.kind not in (Kind.STEP_INTERRUPTED, *_ASIDE):
                 keeps = keeps and _choice(event) in ("again", "happened", "not_happened") and not self._voids(event)
             elif event.kind in _WINDS_DOWN:
                 keeps = keeps and self.begun(step)
-            flies = event.kind in _FLIES if event.step == step and event.kind not in _ASKS else flies
+            flies = event.kind in _FLIES if event.step == step and event.kind not in _ASIDE else flies
         return keeps
 
     def _voids(self, event: Event) -> bool:
@@ -473,6 +475,12 @@ class Game:
             and (awarded.data["agent"], awarded.data["attempt"]) == (event.data["agent"], event.data["attempt"])
         )
 
+    def _judge_suspicion(self, event: Event) -> bool:
+        """The agent had it in hand at some time, and every death counts once, or starts to anew after a hold."""
+        story = self.story(str(event.step))
+        had_it = any(each.kind is Kind.STEP_AWARDED and each.data["agent"] == event.data["agent"] for each in story)
+        return had_it and 1 <= event.data["deaths"] <= 1 + sum(each.kind is Kind.STEP_SUSPECTED for each in story)
+
     def _judge_question(self, event: Event) -> bool:
         """Asked once, before its first award: what is finished to be undone was allowed before."""
         step = str(event.step)
@@ -528,6 +536,7 @@ _JUDGES = {
     Kind.STEP_FAILED: Game._judge_failure,
     Kind.STEP_COMPLETED: Game._judge_landing,
     Kind.STEP_INTERRUPTED: Game._judge_landing,
+    Kind.STEP_SUSPECTED: Game._judge_suspicion,
     Kind.STEP_HELD: Game._judge_hold,
     Kind.STEP_RESUMED: Game._judge_resumption,
     Kind.STEP_SKIPPED: lambda game, event: game._wants("skip", str(event.step)),

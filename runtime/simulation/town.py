@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
+from ...agents import Agent
 from ...agents.engine import Engine
 from ...contracts import AgentId, StorageError, Tenant
 from ...contracts.token import agent_key
@@ -14,6 +15,7 @@ from ..client import LinkClient, Shard
 from ..config import Above, ApprovalRule
 from ..coordinator import Coordinator, Settings
 from ..host import Host
+from ..limits import Limits
 from ..link import Receiver
 from ..service import Service
 from .disk import Disk
@@ -41,30 +43,44 @@ class Town:
         random: Random,
         rules: Sequence[ApprovalRule] = RULES,
         caps: Mapping[Tenant, Cap] = NO_CAPS,
+        *,
+        agents: Sequence[type[Agent]] = AGENTS,
+        hosts: Mapping[str, Sequence[str]] = HOSTS,
+        limits: Limits | None = None,
+        restart_seconds: tuple[float, float] = (0.05, 2),
+        options: Mapping[str, Any] | None = None,
     ) -> None:
+        """`hosts` says which agents share a process, `restart_seconds` within what time a dead one is started again,
+        `options` are those of every engine."""
         self.loop = loop
         self.rules, self.caps = rules, caps
+        self._hosts = hosts
+        self._limits = limits or Limits()
+        self._restart_seconds = restart_seconds
+        self._options = options or {}
         self.random = random
         self.network = Network(loop, Random(random.random()))
         self.outside = Outside(Random(random.random()))
+        named = {agent.name: agent for agent in agents}
         self.notebook = Notebook()
-        agents = {agent.name: agent for agent in AGENTS}
         self.disks = {
-            name: Disk("agent" if name in agents else "journal", Random(random.random()))
-            for name in (*agents, COORDINATOR)
+            name: Disk("agent" if name in named else "journal", Random(random.random()))
+            for name in (*named, COORDINATOR)
         }
-        self.clocks = {name: SimulatedClock(loop, EPOCH_MS) for name in (COORDINATOR, *HOSTS)}
+        self.clocks = {name: SimulatedClock(loop, EPOCH_MS) for name in (COORDINATOR, *hosts)}
+        self.coordinator: Coordinator | None = None
+        """The one that was started last."""
         self.processes: dict[str, Process] = {}
         """Who bears each name now. One that bore it before may still be alive, and not know."""
         self.starts = 0
         self.deaths = 0
-        self._agents = agents
+        self._agents = named
         self._entropy = Random(random.random())
 
     # Starting, and starting again
 
     def start_all(self) -> None:
-        for name in (COORDINATOR, *HOSTS):
+        for name in (COORDINATOR, *self._hosts):
             self.start(name)
 
     def start(self, name: str) -> None:
@@ -84,7 +100,7 @@ class Town:
         """Whoever watches over processes starts it again, a while later."""
         self.deaths += 1
         if self.processes[process.name] is process:
-            self.loop.later(self.random.uniform(0.05, 2), self._start_again, process)
+            self.loop.later(self.random.uniform(*self._restart_seconds), self._start_again, process)
 
     def _start_again(self, process: Process) -> None:
         if self.processes[process.name] is process:
@@ -102,17 +118,19 @@ class Town:
                 expected_agents=frozenset(self._agents),
                 gate=Rulebook(tuple(self.rules), lot_secret(KEY)),
                 caps=self.caps,
+                limits=self._limits,
                 witnesses=Witnesses((self.notebook,), every_entries=10, every_seconds=1),
             ),
             on_failure=_ends(process),
         )
         coordinator.on_request(Service(coordinator).handle)
         await coordinator.start()
+        self.coordinator = coordinator
         self.network.listen(process, lambda link: coordinator)
 
     async def _house(self, process: Process) -> None:
         host = Host(process.name, f"{self.starts}", on_failure=_ends(process))
-        for name in HOSTS[process.name]:
+        for name in self._hosts[process.name]:
             host.take_in(self._engine(name, process, host))
         await host.start([self.network.dialer(process, COORDINATOR)])
 
@@ -125,6 +143,7 @@ class Town:
             entropy=self._chance(),
             connectors={"square": Square(self.outside)},
             on_progress=host.send,
+            **self._options,
         )
 
     def _chance(self) -> SimulatedEntropy:
@@ -132,10 +151,10 @@ class Town:
 
     # Reaching it
 
-    def client(self, process: Process, by: str = "client") -> LinkClient:
+    def client(self, process: Process, by: str = "client", tenant: str = "default") -> LinkClient:
         """Of a process that never dies: a person somewhere."""
         dial: Callable[[Receiver], Any] = self.network.dialer(process, COORDINATOR)
-        return LinkClient([Shard(dial, PATIENCE_SECONDS)], Tenant("default"), by)
+        return LinkClient([Shard(dial, PATIENCE_SECONDS)], Tenant(tenant), by)
 
 
 def _ends(process: Process) -> Callable[[BaseException], None]:

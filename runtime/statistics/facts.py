@@ -24,7 +24,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     "incoming_step": _typed(
         text="task step base status agent refusal",
         whole="sequence status_ms attempts retries down_ms",
-        real="price latency_ms model_cents",
+        real="price in_vain latency_ms model_cents",
         truth="asked undone",
     ),
     "incoming_question": _typed(text="task step base approval", whole="sequence at_ms"),
@@ -33,7 +33,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
 }
 """Table to its columns."""
 
-_DEFAULTS = {"attempts": 0, "retries": 0, "asked": False, "undone": False}
+_DEFAULTS = {"in_vain": 0.0, "attempts": 0, "retries": 0, "asked": False, "undone": False}
 MICROCENTS = 1_000_000
 
 
@@ -85,10 +85,10 @@ class Batch:
     def _failed(self, event: Event) -> None:
         error = event.data.get("error") or {}
         if event.data.get("retry_at_ms") is not None:
-            self._step(event, "retrying", retries=1, down_ms=event.at_ms)
+            self._step(event, "retrying", retries=1, down_ms=event.at_ms, in_vain=_in_vain(event))
         else:
             refusal = error.get("code", "policy") if error.get("branch") == "policy" else None
-            self._step(event, "failed", refusal=refusal)
+            self._step(event, "failed", refusal=refusal, in_vain=_in_vain(event))
 
     def _skipped(self, event: Event) -> None:
         self._step(event, "skipped")
@@ -106,7 +106,7 @@ class Batch:
         )
 
     def _held(self, event: Event) -> None:
-        self._step(event, "held", asked=True, down_ms=event.at_ms)
+        self._step(event, "held", asked=True, down_ms=event.at_ms, in_vain=_in_vain(event))
         if str(event.step).endswith(_SETTLING):
             self._of_settled(event, asked=True)
 
@@ -154,6 +154,11 @@ class Batch:
         when = event.at_ms if status else None
         about = {"task": event.task, "step": step, "base": _base(step), "sequence": event.sequence}
         self.add("incoming_step", **about, status=status, status_ms=when, **said)
+
+
+def _in_vain(event: Event) -> float:
+    """What an attempt that did not succeed cost, in cents: it is part of the price of one that does."""
+    return event.data.get("spent_cents") or 0.0
 
 
 def _base(step: str) -> str:

@@ -8,8 +8,8 @@ CREATE TABLE open_task (task VARCHAR, tenant VARCHAR, submitted_ms BIGINT);
 CREATE TABLE planned (task VARCHAR, base VARCHAR, capability VARCHAR, undo VARCHAR, confirm VARCHAR);
 CREATE TABLE open_step (
     task VARCHAR, step VARCHAR, base VARCHAR, tenant VARCHAR, capability VARCHAR, settles BOOLEAN, sequence BIGINT,
-    status VARCHAR, status_ms BIGINT, agent VARCHAR, price DOUBLE, attempts BIGINT, retries BIGINT, down_ms BIGINT,
-    latency_ms DOUBLE, model_cents DOUBLE, asked BOOLEAN, undone BOOLEAN, refusal VARCHAR
+    status VARCHAR, status_ms BIGINT, agent VARCHAR, price DOUBLE, in_vain DOUBLE, attempts BIGINT, retries BIGINT,
+    down_ms BIGINT, latency_ms DOUBLE, model_cents DOUBLE, asked BOOLEAN, undone BOOLEAN, refusal VARCHAR
 );
 CREATE TABLE open_question (
     approval VARCHAR, task VARCHAR, step VARCHAR, tenant VARCHAR, capability VARCHAR, sequence BIGINT, asked_ms BIGINT
@@ -54,7 +54,8 @@ WITH part AS (
 ), merged AS (
     SELECT task, step, any_value(base) AS base, max(sequence) AS sequence,
         arg_max(status, sequence) AS status, arg_max(status_ms, sequence) AS status_ms,
-        arg_max(agent, sequence) AS agent, arg_max(price, sequence) AS price, max(attempts) AS attempts,
+        arg_max(agent, sequence) AS agent, arg_max(price, sequence) AS price,
+        sum(in_vain) AS in_vain, max(attempts) AS attempts,
         sum(retries)::BIGINT AS retries, min(down_ms) AS down_ms, arg_max(latency_ms, sequence) AS latency_ms,
         arg_max(model_cents, sequence) AS model_cents, bool_or(asked) AS asked, bool_or(undone) AS undone,
         arg_max(refusal, sequence) AS refusal
@@ -140,8 +141,9 @@ FROM (
     SELECT tenant, 'tasks' AS metric, '' AS c, status AS label, count(*)::DOUBLE AS value FROM gone GROUP BY ALL
     UNION ALL SELECT tenant, 'task_cents', '', '', sum(cost_cents) FROM gone GROUP BY ALL
     UNION ALL SELECT tenant, 'steps', coalesce(capability, ''), status, count(*) FROM landed GROUP BY ALL
-    UNION ALL SELECT tenant, 'step_cents', coalesce(capability, ''), '', sum(price)
-    FROM landed WHERE status = 'completed' AND NOT settles GROUP BY ALL
+    UNION ALL SELECT tenant, 'step_cents', coalesce(capability, ''), '',
+        sum(CASE WHEN status = 'completed' THEN greatest(price, in_vain) ELSE in_vain END)
+    FROM landed WHERE NOT settles GROUP BY ALL
     UNION ALL SELECT tenant, 'step_model_cents', coalesce(capability, ''), '', sum(model_cents)
     FROM landed WHERE status = 'completed' AND NOT settles AND model_cents IS NOT NULL GROUP BY ALL
     UNION ALL SELECT tenant, 'step_retries', coalesce(capability, ''), '', sum(retries) FROM landed GROUP BY ALL
@@ -170,7 +172,8 @@ WITH called AS (
     SELECT e.task, e.status, e.ended_ms - e.submitted_ms AS lasted_ms,
         CASE $by WHEN 'capability' THEN s.capability WHEN 'agent' THEN s.agent WHEN 'tenant' THEN e.tenant ELSE '' END
             AS name,
-        coalesce(sum(s.price) FILTER (s.status = 'completed'), 0) AS cents,
+        coalesce(sum(CASE WHEN s.status = 'completed' THEN greatest(s.price, s.in_vain) ELSE s.in_vain END), 0)
+            AS cents,
         coalesce(sum(s.model_cents) FILTER (s.status = 'completed'), 0) AS model_cents,
         coalesce(bool_or(s.asked), false) AS asked, coalesce(bool_or(s.undone), false) AS undone
     FROM ended_task e LEFT JOIN step s ON s.task = e.task AND NOT s.settles AND s.status <> 'skipped'

@@ -111,6 +111,7 @@ MESSAGES: Mapping[str, Any] = {
     ),
     "welcome.1": m.Welcome(shard=5, epoch=17),
     "offers.1": m.Offers([Offer(LEDGER, 3, {DEPOSIT: 1.5}, {DEPOSIT: 2.0}, False, "disk is full").to_data()]),
+    "offers.2": m.Offers([Offer(LEDGER, 3, working=[AWARD]).to_data()]),
     "call.1": CALL,
     "call.2": dataclasses.replace(CALL, ruling={"happened": True, "result": {"id": 7}}),
     "call.3": dataclasses.replace(CALL, ruling={"happened": False, "result": None}, budget_tokens=900),
@@ -266,6 +267,19 @@ _AUDIT_EVENTS: Mapping[Kind, Any] = {
     },
 }
 
+_LIMIT_EVENTS: Mapping[Kind, Any] = {
+    Kind.BREAKER_OPENED: {
+        "agent": LEDGER,
+        "capability": DEPOSIT,
+        "failures": 5,
+        "code": "timed_out",
+        "seconds": 1.0,
+    },
+    Kind.BREAKER_HALF_OPEN: {"agent": LEDGER, "capability": DEPOSIT},
+    Kind.BREAKER_CLOSED: {"agent": LEDGER, "capability": DEPOSIT, "reason": "it works again"},
+    Kind.STEP_SUSPECTED: {"agent": LEDGER, "attempt": 1, "deaths": 2},
+}
+
 _HOLD_EVENTS: Mapping[Kind, Any] = {
     Kind.STEP_HELD: {
         "agent": LEDGER,
@@ -337,7 +351,7 @@ _MONEY_EVENTS: Mapping[Kind, Any] = {
 
 
 def _event(number: int, kind: Kind, data: Any) -> Event:
-    of_task = not kind.startswith(("coordinator.", "agent.", "journal."))
+    of_task = not kind.startswith(("coordinator.", "agent.", "breaker.", "journal."))
     of_step = kind.startswith(("step.", "approval."))
     task, step = TASK if of_task else None, STEP if of_step else None
     return Event(Sequence(number), Epoch(17), 1_732_176_000_000 + number, kind, task, step, data)
@@ -353,6 +367,7 @@ EVENTS: Mapping[str, Event] = {
         (401, _MONEY_EVENTS),
         (501, _AUDIT_EVENTS),
         (501, _TRAVEL_EVENTS),
+        (601, _LIMIT_EVENTS),
     )
     for i, (kind, data) in enumerate(events.items(), first)
 }

@@ -2,10 +2,18 @@
 
 import pytest
 
-from hanse.contracts import AgentId, Bid, CapabilityName, Offer
+from hanse.contracts import AgentId, AwardId, Bid, CapabilityName, Offer
 from hanse.contracts.plain import pack, unpack
 
-OFFER = Offer(AgentId("a"), 3, {CapabilityName("a.b"): 1.5}, {CapabilityName("a.b"): 2.0}, False, "disk is full")
+OFFER = Offer(
+    AgentId("a"),
+    3,
+    {CapabilityName("a.b"): 1.5},
+    {CapabilityName("a.b"): 2.0},
+    False,
+    "disk is full",
+    [AwardId("t/s#1")],
+)
 BID = Bid(AgentId("a"), "1.2", 2.5, 3.0, 4, 0.75, "closed")
 
 

@@ -68,7 +68,7 @@ def test_an_event_of_a_kind_that_is_not_known_here_is_a_value_error():
 def test_the_name_of_a_kind_says_what_it_is_about():
     for kind in Kind:
         subject, _, what = kind.value.partition(".")
-        assert subject in ("coordinator", "agent", "task", "step", "approval", "memory", "model", "journal")
+        assert subject in ("coordinator", "agent", "task", "step", "approval", "memory", "model", "breaker", "journal")
         assert kind.name == f"{subject}_{what}".upper()
 
 

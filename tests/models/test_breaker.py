@@ -3,8 +3,8 @@
 import pytest
 
 from hanse.contracts import Kind, ModelUnavailable, TimedOut
+from hanse.contracts.breaker import LONGEST_SECONDS, Breaker, BreakerState, Passage
 from hanse.contracts.pool import TierState
-from hanse.models.breaker import LONGEST_SECONDS, Breaker, BreakerState, Passage
 from hanse.models.policy import Policy
 
 from ..support.models import HandClock, ScriptedBackend, World, ask, caller, running, tier

@@ -164,6 +164,8 @@ class Driver:
                 self._hold(step)
             case "interrupt":
                 self.record(Kind.STEP_INTERRUPTED, step, about | {"reason": "the link broke"})
+                if self._choose([False, True]):
+                    self.record(Kind.STEP_SUSPECTED, step, about | {"deaths": step.deaths + 1})
 
     def _fail(self, step: StepRun, error: Any, agent: str | None, retry_at: int | None) -> None:
         data = {"agent": agent, "attempt": step.attempt, "error": error, "retry_at_ms": retry_at}

@@ -95,8 +95,11 @@ class _Task:
         sums.counts.update({"tasks": 1, status: 1})
         sums.counts["asked"] += any(self._needed_a_person(step) for step in steps)
         sums.counts["compensated"] += any(self._is_done(f"{step}~") for step in steps)
+        for step in steps:
+            in_vain = sum(event.data.get("spent_cents") or 0.0 for event in self.events if event.step == step)
+            price = self._of(step, Kind.STEP_AWARDED)[-1].data["price_cents"] if self._is_done(step) else 0.0
+            sums.cents += max(price, in_vain)
         for step in filter(self._is_done, steps):
-            sums.cents += self._of(step, Kind.STEP_AWARDED)[-1].data["price_cents"]
             sums.model_cents += sum(event.data["model_cents"] for event in self._of(step, Kind.STEP_COMPLETED))
         if status == "completed":
             sums.spans["lasting"].append(self.last.at_ms - self.first.at_ms)

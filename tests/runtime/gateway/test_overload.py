@@ -114,3 +114,16 @@ async def test_the_journal_is_verified_by_one_at_a_time(http: httpx.AsyncClient)
     (report,) = [answer.json() for answer in answers if answer.status_code == 200]
     assert report["ok"] is True
     assert report["entries"] > 0
+
+
+async def test_a_tenant_that_submits_too_fast_is_told_when_to_come_again():
+    limits = {"rates": [{"tenant": "*", "per_second": 0.2, "burst": 2}]}
+    async with (
+        Federation.in_process([Ledger], limits=limits) as federation,
+        asking(app_over(federation), TOKEN) as http,
+    ):
+        for _ in range(2):
+            assert (await http.post("/v1/tasks", json=deposit())).status_code == 202
+        answer = await http.post("/v1/tasks", json=deposit())
+        assert_problem(answer, 429, "overloaded")
+        assert answer.headers["retry-after"] == "5"

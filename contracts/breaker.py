@@ -1,12 +1,12 @@
-"""The breaker of a tier: after failures in a row it is left alone for a while, then one call probes whether it is back.
+"""The breaker: after failures in a row somebody is left alone for a while, then one call probes whether he is back.
 
 Closed lets everything through, open nothing, half-open one call at a time (Nygard, Release It!, 2007). The pause
-doubles with each probe that fails.
+doubles with each probe that fails. Tiers of the model pool, connectors, and the capabilities of agents have one each.
 """
 
 from enum import StrEnum
 
-from ..contracts import Clock
+from .ports import Clock
 
 LONGEST_SECONDS = 120.0
 
@@ -20,9 +20,10 @@ class BreakerState(StrEnum):
 class Breaker:
     """`enter` before a call; what it gives is told once how the call ended."""
 
-    def __init__(self, clock: Clock, failures: int, seconds: float) -> None:
-        self._clock, self._limit, self._first = clock, failures, seconds
-        self._failures = 0
+    def __init__(self, clock: Clock, failures: int, seconds: float, longest_seconds: float = LONGEST_SECONDS) -> None:
+        self._clock, self._limit, self._first, self._longest = clock, failures, seconds, max(seconds, longest_seconds)
+        self.failures = 0
+        """In a row, by now."""
         self._pause = seconds
         self._opened_at: float | None = None
         self._probe: Passage | None = None
@@ -46,7 +47,7 @@ class Breaker:
         return state is BreakerState.CLOSED or (state is BreakerState.HALF_OPEN and self._probe is None)
 
     def enter(self) -> "Passage | None":
-        """A passage for one call, or None when the tier is to be left alone. In half-open it is the probe's."""
+        """A passage for one call, or None when it is to be left alone. In half-open it is the probe's."""
         if not self.admits:
             return None
         passage = Passage(self)
@@ -62,14 +63,14 @@ class Breaker:
             self._count(was_probe)
 
     def _close(self) -> None:
-        self._failures, self._pause, self._opened_at = 0, self._first, None
+        self.failures, self._pause, self._opened_at = 0, self._first, None
 
     def _count(self, was_probe: bool) -> None:
         """A call that began before the breaker opened may fail late: only a probe makes the pause longer."""
-        self._failures += 1
+        self.failures += 1
         if was_probe:
-            self._pause = min(LONGEST_SECONDS, 2 * self._pause)
-        if was_probe or (self._opened_at is None and self._failures >= self._limit):
+            self._pause = min(self._longest, 2 * self._pause)
+        if was_probe or (self._opened_at is None and self.failures >= self._limit):
             self._opened_at = self._clock.monotonic()
 
 
@@ -86,7 +87,7 @@ class Passage:
         self._end(False)
 
     def said_nothing(self) -> None:
-        """The call ended in a way that tells nothing about the tier: a full queue, a caller who went away."""
+        """The call ended in a way that tells nothing about the other side: a full queue, a caller who went away."""
         self._end(None)
 
     def _end(self, success: bool | None) -> None:
