@@ -270,7 +270,7 @@ def main() -> int:
     logging.disable(logging.CRITICAL)  # processes that are killed have much to say
     fire = under_fire(options.runs, options.first)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        flooded = asyncio.run(flood(options.requests, Path(folder)))
+        flooded = asyncio.run(flood(options.requests, Path(folder) / "data"))
     figures = fire | {f"flood: {name}": value for name, value in flooded.items()}
     rows = [{"figure": name, "value": value} for name, value in figures.items() if name != "problems"]
     show("approvals", rows, **figures)

@@ -40,12 +40,12 @@ def _resident_mb() -> float:
 
 
 def _in_a_process_of_its_own(agents: int, folder: str) -> dict[str, float]:
-    data = tempfile.mkdtemp(dir=folder)
+    place = tempfile.mkdtemp(dir=folder)
     try:
-        command = [sys.executable, "-m", __spec__.name, "--one", str(agents), "--data", data]
+        command = [sys.executable, "-m", __spec__.name, "--one", str(agents), "--data", f"{place}/data"]
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     finally:
-        shutil.rmtree(data, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def main() -> None:

@@ -105,10 +105,12 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 async def _own(stack: AsyncExitStack, folder: str) -> str:
     """A federation with a gateway on a free port."""
-    data = Path(tempfile.mkdtemp(dir=folder))
-    stack.callback(shutil.rmtree, data, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(dir=folder))
+    stack.callback(shutil.rmtree, place, ignore_errors=True)
     gateway = {"port": 0, "open_on_loopback": True}
-    federation = await stack.enter_async_context(Federation.local(AGENTS, data=data, http=True, gateway=gateway))
+    federation = await stack.enter_async_context(
+        Federation.local(AGENTS, data=place / "data", http=True, gateway=gateway)
+    )
     assert federation.url is not None
     return federation.url
 

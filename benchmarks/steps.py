@@ -102,7 +102,7 @@ async def measure(federation: Federation, tasks: int, steps: int, concurrency: i
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     try:
-        async with Federation.local(agents=AGENTS, data=folder) as federation:
+        async with Federation.local(agents=AGENTS, data=folder / "data") as federation:
             await measure(federation, 20, options.steps, 4)
             rows: list[dict[str, Any]] = []
             for concurrency in options.concurrency:
