@@ -66,6 +66,9 @@ class RetryPolicy:
     max_attempts: int = 5
     jitter: float = 0.5
     """Share of the interval that is random: 0.5 waits between half the interval and the whole."""
+    retry_on: tuple[str, ...] | None = None
+    """Codes of errors, or branches such as `transient`, that are tried again, and no others. By the error's type when
+    None. What was begun outside is brought to its end in any case."""
 
     def interval(self, attempt: int, random: float) -> float:
         """Seconds to wait after failed `attempt` (from 1), with `random` in [0, 1)."""
@@ -126,7 +129,7 @@ class Contract:
             del data["max_concurrent"]  # a contract that says nothing of it keeps its digest
         if self.confirmation is None:
             del data["confirmation"]  # a contract without one keeps the digest it always had
-        return data | {"retry": _with_floats(data["retry"], _RETRY_FIGURES)}
+        return data | {"retry": _retry_data(data["retry"])}
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "Contract":
@@ -151,6 +154,11 @@ class Contract:
 
 _FIGURES = ("price_cents", "latency_ms", "timeout_seconds")
 _RETRY_FIGURES = ("initial_interval", "backoff_factor", "max_interval", "jitter")
+
+
+def _retry_data(data: JsonObject) -> JsonObject:
+    retry_on = data.pop("retry_on")
+    return _with_floats(data, _RETRY_FIGURES) | ({} if retry_on is None else {"retry_on": list(retry_on)})
 
 
 def _with_floats(data: JsonObject, names: Iterable[str]) -> JsonObject:
@@ -210,6 +218,14 @@ def _check_figures(contract: Contract) -> None:
         if not (fits and least <= value <= most):
             limits = f"from {least:g} to {most:g}"
             raise InvalidContract(f"{contract.name}: {name}={value!r:.80} is not possible. Write a number {limits}")
+    _check_codes(contract)
+
+
+def _check_codes(contract: Contract) -> None:
+    codes: Any = contract.retry.retry_on
+    if codes is None or (isinstance(codes, tuple | list) and all(isinstance(code, str) for code in codes)):  # pyright: ignore[reportUnknownVariableType]
+        return
+    raise InvalidContract(f'{contract.name}: retry.retry_on={codes!r:.80} is not possible. Write ("unavailable",)')
 
 
 def _is_number(value: Any) -> bool:

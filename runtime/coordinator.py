@@ -585,13 +585,16 @@ class Coordinator:
         if retry_at is None and (why := why_held(run, step, error)) is not None:
             self.holds.hold(run, step, why, error, agent)
             return
+        policy = self._retry_policy(run, step)
         data = {
             "agent": agent,
             "attempt": step.attempt,
             "error": error.to_data(),
             "retry_at_ms": retry_at,
-            "max_attempts": self._retry_policy(run, step).max_attempts,
+            "max_attempts": policy.max_attempts,
         }
+        if policy.retry_on is not None:
+            data["retry_on"] = list(policy.retry_on)
         data |= spent_in_vain(step, error)
         self.record(run, Kind.STEP_FAILED, step, data)
         if retry_at is not None:
@@ -606,7 +609,7 @@ class Coordinator:
         An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
         asks the outside system and does nothing that it cannot vouch for.
         """
-        if not worth_another_try(run, step, error):
+        if not worth_another_try(run, step, error, self._retry_policy(run, step).retry_on):
             return None
         if not self._may_retry(run, step):
             return None

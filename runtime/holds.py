@@ -6,7 +6,7 @@ cost, until somebody resumes it with one of the choices.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..contracts import (
@@ -89,14 +89,18 @@ def why_held(run: Run, step: StepRun, error: HanseError) -> Why | None:
     return Why.HALF_DONE if error.ids.get("effects_done") else None
 
 
-def worth_another_try(run: Run, step: StepRun, error: HanseError) -> bool:
+def worth_another_try(run: Run, step: StepRun, error: HanseError, retry_on: Sequence[str] | None = None) -> bool:
     """What was begun outside is brought to its end even when nobody waits for it any more: only then can it be undone.
     So is what undoes or confirms.
+
+    `retry_on` is what the contract says: codes or branches of errors that are tried again, in place of their types.
     """
     begun = step.begun or "stay_with" in error.ids
     if _is_refused_answer(error) or (run.winding_down and not begun and not step.settles):
         return False
     cut_short = begun and isinstance(error, Canceled | DeadlineExceeded)
+    if retry_on is not None and not (begun or error.verdict is Verdict.RECONCILE):
+        return error.code in retry_on or error.to_data()["branch"] in retry_on
     return cut_short or error.verdict in (Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE)
 
 

@@ -425,7 +425,7 @@ def _verdict(run: Run, step: StepRun, event: Event) -> JsonObject:
     if limit is None:
         return _old_verdict(run, step, event)
     error = HanseError.from_data(event.data["error"])
-    may = worth_another_try(run, step, error)
+    may = worth_another_try(run, step, error, event.data.get("retry_on"))
     if again != (may and step.attempts_that_count < limit):
         count = f"this is number {step.attempts_that_count} of {limit}" if may else "nothing could come of it"
         wanted = "no further attempt" if again else "another attempt"
