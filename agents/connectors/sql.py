@@ -11,6 +11,7 @@ SQLAlchemy knows the dialects. SQLite comes with Python; for others install thei
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -89,6 +90,7 @@ class SqlConnector(Connector):
         self._statements = {name: sql.text(text) for name, text in self.options.statements.items()}
         self._made: sql.Engine | None = None
         self._prepared = False
+        self._lock = threading.Lock()
 
     @property
     def repeatable(self) -> bool:
@@ -167,13 +169,15 @@ class SqlConnector(Connector):
             yield connection
 
     def _engine(self) -> sql.Engine:
-        if self._made is None:
-            options = self.options
-            self._made = sql.create_engine(options.full_url, pool_size=options.max_connections)
-        if not self._prepared and self.options.create_receipts:
-            RECEIPTS.create(self._made, checkfirst=True)
-        self._prepared = True
-        return self._made
+        with self._lock:
+            made = self._made = self._made or self._new_engine()
+            if not self._prepared and self.options.create_receipts:
+                RECEIPTS.create(made, checkfirst=True)
+            self._prepared = True
+        return made
+
+    def _new_engine(self) -> sql.Engine:
+        return sql.create_engine(self.options.full_url, pool_size=self.options.max_connections)
 
 
 def _stored(connection: sql.Connection, key: str) -> JsonObject | None:
