@@ -69,7 +69,7 @@ async def work(data: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Steps per second alone and while somebody looks, in turns in one federation."""
     rates: dict[bool, list[float]] = {False: [], True: []}
     looks: list[float] = []
-    async with Federation.local(agents=AGENTS, data=data) as federation:
+    async with Federation.local(agents=AGENTS, data=data, federation={"statistics": True}) as federation:
         await measure(federation, 100, 10, options.concurrency)
         await federation.client.stats()
         for _ in range(options.rounds):

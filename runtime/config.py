@@ -110,9 +110,9 @@ class Federation(Section):
     """Shown in `hanse status`, and the Ray namespace of its actors. Example: `name: retail`"""
     data: Path = Path("var")
     """Folder of journals, agent stores and run files, seen from the file's folder. Example: `data: ./var`"""
-    statistics: bool = True
-    """Whether outcomes are counted, for `hanse stats` and `/metrics`, in a process of their own.
-    Example: `statistics: false`"""
+    statistics: bool | None = None
+    """Whether outcomes are counted, for `hanse stats` and `/metrics`, in a process of their own. Where there is a
+    gateway, when left out. Example: `statistics: false`"""
 
 
 class AgentEntry(Section):
@@ -855,6 +855,13 @@ class Configuration(Section):
             rates=tuple(entry.rate() for entry in self.limits.rates),
             weights={tenant.name: tenant.weight for tenant in self.tenants},
         )
+
+    def counting(self, by_default: bool) -> Self:
+        """With it settled whether outcomes are counted."""
+        if self.federation.statistics is not None:
+            return self
+        settled = self.federation.model_copy(update={"statistics": by_default})
+        return self.model_copy(update={"federation": settled})
 
     @property
     def memory_shards(self) -> int:

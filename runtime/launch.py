@@ -23,6 +23,7 @@ async def launch(
     Raises InvalidConfiguration before anything is started, Conflict when the data is in use, Unavailable when the
     cluster does not answer, TimedOut when an agent does not come up.
     """
+    configuration = configuration.counting(http)
     for entry in configuration.agents:
         entry.load()
     stack.callback(DataLock(configuration.data).release)
@@ -70,7 +71,7 @@ def _connect(configuration: Configuration, by: str) -> Callable[[], LinkClient]:
     shards, tenant = configuration.coordinator.shards, configuration.tenants[0].name
     namespace = cluster.namespace_of(configuration)
     models, memory_shards = configuration.models is not None, configuration.memory_shards
-    statistics = configuration.federation.statistics
+    statistics = bool(configuration.federation.statistics)
     return partial(actors.connect, namespace, shards, tenant, by, models, memory_shards, statistics)
 
 

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
 
 async def test_killed_statistics_come_back_with_every_task_once(name: str, tmp_path: Path):
-    sections = {"federation": {"name": name}, "coordinator": {"shards": 2}}
+    sections = {"federation": {"name": name, "statistics": True}, "coordinator": {"shards": 2}}
     async with Federation.local(agents=[Ledger], data=tmp_path, **sections) as federation:
 
         async def deposit() -> None:
