@@ -160,7 +160,7 @@ async def test_an_agent_that_cannot_start_says_why_and_nothing_is_left(
 async def nobody_left(name: str) -> None:
     """Ray forgets the name of an actor a moment after it has killed it."""
     async with asyncio.timeout(20):
-        while actors_of(name):
+        while actors_of(name):  # noqa: ASYNC110 - Ray tells nobody
             await asyncio.sleep(0.05)
 
 
