@@ -73,8 +73,9 @@ class Kind(StrEnum):
     """agent, attempt, output, latency_ms, replayed (the receipt existed already), model_cents (what of the price went
     to models), model_tokens"""
     STEP_FAILED = "step.failed"
-    """agent, attempt, error, retry_at_ms (null when there is no further attempt), max_attempts and retry_on (of the
-    contract), spent_cents (what models took all the same, of what was reserved), spent_tokens"""
+    """agent, attempt, error, retry_at_ms (null when there is no further attempt), max_attempts, retry_on (of the
+    contract; null where the types of errors decide), spent_cents (what models took all the same, of what was
+    reserved), spent_tokens"""
 
     STEP_HELD = "step.held"
     """agent, attempt, error, why (outcome_unknown, half_done, compensation_failed, confirmation_failed, person_needed,

@@ -592,9 +592,8 @@ class Coordinator:
             "error": error.to_data(),
             "retry_at_ms": retry_at,
             "max_attempts": policy.max_attempts,
+            "retry_on": policy.retry_on and list(policy.retry_on),
         }
-        if policy.retry_on is not None:
-            data["retry_on"] = list(policy.retry_on)
         data |= spent_in_vain(step, error)
         self.record(run, Kind.STEP_FAILED, step, data)
         if retry_at is not None:

@@ -80,6 +80,8 @@ class Slaughter:
     acknowledged: dict[str, str] = field(default_factory=dict[str, str])
     """Task by idempotency key, as a client was told over HTTP."""
     problems: list[str] = field(default_factory=list[str])
+    held: Counter[str] = field(default_factory=Counter[str])
+    """Steps that a person had to let go on, by why."""
     _seen: int = 0
     _news: list[tuple[float, Event]] = field(default_factory=list[tuple[float, Event]])
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -123,11 +125,16 @@ class Slaughter:
                 await asyncio.sleep(0.05)
 
     async def _approve(self) -> None:
-        """A person who says yes to everything."""
+        """A person who says yes to everything, and that a step under which its agents died may be tried again."""
         while True:
             for asked in await _insisting(self.client.approvals):
                 with contextlib.suppress(HanseError):
                     await self.client.decide(asked.id, approve=True, digest=asked.digest)
+            for task in await _insisting(lambda: self.client.tasks(status=TaskStatus.INPUT_REQUIRED)):
+                for held in task.held:
+                    self.held[held.why] += 1
+                    with contextlib.suppress(HanseError):
+                        await self.client.resume(task.id, "again", step=held.step)
             await asyncio.sleep(0.1)
 
     async def _listen(self) -> None:
@@ -167,10 +174,11 @@ class Slaughter:
 
     async def _at_any_moment(self, victim: str) -> tuple[float, int]:
         await asyncio.sleep(self.random.uniform(0, 0.3))  # any moment
-        pid = await _insisting(lambda: self._pid(victim))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        return time.perf_counter(), pid
+        while True:
+            pid = await _insisting(lambda: self._pid(victim))
+            with contextlib.suppress(ProcessLookupError):  # it has just died of something else
+                os.kill(pid, signal.SIGKILL)
+                return time.perf_counter(), pid
 
     async def _pid(self, victim: str) -> int:
         if victim == COORDINATOR:
@@ -182,11 +190,24 @@ class Slaughter:
         if victim == GATEWAY:
             await _insisting(lambda: self._answers())
             return time.perf_counter() - died
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while (back := next(self._works_again(victim, died), None)) is None:
-                self._woken.clear()
-                await self._woken.wait()
-        return back - died
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self._first_work(victim, died) - died
+        except TimeoutError:
+            raise TimeoutError(
+                f"{victim} does not work again; after {self.deaths[-3:]}; {await self._told()}"
+            ) from None
+
+    async def _told(self) -> str:
+        view = await self.client.status()
+        agents = {agent.id: (agent.healthy, agent.reason, agent.in_flight) for agent in view.agents}
+        return f"agents {agents}, tasks {view.tasks}, news {[str(event.kind) for _, event in self._news[-20:]]}"
+
+    async def _first_work(self, victim: str, died: float) -> float:
+        while (back := next(self._works_again(victim, died), None)) is None:
+            self._woken.clear()
+            await self._woken.wait()
+        return back
 
     async def _answers(self) -> None:
         async with Federation.connect(str(self.federation.url)) as http:
@@ -285,6 +306,7 @@ def _told(killing: Slaughter, ended: Counter[str]) -> dict[str, Any]:
         "kills": len(killing.deaths),
         "tasks": len(killing.acknowledged),
         "ended": dict(ended),
+        "held": dict(killing.held),
         "lost": 0,
         "doubled": 0,
         "points": len(at),
