@@ -35,7 +35,7 @@ from rich.table import Table
 from hanse import Federation
 from hanse.agents import faults as agent_faults
 from hanse.benchmarks.machine import facts, percentile
-from hanse.contracts import Event, HanseError, Kind, Submission, TaskStatus
+from hanse.contracts import Event, HanseError, Kind, Submission, TaskStatus, Unavailable
 from hanse.runtime import actors, faults
 from hanse.runtime.client import Client
 from hanse.runtime.config import AgentEntry
@@ -91,8 +91,9 @@ class Slaughter:
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(each) for each in (self._listen(), self._approve())]
             workers = [group.create_task(self._work(number)) for number in range(AT_ONCE)]
-            for point, number in zip(itertools.cycle(POINTS), range(kills), strict=False):
-                await self._kill(point if number % 2 == 0 else "")
+            points = itertools.cycle(POINTS)
+            for number in range(kills):
+                await self._kill(next(points) if number % 2 == 0 else "")
                 shown.advance(bar)
             self._over = True
             await asyncio.wait(workers)
@@ -183,7 +184,10 @@ class Slaughter:
     async def _pid(self, victim: str) -> int:
         if victim == COORDINATOR:
             return (await self.client.status()).coordinators[0]
-        return next(each.pid for each in await self.client.agents() if each.host == victim)
+        pids = [each.pid for each in await self.client.agents() if each.host == victim and each.healthy]
+        if not pids:
+            raise Unavailable(f"{victim} is not back yet")
+        return pids[0]
 
     async def _back(self, victim: str, died: float) -> float:
         """Seconds until the victim worked again, as seen from outside."""
