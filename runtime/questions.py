@@ -186,7 +186,7 @@ class Questions:
         """
         asked = step.asked
         assert asked is not None
-        contract = self._directory.contract(step.call, step.version)
+        contract = self._directory.contract(step.call, run.version(step))
         _check_input(contract, said.input)
         ruling = self._gate(contract, said.input, _situation(run, step))
         terms = self._terms(ruling) if ruling.review else _terms_of(step)

@@ -98,6 +98,13 @@ class OtherShop(Shop):
         return self._sold(request.item, "3.0")
 
 
+class SecondShop(OtherShop):
+    """Stands beside the first one."""
+
+    domain = "shop"
+    name = "second-shop"
+
+
 class Museum(Agent):
     """Has nothing to sell."""
 
@@ -155,6 +162,14 @@ async def test_a_later_minor_version_takes_over(tmp_path: Path):
     async with running(LaterShop, tmp_path) as federation:
         await allowed(federation, task)
         assert (await ended(federation, task)).output == {"item": "hat", "by": "1.1"}
+
+
+async def test_a_changed_input_is_checked_by_the_contract_that_the_task_was_planned_under(tmp_path: Path):
+    task = await asked(tmp_path)
+    async with Federation.in_process([Shop, SecondShop], data=tmp_path, approvals=RULES) as federation:
+        (question,) = await federation.client.approvals()
+        await federation.client.decide(question.id, approve=True, digest=question.digest, input={"item": "cap"})
+        assert (await ended(federation, task)).output == {"item": "cap", "by": "1.0"}
 
 
 @pytest.mark.parametrize(
