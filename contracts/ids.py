@@ -46,6 +46,9 @@ Epoch = NewType("Epoch", int)
 SHARD_BITS = 12
 MAX_SHARDS = 1 << SHARD_BITS
 
+COORDINATORS = "coordinator-"
+"""How the name of every coordinator begins."""
+_COORDINATOR = re.compile(rf"{COORDINATORS}(\d+)")
 _TASK_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
@@ -68,6 +71,17 @@ def shard_of(task: TaskId) -> int:
     if not _TASK_ID.fullmatch(task):
         raise ValueError(f"{task!r:.80} is not a task id")
     return int(task[15:18], 16)
+
+
+def coordinator_name(shard: int) -> str:
+    """Of a shard's coordinator: the name of its actor, of its store's file without the ending, and of its journal."""
+    return f"{COORDINATORS}{shard}"
+
+
+def shard_named(name: str) -> int | None:
+    """The shard of the coordinator with this name; None for what is no coordinator's name."""
+    found = _COORDINATOR.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 def step_key(task: TaskId, step: StepId) -> IdempotencyKey:

@@ -13,7 +13,7 @@ refused has no output; a step that refers to it is skipped too, while `after` on
 import difflib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -133,6 +133,15 @@ class Plan:
         for step, needs in self.dependencies.items():
             for need in needs:
                 found.setdefault(need, []).append(step)
+        return found
+
+    def and_after(self, steps: Iterable[StepId]) -> set[StepId]:
+        """These steps, and all that wait for them."""
+        found, waiting = set[StepId](), list(steps)
+        while waiting:
+            if (step := waiting.pop()) not in found:
+                found.add(step)
+                waiting += self.dependents.get(step, ())
         return found
 
     @cached_property

@@ -28,6 +28,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from ..contracts import AgentId, HanseError, Tenant, Unavailable
+from ..contracts.ids import coordinator_name
 from ..contracts.token import Key
 from ..contracts.wire import decode
 from .assembly import World, make_coordinator, make_host, root_key
@@ -77,10 +78,6 @@ def options(name: str, namespace: str, *, detached: bool, resources: dict[str, f
         "scheduling_strategy": "SPREAD",
         "runtime_env": {"env_vars": asked} if (asked := crash_points()) else None,
     }
-
-
-def coordinator_name(shard: int) -> str:
-    return f"coordinator-{shard}"
 
 
 def host_name(host: str) -> str:

@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..contracts import Contract, JsonObject, digest
-from ..contracts.template import MissingOutput, look_up
+from ..contracts.template import ABSENT, MissingOutput, look_up
 from .config import Above, ApprovalRule, Mode
 
 
@@ -139,10 +139,11 @@ def _ruling(rule: ApprovalRule, contract: Contract, input: Any) -> Ruling | None
         return Ruling(review=False, words=f"{subject}: automatic")
     if rule.above is None:
         return Ruling(True, subject, rule.expires_seconds, _terms(rule), about=subject)
-    why = _exceeds(rule.above, input)
-    about = f"{subject} above {_number(rule.above.limit)}"
     amount = _amount(rule.above, input)
-    return Ruling(True, f"{about} ({why})", rule.expires_seconds, _terms(rule), about, amount) if why else None
+    why = _exceeds(rule.above, amount)
+    about = f"{subject} above {_number(rule.above.limit)}"
+    known = amount if _is_amount(amount) else None
+    return Ruling(True, f"{about} ({why})", rule.expires_seconds, _terms(rule), about, known) if why else None
 
 
 def _terms(rule: ApprovalRule) -> Terms:
@@ -183,23 +184,21 @@ def _subject(rule: ApprovalRule, contract: Contract) -> str:
     return f"{contract.name} [{', '.join(chosen)}]" if chosen else contract.name
 
 
-def _exceeds(above: Above, input: Any) -> str:
+def _exceeds(above: Above, amount: Any) -> str:
     """Why a person is asked, or nothing when the amount is within the limit."""
-    try:
-        amount = look_up(f"input.{above.field}", lambda _: input)
-    except MissingOutput:
+    if amount is ABSENT:
         return f"{above.field} is not given"
     if not _is_amount(amount):
         return f"{above.field} is not a number"
     return f"{above.field} = {_number(amount)}" if amount > above.limit else ""
 
 
-def _amount(above: Above, input: Any) -> float | None:
+def _amount(above: Above, input: Any) -> Any:
+    """Whatever stands in the field; ABSENT where nothing does."""
     try:
-        amount = look_up(f"input.{above.field}", lambda _: input)
+        return look_up(f"input.{above.field}", lambda _: input)
     except MissingOutput:
-        return None
-    return amount if _is_amount(amount) else None
+        return ABSENT
 
 
 def _is_amount(value: Any) -> bool:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from ..agents.connector import Connector
 from ..agents.engine import Engine
 from ..contracts import AgentId, Entropy, InvalidConfiguration, Tenant
+from ..contracts.ids import coordinator_name
 from ..contracts.memory import Memory
 from ..contracts.pool import Models
 from ..contracts.ports import Clock, Faults
@@ -80,7 +81,7 @@ def make_coordinator(
 ) -> Coordinator:
     """A coordinator with its counter. Not started."""
     coordinator = Coordinator(
-        open_store(configuration, f"coordinator-{shard}", "journal"),
+        open_store(configuration, coordinator_name(shard), "journal"),
         key,
         world.clock,
         world.entropy,

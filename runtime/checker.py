@@ -71,7 +71,7 @@ def check(plan: Plan, directory: Directory) -> dict[CapabilityName, Pin]:
     contracts = {step.id: _contract(step, i, directory) for i, step in enumerate(plan.steps)}
     for i, step in enumerate(plan.steps):
         Checked(plan, contracts).check(step, pointer("steps", i))
-    pins = {contract.name: _pin(contract) for contract in contracts.values()}
+    pins = {contract.name: Pin.of(contract) for contract in contracts.values()}
     return pins | _undo_pins(plan, contracts, directory) | _confirm_pins(plan, contracts, directory)
 
 
@@ -157,16 +157,12 @@ def _contract(step: Step, index: int, directory: Directory) -> Contract:
         raise error.about(pointer=pointer("steps", index, "call"), step=step.id) from None
 
 
-def _pin(contract: Contract) -> Pin:
-    return Pin(contract.version, contract.effect, contract.compensation, contract.confirmation, contract.digest)
-
-
 def _undo_pins(plan: Plan, contracts: Mapping[StepId, Contract], directory: Directory) -> dict[CapabilityName, Pin]:
     pins: dict[CapabilityName, Pin] = {}
     for step in plan.steps:
         undo = contracts[step.id].compensation
         if undo is not None and directory.providers(undo.capability):
-            pins[undo.capability] = _pin(directory.contract(undo.capability))
+            pins[undo.capability] = Pin.of(directory.contract(undo.capability))
         elif undo is not None and len(plan.steps) > 1:
             detail = (
                 f"{step.call} is undone by {undo.capability}, which no agent offers, so this plan could not be undone"
@@ -184,7 +180,7 @@ def _confirm_pins(plan: Plan, contracts: Mapping[StepId, Contract], directory: D
         if not directory.providers(confirm.capability):
             detail = f"{step.call} is confirmed by {confirm.capability}, which no agent offers, so it would stay staged"
             raise _wrong(pointer("steps", i), detail, contracts[step.id])
-        pins[confirm.capability] = _pin(directory.contract(confirm.capability))
+        pins[confirm.capability] = Pin.of(directory.contract(confirm.capability))
     return pins
 
 

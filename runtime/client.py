@@ -482,3 +482,11 @@ def _merged(views: Sequence[FederationView]) -> FederationView:
             "anchoring": [each for view in views for each in view.anchoring],
         }
     )
+
+
+async def all_events(client: Client, task: str) -> list[Event]:
+    """Every event of a task so far, oldest first, a page at a time. Raises NotFound."""
+    found = list[Event]()
+    while page := await client.events(task, after=found[-1].sequence if found else 0):
+        found += page
+    return found

@@ -11,6 +11,7 @@ import ray
 from ray._private import ray_constants
 
 from ..contracts import TimedOut, Unavailable
+from ..contracts.ids import coordinator_name
 from . import actors
 from .assembly import agent_id, agent_keys, namespace_of, root_key
 from .config import AgentEntry, Configuration
@@ -128,7 +129,7 @@ def _coordinators(configuration: Configuration, detached: bool) -> list[Any]:
     namespace, here = namespace_of(configuration), {f"node:{_here()}": PINCH}
     return [
         actors.CoordinatorActor.options(
-            **actors.options(actors.coordinator_name(shard), namespace, detached=detached, resources=here)
+            **actors.options(coordinator_name(shard), namespace, detached=detached, resources=here)
         ).remote(configuration, shard)
         for shard in range(configuration.coordinator.shards)
     ]
@@ -177,10 +178,7 @@ def find(configuration: Configuration) -> Cluster:
         return Cluster(
             configuration,
             False,
-            [
-                ray.get_actor(actors.coordinator_name(shard), namespace)
-                for shard in range(configuration.coordinator.shards)
-            ],
+            [ray.get_actor(coordinator_name(shard), namespace) for shard in range(configuration.coordinator.shards)],
             {host: ray.get_actor(actors.host_name(host), namespace) for host in configuration.hosts},
             {name: ray.get_actor(name, namespace) for name, _ in parts_of(configuration)},
         )

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from ..contracts import Event, JsonObject, Kind, StepView, TaskView
 from ..contracts.schema import pointer
-from .client import Client
+from .client import Client, all_events
 
 _MISSING = object()
 COMPARED = ("call", "status", "agent", "award", "attempts", "price_cents", "output", "error", "decisions")
@@ -91,10 +91,7 @@ class Comparison:
 
 async def told(client: Client, task: str) -> Told:
     """Everything about one task that a comparison needs. Raises NotFound."""
-    view, events = await client.task(task), list[Event]()
-    while page := await client.events(task, after=events[-1].sequence if events else 0):
-        events += page
-    return Told(view, await client.steps(task), events)
+    return Told(await client.task(task), await client.steps(task), await all_events(client, task))
 
 
 def compare(first: Told, second: Told) -> Comparison:

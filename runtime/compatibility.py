@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from ..contracts import Contract, JsonObject
 from ..contracts.schema import canonical, pointer
+from .checker import resolve_schema
 
 _WORDS = frozenset({"title", "description", "default", "examples", "deprecated", "$comment", "$defs", "readOnly"})
 """What says nothing about which values fit."""
@@ -57,7 +58,7 @@ class _Comparison:
 
     def _within(self, given: JsonObject, taken: JsonObject, at: str) -> Iterator[str]:
         """Why not everything that fits `given` fits `taken`, at a pointer."""
-        given, taken = _resolved(given, self._given), _resolved(taken, self._taken)
+        given, taken = resolve_schema(given, self._given), resolve_schema(taken, self._taken)
         pair = canonical(given), canonical(taken)
         if pair in self._seen:
             return  # equal, or a schema that refers to itself
@@ -122,13 +123,6 @@ class _Comparison:
             )
             if not looser:
                 yield f"{at or '/'}: {name} {theirs!r:.80} was {'not asked for' if ours is None else repr(ours)[:80]}"
-
-
-def _resolved(schema: JsonObject, root: JsonObject) -> JsonObject:
-    """Follows local references."""
-    while "$ref" in schema:
-        schema = root.get("$defs", {}).get(schema["$ref"].rpartition("/")[2], {})
-    return schema
 
 
 def _options(schema: JsonObject) -> list[JsonObject]:

@@ -50,7 +50,7 @@ from ..contracts import (
 )
 from ..contracts.events import FORMAT
 from ..contracts.holding import Why
-from ..contracts.ids import award_id, uuid7
+from ..contracts.ids import award_id, coordinator_name, uuid7
 from ..contracts.messages import Drop, Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
 from ..contracts.plain import check as check_plain
 from ..contracts.ports import Faults, NoFaults
@@ -111,13 +111,13 @@ class Settings:
     data: Path | None = None
     """Where the stores of the federation lie, for the evidence of a task; None when they end with their process."""
 
+    draining: bool = False
+    """Takes no new tasks, and ends those that are open."""
+
     @property
     def journal(self) -> str:
         """The name of its journal: that of the store's file."""
-        return f"coordinator-{self.shard}"
-
-    draining: bool = False
-    """Takes no new tasks, and ends those that are open."""
+        return coordinator_name(self.shard)
 
 
 class Companion(Protocol):
@@ -581,11 +581,11 @@ class Coordinator:
     def fail(self, run: Run, step: StepRun, error: HanseError, agent: AgentId | None) -> None:
         if not (step.settles or step.begun or "stay_with" in error.ids):
             error = self.budgets.overdue(step, error)
-        retry_at = self._retry_at(run, step, error)
+        policy = self._retry_policy(run, step)
+        retry_at = self._retry_at(run, step, error, policy)
         if retry_at is None and (why := why_held(run, step, error)) is not None:
             self.holds.hold(run, step, why, error, agent)
             return
-        policy = self._retry_policy(run, step)
         data = {
             "agent": agent,
             "attempt": step.attempt,
@@ -602,17 +602,17 @@ class Coordinator:
     def _hold_poison(self, run: Run, step: StepRun, error: HanseError, agent: AgentId) -> None:
         self.holds.hold(run, step, Why.POISONED, error, agent)
 
-    def _retry_at(self, run: Run, step: StepRun, error: HanseError) -> int | None:
+    def _retry_at(self, run: Run, step: StepRun, error: HanseError, policy: RetryPolicy) -> int | None:
         """When to try again, in unix milliseconds, or None. The type of the error carries the verdict.
 
         An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
         asks the outside system and does nothing that it cannot vouch for.
         """
-        if not worth_another_try(run, step, error, self._retry_policy(run, step).retry_on):
+        if not worth_another_try(run, step, error, policy.retry_on):
             return None
-        if not self._may_retry(run, step):
+        if step.attempts_that_count >= policy.max_attempts:
             return None
-        wait = self._retry_policy(run, step).interval(max(step.attempts_that_count, 1), self._entropy.fraction())
+        wait = policy.interval(max(step.attempts_that_count, 1), self._entropy.fraction())
         return self.clock.now_ms() + round(wait * 1000)
 
     def _may_retry(self, run: Run, step: StepRun) -> bool:

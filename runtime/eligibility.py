@@ -14,8 +14,7 @@ from .quarantine import Quarantine, is_suspect
 
 def _is_special(step: StepRun) -> bool:
     """Whether not everybody may do it who offers it. Next to no step is."""
-    settles = step.undoes is not None or step.confirms is not None
-    return settles or step.stay_with is not None or step.interruptions > 0 or step.deaths > 0
+    return step.settles or step.stay_with is not None or step.interruptions > 0 or step.deaths > 0
 
 
 class Eligibility:

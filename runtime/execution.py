@@ -20,6 +20,7 @@ from ..contracts import (
     Budget,
     CapabilityName,
     Compensation,
+    Contract,
     Digest,
     Effect,
     Event,
@@ -58,6 +59,10 @@ class Pin:
     confirmation: Compensation | None = None
     contract: Digest | None = None
     """The whole contract, which the coordinator's store keeps. None where it was not written down."""
+
+    @staticmethod
+    def of(contract: Contract) -> "Pin":
+        return Pin(contract.version, contract.effect, contract.compensation, contract.confirmation, contract.digest)
 
     def to_data(self) -> JsonObject:
         confirm = {"confirm": _to_data(self.confirmation)} if self.confirmation else {}
@@ -207,6 +212,11 @@ class StepRun:
     def settles(self) -> bool:
         """Whether it undoes or confirms a step. That is never held up by policy, budget or deadline."""
         return self.undoes is not None or self.confirms is not None
+
+    @property
+    def is_top(self) -> bool:
+        """Whether it stands in the plan itself: no member of a `for_each`, and nothing that undoes or confirms."""
+        return self.parent is None and self.undoes is None and self.confirms is None
 
     @property
     def begun(self) -> bool:
@@ -435,7 +445,7 @@ class Run:
         """How many other steps have made this very call, with this digest as input. Members of a `for_each` do not
         count, since their list says how many there are; neither does undoing or confirming, nor another attempt.
         """
-        return 0 if step.attempt or not _counts(step) else self._calls.get((agent, step.call, input), 0)
+        return 0 if step.attempt or not step.is_top else self._calls.get((agent, step.call, input), 0)
 
     def retry(self, step: StepRun) -> None:
         """Its waiting time is over."""
@@ -534,7 +544,7 @@ class Run:
         self.in_flight[step.id] = step
         self.past_return = self.past_return or step.confirms is not None
         self._bind_input(step)
-        if step.attempt == 1 and self._may_repeat and _counts(step):
+        if step.attempt == 1 and self._may_repeat and step.is_top:
             call = (event.data["agent"], step.call, event.data["input"])
             self._calls[call] = self._calls.get(call, 0) + 1
         step.began_ms = step.began_ms or event.at_ms
@@ -559,10 +569,6 @@ class Run:
         step.model_tokens += tokens
         self.spent_cents = _cents(self.spent_cents + cents)
         self.spent_tokens += tokens
-
-    def _let_go(self, step: StepRun) -> None:
-        """What was reserved for it and is not needed any more."""
-        self._hold(step, NOTHING_RESERVED)
 
     def _bind_input(self, step: StepRun) -> None:
         """While replaying nobody asked for commands, so the input of an awarded step is bound here."""
@@ -651,7 +657,7 @@ class Run:
         step.deaths, step.interruptions = min(step.deaths, SUSPICIOUS), min(step.interruptions, SUSPICIOUS)
         choice = Choice(event.data["choice"])
         if choice is Choice.GIVE_UP or (choice is Choice.NOT_HAPPENED and self.winding_down and not step.settles):
-            self._let_go(step)
+            self._hold(step, NOTHING_RESERVED)
             self._give_up(step, step.error or {})
         elif choice is Choice.BY_HAND:
             self._done_by_hand(step, event)
@@ -736,7 +742,7 @@ class Run:
             for step in [step for step in steps.values() if not (step.begun and self.format > 1)]:
                 step.status = StepStatus.FAILED if step.error else StepStatus.WAITING
                 step.asked = step.held = None
-                self._let_go(step)
+                self._hold(step, NOTHING_RESERVED)
                 del steps[step.id]
         if self._confirming is not None:  # it was only prepared: what is begun is not dropped any more
             del self.steps[self._confirming.id]
@@ -745,7 +751,7 @@ class Run:
     def _ended(self, event: Event) -> None:
         for step in self.in_flight.values():  # only of a task that tripped us up: what became of them nobody knows
             self._charge(step, step.reserved.cents)
-        self.status = _STATUS_OF[event.kind]
+        self.status = STATUS_OF[event.kind]
         self.output = event.data.get("output")
         self.error = event.data.get("error")
 
@@ -759,17 +765,8 @@ class Run:
                 self.ready[step_id] = self.steps[step_id]
         barriers = [step.id for step in self.plan.steps if self.pins[step.call].effect is Effect.IRREVERSIBLE]
         if barriers:
-            self._may_fail = frozenset(self.steps.keys() - self._from(barriers))
+            self._may_fail = frozenset(self.steps.keys() - self.plan.and_after(barriers))
             self._before_barrier = len(self._may_fail)
-
-    def _from(self, first: list[StepId]) -> set[StepId]:
-        """These steps and all that come after them."""
-        found, news = set(first), list(first)
-        while news:
-            later = {each for step in news for each in self.plan.dependents.get(step, ())} - found
-            found |= later
-            news = list(later)
-        return found
 
     def _finish(self, step: StepRun) -> None:
         self._left -= 1
@@ -835,40 +832,33 @@ class Run:
             if waiting.status is StepStatus.WAITING and not waiting.parked:
                 yield Start(waiting)
         elif self._to_undo:
-            yield Start(self._prepared(self._to_undo[-1]))
+            yield Start(self._prepared_to_undo(self._to_undo[-1]))
         else:
             yield self._end()
 
-    def _undo(self, step: StepRun) -> StepRun:
-        undo = self.pin(step).compensation
-        assert undo is not None
-        values = {"input": step.input, "output": step.output}
-        made = StepRun(StepId(f"{step.id}~"), undo.capability, None, None)
-        made.undoes, made.input = step, _bound(undo.input, lambda root: values.get(root, ABSENT))
-        return made
-
-    def _prepared(self, step: StepRun) -> StepRun:
-        made = self._undoing = self._undo(step)
-        self.steps[made.id] = made
-        return made
-
-    def _confirmation_of(self, step: StepRun) -> StepRun:
-        confirm = self.pin(step).confirmation
-        assert confirm is not None
-        values = {"input": step.input, "output": step.output}
-        made = StepRun(StepId(f"{step.id}+"), confirm.capability, None, None)
-        made.confirms, made.input = step, _bound(confirm.input, lambda root: values.get(root, ABSENT))
+    def _prepared_to_undo(self, step: StepRun) -> StepRun:
+        made = self._undoing = self._settler(step, "~", self.pin(step).compensation)
+        made.undoes = step
         return made
 
     def _prepared_to_confirm(self, step: StepRun) -> StepRun:
-        made = self._confirming = self._confirmation_of(step)
+        made = self._confirming = self._settler(step, "+", self.pin(step).confirmation)
+        made.confirms = step
+        return made
+
+    def _settler(self, step: StepRun, mark: str, named: Compensation | None) -> StepRun:
+        """The call that undoes or confirms a step, bound to what went into it and what came out."""
+        assert named is not None
+        values = {"input": step.input, "output": step.output}
+        made = StepRun(StepId(f"{step.id}{mark}"), named.capability, None, None)
+        made.input = _bound(named.input, lambda root: values.get(root, ABSENT))
         self.steps[made.id] = made
         return made
 
     def _settling(self, event: Event) -> StepRun:
         """While replaying, the first event of a compensation or a confirmation makes its step run."""
         assert event.step is not None
-        prepare = self._prepared_to_confirm if event.step.endswith("+") else self._prepared
+        prepare = self._prepared_to_confirm if event.step.endswith("+") else self._prepared_to_undo
         return prepare(self.steps[StepId(event.step[:-1])])
 
     def _end(self, stuck: StepRun | None = None) -> Conclude:
@@ -942,17 +932,12 @@ def fold(events: Iterator[Event]) -> Run | None:
     return run
 
 
-def _counts(step: StepRun) -> bool:
-    """Whether it is a call that the plan itself makes."""
-    return step.parent is None and step.undoes is None and step.confirms is None
-
-
 def _is_fan(step: StepRun) -> bool:
     return step.step is not None and step.step.for_each is not None and step.parent is None
 
 
 def _bound(template: Mapping[str, Any], scope: Scope) -> JsonObject:
-    """The input of a compensation. What the step left to its defaults, the compensation leaves to its own."""
+    """The input of a compensation or a confirmation. What the step left to its defaults, that leaves to its own."""
     bound: JsonObject = {}
     for name, value in template.items():
         with suppress(MissingOutput):
@@ -1001,7 +986,7 @@ def _wrong_fan(step: StepRun, what: str) -> HanseError:
     return InvalidPlan(f"for_each of {step.id} must be a list of at most {MAX_FAN_OUT} items, not {what}", step=step.id)
 
 
-_STATUS_OF = {
+STATUS_OF = {
     Kind.TASK_COMPLETED: TaskStatus.COMPLETED,
     Kind.TASK_FAILED: TaskStatus.FAILED,
     Kind.TASK_CANCELED: TaskStatus.CANCELED,

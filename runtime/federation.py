@@ -26,6 +26,7 @@ from ..contracts import (
     Tenant,
     TimedOut,
 )
+from ..contracts.ids import coordinator_name
 from ..contracts.pool import Administration, Embedder
 from .assembly import Failure, World, agent_keys, in_memory, make_coordinator, make_host, root_key
 from .client import Client, LinkClient, Shard
@@ -274,7 +275,7 @@ async def _in_process(
         stack.push_async_callback(coordinator.stop)
         await coordinator.start()
         dialers.append(_piped(coordinator))
-        stores[f"coordinator-{shard}"] = coordinator.store
+        stores[coordinator_name(shard)] = coordinator.store
     for name in configuration.hosts:
         host = make_host(
             configuration, name, agent_keys(configuration, name, key), world, fail, models=models, memory=memory
@@ -304,8 +305,7 @@ async def _memory(
 
 def _statistics(configuration: Configuration, stack: AsyncExitStack, world: World, stores: Sources) -> Shard:
     """Read from the coordinators' own stores, and between other work, because all this is one thread."""
-    in_memory = str(configuration.federation.data) == ":memory:"
-    path = None if in_memory else configuration.data / STATISTICS_FILE
+    path = None if in_memory(configuration) else configuration.data / STATISTICS_FILE
     part = StatisticsPart(Keeper(path, lambda: nullcontext(stores), world.clock), _at_once)
     stack.push_async_callback(part.stop)
     return Shard(_piped(part.counter), 5.0, whom="the statistics")

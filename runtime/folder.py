@@ -1,17 +1,15 @@
 """A data folder with no federation running: the coordinators' stores in it, to look at. Nothing is written."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 from ..contracts import Contract, NotFound, TaskId
-from ..contracts.ids import shard_of
+from ..contracts.ids import shard_named, shard_of
 from ..contracts.plain import unpack
 from .replay import Replay, replay
 from .store.reading import StoreReader
 
-_SHARD = re.compile(r"coordinator-(\d+)\.sqlite")
 _PAGE = 1000
 Row = tuple[int, bytes, bytes]
 """Sequence, entry, hash."""
@@ -58,7 +56,7 @@ class Shelf:
 
 def shelves(data: Path) -> list[Shelf]:
     """The coordinators' stores in a data folder, by shard. Empty where there is none."""
-    found = {int(match[1]): path for path in data.glob("*.sqlite") if (match := _SHARD.fullmatch(path.name))}
+    found = {shard: path for path in data.glob("*.sqlite") if (shard := shard_named(path.stem)) is not None}
     return [Shelf(path, shard) for shard, path in sorted(found.items())]
 
 

@@ -59,7 +59,7 @@ def fork(source: Run, events: Iterable[Event], asked: Fork) -> Forked:
     or does not know what came of a step, InvalidInput where an effect would be had twice.
     """
     _check_source(source, asked)
-    prefix = set(source.plan.by_id) - _after(source.plan, StepId(asked.step))
+    prefix = source.plan.by_id.keys() - source.plan.and_after([StepId(asked.step)])
     _check_known(source, prefix)
     done = {step.id: step for step in source.steps.values() if _is_done(step, prefix)}
     sequences = {event.step: event.sequence for event in events if event.kind in _DONE}
@@ -114,16 +114,6 @@ def _is_unknown(source: Run, step: StepRun) -> bool:
     return source.pin(step).effect.writes and (step.error or {}).get("code") == "outcome_unknown"
 
 
-def _after(plan: Plan, step: StepId) -> set[StepId]:
-    """The step, and all that wait for it."""
-    found, waiting = set[StepId](), [step]
-    while waiting:
-        if (name := waiting.pop()) not in found:
-            found.add(name)
-            waiting += plan.dependents.get(name, ())
-    return found
-
-
 def _is_done(step: StepRun, prefix: set[StepId]) -> bool:
     """Whether it stands for itself and has been settled: done, or refused where the plan lives without it."""
     top = step.parent or step
@@ -165,7 +155,7 @@ def _plan(source: Run, asked: Fork) -> Plan:
         raise InvalidInput(f"no step calls {min(unknown)}, so its version means nothing", capability=min(unknown))
     if not asked.versions:
         return plan
-    anew = _after(plan, StepId(asked.step))
+    anew = plan.and_after([StepId(asked.step)])
     return Plan.parse({**plan.data, "steps": [_versioned(each, asked, anew) for each in plan.data["steps"]]})
 
 

@@ -104,7 +104,7 @@ class Seating:
 
     def _take_seat(self, agent: AgentId, claim: Claim) -> None:
         hello, now = claim.hello, self._clock.monotonic()
-        before = self._directory.members.get(AgentId(claim.described["agent"]))
+        before = self._directory.members.get(agent)
         member = self._directory.join(claim.described, host=hello.host, incarnation=hello.incarnation, now=now)
         self._roster.seat(claim.link, agent)
         self._roster.count(member)
@@ -115,7 +115,7 @@ class Seating:
         died = before is not None and before.incarnation != hello.incarnation
         if died:
             self._breakers.anew(agent)
-        to_send = self._quarantine.returned(agent, died)
+        to_send = set(self._quarantine.returned(agent, died))
         for award, run, step in self._roster.in_hand(agent):
             if award in to_send and self._keeps_to_its_contract(member, run, step):
                 self._journal.then(lambda award=award: self._roster.send(award))

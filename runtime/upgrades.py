@@ -27,7 +27,6 @@ from .journal import Journal
 from .store import SqliteStore
 
 Offered = Mapping[CapabilityName, list[Contract]]
-_OVER = frozenset({StepStatus.COMPLETED, StepStatus.SKIPPED, StepStatus.FAILED, StepStatus.COMPENSATED})
 
 
 class Choice(StrEnum):
@@ -116,11 +115,11 @@ def _needed(run: Run) -> dict[CapabilityName, list[str]]:
     """Capabilities that the task may still call: of steps that are not done, and to undo or confirm those that are."""
     needed: dict[CapabilityName, list[str]] = {}
     for step in run.steps.values():
-        if step.status not in _OVER and (not run.winding_down or step.settles or step.begun or step.agent):
+        if not step.done and (not run.winding_down or step.settles or step.begun or step.agent):
             needed.setdefault(step.call, []).append(step.id)
         pin = run.pins.get(step.call)
         for other in (pin.compensation, pin.confirmation) if pin and not step.settles else ():
-            if other is not None and step.status not in _OVER - {StepStatus.COMPLETED}:
+            if other is not None and (not step.done or step.status is StepStatus.COMPLETED):
                 needed.setdefault(other.capability, []).append(step.id)
     return needed
 
@@ -155,7 +154,7 @@ async def _repin(path: Path, tasks: Mapping[TaskId, Mapping[str, Contract]], clo
     try:
         journal = Journal(store, clock, failures.append)
         for task, contracts in tasks.items():
-            pins = {name: pin_of(contract).to_data() for name, contract in contracts.items()}
+            pins = {name: Pin.of(contract).to_data() for name, contract in contracts.items()}
             reason = ", ".join(contract.full_name for contract in contracts.values())
             journal.append(Kind.TASK_REPINNED, task, None, {"pins": pins, "by": by, "reason": f"migrated to {reason}"})
         await journal.durable()
@@ -164,7 +163,3 @@ async def _repin(path: Path, tasks: Mapping[TaskId, Mapping[str, Contract]], clo
         await store.close()
     if failures:
         raise StorageError(f"tasks could not be migrated: {failures[0]}", path=str(path))
-
-
-def pin_of(contract: Contract) -> Pin:
-    return Pin(contract.version, contract.effect, contract.compensation, contract.confirmation, contract.digest)

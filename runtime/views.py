@@ -119,12 +119,11 @@ def _settling(run: Run, step: StepRun) -> Iterator[StepRun]:
 
 
 def _step_view(run: Run, step: StepRun) -> StepView:
-    is_top = step.parent is None and not step.settles
     return StepView(
         id=step.id,
         call=step.call,
         status=step.status,
-        depends_on=sorted(run.plan.dependencies[step.id]) if is_top else [],
+        depends_on=sorted(run.plan.dependencies[step.id]) if step.is_top else [],
         agent=step.agent,
         attempts=step.attempt,
         price_cents=step.award.get("price_cents", 0),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ...contracts import HanseError, InvalidInput, StorageError, Unavailable
+from ..runfile import sync_folder
 from .head import SignedHead
 
 _TAIL = 1 << 20
@@ -62,7 +63,7 @@ class FileAnchor:
                 file.flush()
                 os.fsync(file.fileno())
             if is_new:
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror}", path=str(self.path)) from error
 
@@ -129,14 +130,6 @@ def _syslog_frame(head: SignedHead) -> bytes:
     at = head.to_data()["at"]
     header = f"<109>1 {at} {socket.gethostname() or '-'} hanse {os.getpid()} audit-head - "
     return header.encode() + line_of(head).rstrip()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @dataclass(frozen=True, slots=True)

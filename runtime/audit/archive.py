@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...contracts import StorageError
+from ..runfile import sync_folder
 
 ARCHIVE = "archive"
 """The folder of archives in a data folder."""
@@ -28,7 +29,7 @@ def write_archive(folder: Path, name: str, rows: Iterable[tuple[str, tuple[int, 
                 packed.writelines(_line(task, *row) for task, row in rows)
             file.flush()
             os.fsync(file.fileno())
-        _sync(folder)
+        sync_folder(folder)
     except OSError as error:
         raise StorageError(f"{folder}: {error.strerror}", path=str(folder)) from error
     return f"{name}{_ENDING}"
@@ -58,11 +59,3 @@ def find_archived(folder: Path, journal: str, sequence: int) -> bytes | None:
             if number == sequence:
                 return entry
     return None
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

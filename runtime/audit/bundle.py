@@ -26,7 +26,7 @@ from typing import Any
 
 from ...contracts import Event, HanseError, InvalidInput, JsonObject, Kind, NotFound, TaskId, digest
 from ...contracts.events import timestamp
-from ...contracts.ids import StepId, shard_of, step_key
+from ...contracts.ids import StepId, coordinator_name, shard_of, step_key
 from ...contracts.plain import unpack
 from ...contracts.wire import decode_event
 from ..store.reading import StoreReader
@@ -95,7 +95,7 @@ def text_of(body: Mapping[str, Any]) -> bytes:
 
 def _owner(task: TaskId) -> str:
     try:
-        return f"coordinator-{shard_of(task)}"
+        return coordinator_name(shard_of(task))
     except ValueError as error:
         raise NotFound(f"there is no task {task!r:.80}") from error
 

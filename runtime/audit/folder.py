@@ -5,13 +5,13 @@ here. What was cut off at the end of a journal, and a journal that was written a
 heads: `anchors` hold them.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...contracts import AuditReport, HanseError, InvalidInput, NotFound
+from ...contracts.ids import coordinator_name, shard_named
 from ..journal import GENESIS
 from ..store.reading import StoreReader
 from .chain import Audit
@@ -19,7 +19,6 @@ from .head import Head
 
 Progress = Callable[[str, int, int], None]
 """Takes a journal's name, how many of its entries were checked, and how many there are."""
-_SHARD = re.compile(r"coordinator-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def journals(data: Path) -> dict[str, Path]:
 
 def shards(data: Path) -> dict[str, Path]:
     """The coordinators' journals, by name."""
-    return {name: path for name, path in journals(data).items() if _SHARD.fullmatch(name)}
+    return {name: path for name, path in journals(data).items() if shard_named(name) is not None}
 
 
 def _name(data: Path, path: Path) -> str:
@@ -75,14 +74,14 @@ def _counts(path: Path) -> bool:
 
 def _gaps(names: Iterable[str]) -> list[str]:
     """Shards are numbered from 0: one that is missing below another one was there."""
-    there = {int(found[1]) for name in names if (found := _SHARD.fullmatch(name))}
-    return [f"coordinator-{number}" for number in range(max(there, default=0)) if number not in there]
+    there = {shard for name in names if (shard := shard_named(name)) is not None}
+    return [coordinator_name(number) for number in range(max(there, default=0)) if number not in there]
 
 
 def _gone(head: Head, names: Mapping[str, Path]) -> str:
     """A coordinator's journal that is not there. Any other unknown name is a slip of whoever wrote it."""
     name = head.journal or ""
-    return name if name not in names and _SHARD.fullmatch(name) else ""
+    return name if name not in names and shard_named(name) is not None else ""
 
 
 def _assigned(kept: Iterable[Head], names: Mapping[str, Path]) -> dict[str, list[Head]]:
@@ -94,7 +93,7 @@ def _assigned(kept: Iterable[Head], names: Mapping[str, Path]) -> dict[str, list
 
 def _meant(head: Head, names: Mapping[str, Path]) -> str:
     """A head without a name is the coordinator's, where there is only one."""
-    shards = [name for name in names if _SHARD.fullmatch(name)]
+    shards = [name for name in names if shard_named(name) is not None]
     name = head.journal or (shards[0] if len(shards) == 1 else "")
     if name not in names:
         raise InvalidInput(f"which journal is the head of? Write JOURNAL:{head.sequence}:…, one of {', '.join(names)}")

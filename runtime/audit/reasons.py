@@ -8,14 +8,13 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ...contracts import Event, HanseError, InvalidInput, JsonObject, Kind, StepId, digest
+from ...contracts import Event, HanseError, InvalidInput, Kind, StepId, digest
 from ...contracts.events import timestamp
+from ...contracts.ids import COORDINATORS
 from ..execution import Run, StepRun, fold
 from .bundle import BUNDLE, text_of
 from .head import SignedHead
 from .proofs import PROOF, Findings, Included, check_proof, problems_of_head
-
-_COORDINATORS = "coordinator-"
 
 
 def check(data: Mapping[str, Any], key: bytes | None, anchored: Sequence[SignedHead] | None = None) -> Findings:
@@ -38,7 +37,7 @@ def _not_anchored(heads: Sequence[SignedHead], anchored: Sequence[SignedHead]) -
     return [
         f"no anchor holds the head of entry {head.sequence} of {head.journal}"
         for head in heads
-        if head.journal.startswith(_COORDINATORS)  # the only ones whose heads are handed out
+        if head.journal.startswith(COORDINATORS)  # the only ones whose heads are handed out
         if (head.journal, head.sequence, head.hash, head.root) not in known
     ]
 
@@ -104,7 +103,7 @@ class _Account:
     """The task, told from its entries."""
 
     def __init__(self, data: Mapping[str, Any], chapters: Sequence[_Chapter]) -> None:
-        own = [chapter for chapter in chapters if chapter.head.journal.startswith(_COORDINATORS)]
+        own = [chapter for chapter in chapters if chapter.head.journal.startswith(COORDINATORS)]
         if len(own) != 1 or not own[0].included:
             raise InvalidInput("the bundle does not hold the entries of one coordinator")
         self._data = data
@@ -181,7 +180,7 @@ class _Account:
             yield f"bid of {bid['agent']}: {terms}"
         yield f"awarded to {said['agent']} (attempt {said['attempt']}): {said['reason']}"
         yield f"allowed by the rule: {said.get('rule') or 'none is named'}"
-        yield from (f"token: {line}" for line in _token(said.get("token")))
+        yield from _token(said)
         yield f"for the input {said['input']}"
 
     def _books(self, run: Run, step: StepRun) -> Iterator[str]:
@@ -246,18 +245,12 @@ def _record(said: Any) -> str:
     return " ".join(map(str, said)) if isinstance(said, list) else str(said)
 
 
-def _token(token: Any) -> Iterator[str]:
-    """A record of the token that the award minted, where the journal has one."""
-    if isinstance(token, Mapping):
-        yield ", ".join(f"{name} {value}" for name, value in sorted(token.items()))
-    elif token:
-        yield str(token)
+def _token(said: Mapping[str, Any]) -> Iterator[str]:
+    """The token that the award minted, where the journal says how long it held."""
+    if before := said.get("before"):
+        price = f"{said['price_cents']:g} cents"
+        yield f"token: {said['agent']} alone, for this input, for {price}, until {timestamp(before)}"
 
 
 def _at(event: Event) -> str:
     return timestamp(event.at_ms)
-
-
-def described(findings: Findings) -> JsonObject:
-    """For programs."""
-    return {"ok": not findings.problems, "problems": findings.problems, "reasons": findings.lines}

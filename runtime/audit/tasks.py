@@ -5,14 +5,10 @@ it had ended would be forgotten, whatever the journal holds.
 """
 
 from ...contracts import Event, Kind, TaskStatus
+from ..execution import STATUS_OF
 from .readable import Readable
 
-WATCHED = frozenset({Kind.TASK_SUBMITTED, Kind.TASK_COMPLETED, Kind.TASK_FAILED, Kind.TASK_CANCELED})
-_ENDED = {
-    Kind.TASK_COMPLETED: TaskStatus.COMPLETED,
-    Kind.TASK_FAILED: TaskStatus.FAILED,
-    Kind.TASK_CANCELED: TaskStatus.CANCELED,
-}
+WATCHED = frozenset({Kind.TASK_SUBMITTED, *STATUS_OF})
 _STATUSES = frozenset(map(str, TaskStatus))
 
 
@@ -29,14 +25,14 @@ class TaskTable:
             return f"{event.kind} is about no task"
         if event.kind is Kind.TASK_SUBMITTED:
             return self._problem_of_new(event.task, event)
-        known, expected = self._open.pop(event.task, None), _ENDED[event.kind]
+        known, expected = self._open.pop(event.task, None), STATUS_OF[event.kind]
         if known is None or known == expected or self._status(event.task) == expected:
             return ""
         return f"the table of tasks says that {event.task} is {known}, and it {event.kind.removeprefix('task.')}"
 
     def problem_at_end(self) -> str:
         """Tasks that ended, as the table says, and not the journal."""
-        ended = [task for task, status in self._open.items() if status in _ENDED.values()]
+        ended = [task for task, status in self._open.items() if status in STATUS_OF.values()]
         return f"the table of tasks says that {ended[0]} has ended, and the journal does not" if ended else ""
 
     def _problem_of_new(self, task: str, event: Event) -> str:

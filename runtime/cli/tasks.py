@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from ...contracts import Conflict, StepView, TaskStatus, TaskView
-from ..client import Client
+from ..client import all_events
 from .command import Ended, Session, command
 from .exits import Exit, exit_of_task
 from .output import table
@@ -42,7 +42,7 @@ async def get(session: Session, task: TaskArgument) -> None:
         if session.out.json:
             return session.out.emit(view)
         asked = [each for each in await client.approvals() if each.task == task] if view.approvals else []
-        session.out.draw(task_view(view, await client.steps(task), await _events(client, task), asked))
+        session.out.draw(task_view(view, await client.steps(task), await all_events(client, task), asked))
 
 
 @command(app)
@@ -102,13 +102,6 @@ def _chosen(session: Session, task: TaskView, step: str | None) -> tuple[str, st
         session.out.remark("hanse: nobody is here to choose. Write the choice behind the task", "red")
         raise Ended(Exit.USAGE)
     return held[0].step, typer.prompt(f"Which of {', '.join(held[0].choices)}", err=True)
-
-
-async def _events(client: Client, task: str) -> list:
-    found = []
-    while page := await client.events(task, after=found[-1].sequence if found else 0):
-        found += page
-    return found
 
 
 def _row(task: TaskView) -> list:

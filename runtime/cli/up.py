@@ -13,6 +13,7 @@ from typing import IO, Annotated, Any, Literal
 import typer
 
 from ...contracts import Conflict, Failed, HanseError, TimedOut, Unavailable
+from ...contracts.ids import COORDINATORS
 from .. import config, runfile
 from ..config import Configuration
 from ..runfile import RunFile
@@ -79,7 +80,7 @@ def down(
 def _weigh(session: Session, configuration: Configuration, data: Path, choice: str | None) -> None:
     """Raises Ended when open tasks would be left waiting and nobody has said what becomes of them."""
     run = runfile.read(data)
-    if any(data.glob("coordinator-*.sqlite")) and not (run is not None and run.alive):
+    if any(data.glob(f"{COORDINATORS}*.sqlite")) and not (run is not None and run.alive):
         from .stranded import weigh
 
         weigh(session, configuration, data, choice)

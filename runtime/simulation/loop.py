@@ -10,12 +10,13 @@ import contextvars
 import gc
 import inspect
 import selectors
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from ...contracts import Clock
 
+T = TypeVar("T")
 _current: contextvars.ContextVar["Process | None"] = contextvars.ContextVar("process", default=None)
 
 
@@ -127,16 +128,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return super().call_at(when, process.run, callback, args, context=context)
 
 
-def run_to_end(loop: VirtualLoop, work: Coroutine[Any, Any, None], judge: Callable[[], object] = bool) -> None:
-    """Runs `work`, lets `judge` look at what is left, and closes the loop. Raises Stuck.
+def run_to_end(loop: VirtualLoop, work: Awaitable[T], judge: Callable[[], object] = bool) -> T:
+    """What `work` comes to. Lets `judge` look at what is left, and closes the loop. Raises Stuck.
 
     Nothing is collected meanwhile: when dead coroutines are is nobody's choice, and their `finally` must not run.
     """
     collecting = gc.isenabled()
     gc.disable()
     try:
-        loop.run_until_complete(work)
+        result = loop.run_until_complete(work)
         judge()
+        return result
     finally:
         loop._ready.clear()  # type: ignore[attr-defined]
         loop._scheduled.clear()  # type: ignore[attr-defined]

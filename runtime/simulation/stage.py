@@ -2,12 +2,11 @@
 or dies, where seconds must not depend on how busy this machine is.
 """
 
-import gc
 from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, TypeVar
 
-from .loop import Process, VirtualLoop, current
+from .loop import Process, VirtualLoop, current, run_to_end
 from .town import Town
 
 T = TypeVar("T")
@@ -18,20 +17,11 @@ def play(scene: Callable[[Town, Process], Coroutine[Any, Any, T]], *, seed: int 
 
     Raises Stuck when nothing would ever happen again, and whatever the scene raises.
     """
-    collecting = gc.isenabled()
-    gc.disable()  # as in `story.tell`: nobody chooses when dead coroutines are collected
     loop = VirtualLoop()
-    try:
-        town = Town(loop, Random(seed), **options)
-        people = Process("people", loop)
-        town.start_all()
-        return loop.run_until_complete(people.spawn(scene(town, people)))
-    finally:
-        loop._ready.clear()  # type: ignore[attr-defined]
-        loop._scheduled.clear()  # type: ignore[attr-defined]
-        loop.close()
-        if collecting:
-            gc.enable()
+    town = Town(loop, Random(seed), **options)
+    people = Process("people", loop)
+    town.start_all()
+    return run_to_end(loop, people.spawn(scene(town, people)))
 
 
 def die() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...contracts import Corrupt, Event
+from ...contracts.ids import coordinator_name
 from ...contracts.wire import decode_event
 from ..store.reading import StoreReader
 from .facts import Batch
@@ -46,7 +47,7 @@ def read_on(projection: Projection, sources: Sources) -> Iterator[int]:
 
 def readers(data: Path, shards: int) -> dict[str, StoreReader]:
     """Those journals of a data folder that are there, the coordinators' and the model pool's. Raises StorageError."""
-    names = [*(f"coordinator-{shard}" for shard in range(shards)), MODELS]
+    names = [*(coordinator_name(shard) for shard in range(shards)), MODELS]
     paths = {name: data / f"{name}.sqlite" for name in names}
     return {name: StoreReader(path, "journal") for name, path in paths.items() if path.is_file()}
 

@@ -10,7 +10,6 @@ Reads go through a connection of their own.
 """
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from typing import Any
 import apsw
 
 from ...contracts import Corrupt, Epoch, Fenced, StorageError, Write
+from ..runfile import sync_folder
 from .statements import Statements, load_statements
 
 _Waiting = tuple[Iterable[Write], "asyncio.Future[None]"]
@@ -345,11 +345,7 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+    sync_folder(folder.parent)
 
 
 def _begin_reign(connection: apsw.Connection, schema: str) -> Epoch:

@@ -1,9 +1,7 @@
 """Budgets: what is reserved, who may still bid, how it ends when nothing is left, and that no level is ever over."""
 
 import asyncio
-import gc
-import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -233,17 +231,10 @@ def test_a_day_is_one_in_utc():
 # Every prefix of the journal, under fire: I6
 
 KILLED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+COLLECTED = pytest.mark.usefixtures("collected")
 
 
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Processes that are killed leave coroutines that nobody awaits: they are not the next test's."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        gc.collect()
-
-
+@COLLECTED
 @KILLED
 @pytest.mark.parametrize("seed", range(4))
 def test_no_level_is_ever_over_while_processes_die(seed: int):
@@ -254,6 +245,7 @@ def test_no_level_is_ever_over_while_processes_die(seed: int):
     assert found["ends"]["budget_exhausted"], "nothing was ever at its limit, so nothing was tested"
 
 
+@COLLECTED
 @KILLED
 def test_reservations_that_do_not_count_are_found(monkeypatch: pytest.MonkeyPatch):
     """A planted bug: what is under way is not taken from what is left."""
@@ -266,6 +258,7 @@ def test_reservations_that_do_not_count_are_found(monkeypatch: pytest.MonkeyPatc
     assert max(over) > 0
 
 
+@COLLECTED
 @KILLED
 def test_money_that_a_restart_forgets_is_found(monkeypatch: pytest.MonkeyPatch):
     """A planted bug: open tasks are taken up without what they hold."""

@@ -71,8 +71,8 @@ BUGS = (
     Bug(
         "compensated-in-order",
         "runtime/execution.py",
-        "            yield Start(self._prepared(self._to_undo[-1]))",
-        "            yield Start(self._prepared(self._to_undo[0]))",
+        "            yield Start(self._prepared_to_undo(self._to_undo[-1]))",
+        "            yield Start(self._prepared_to_undo(self._to_undo[0]))",
     ),
     Bug(
         "undone-while-in-flight",

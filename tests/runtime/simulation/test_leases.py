@@ -1,9 +1,6 @@
 """A dead holder's reservation: back after its lease where nothing was done, kept where something may have been."""
 
 import asyncio
-import gc
-import warnings
-from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -15,16 +12,10 @@ from hanse.runtime.execution import Run, fold
 from hanse.runtime.simulation.loop import Process, VirtualLoop, run_to_end
 from hanse.runtime.simulation.town import COORDINATOR, HOSTS, Town
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Processes that are killed leave coroutines that nobody awaits: they are not the next test's."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 def after_a_death(call: str, input: dict[str, object], seconds: float) -> tuple[Run, list[Event]]:

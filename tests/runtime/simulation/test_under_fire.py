@@ -3,9 +3,6 @@
 The whole of it is `python -m hanse.benchmarks.approvals`. Bugs are planted too, and have to be found.
 """
 
-import gc
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +14,10 @@ from hanse.runtime.questions import Questions
 from hanse.runtime.simulation.fate import Fault, Planned
 from hanse.runtime.simulation.story import tell
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Processes that are killed leave coroutines that nobody awaits: they are not the next test's."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 def test_no_decision_is_lost_doubled_misapplied_or_late():
