@@ -27,10 +27,16 @@ PATIENCE_SECONDS = 24 * 3600.0
 
 @dataclass(slots=True)
 class Purse:
-    """What one step has spent on models, and the answers it got for it. Outlives a run of the handler."""
+    """What one step has spent on models and on child tasks, and the answers it got for it. Outlives a run of the
+    handler.
+    """
 
     cents: float = 0.0
     tokens: int = 0
+    moved_ms: int = 0
+    """For how long the handler has waited for child tasks: by so much its call's deadline has moved."""
+    delegated: dict[str, float] = field(default_factory=dict[str, float])
+    """Cents by child: what it may spend while it is open, then what it cost."""
     answers: dict[str, Any] = field(default_factory=dict[str, Any])
     """As plain data, by the question's digest and its place among equal ones."""
 
@@ -38,6 +44,15 @@ class Purse:
         used = answer.usage
         self.cents += used.cents
         self.tokens += used.prompt_tokens + used.completion_tokens
+
+    def deadline_ms(self, call: Call) -> int:
+        """Unix milliseconds after which nobody waits; 0 when somebody always does."""
+        return call.deadline_ms + self.moved_ms if call.deadline_ms > 0 else call.deadline_ms
+
+    @property
+    def spoken_for(self) -> float:
+        """Cents that nothing else can be paid with."""
+        return self.cents + sum(self.delegated.values())
 
 
 class Used(NamedTuple):
@@ -116,15 +131,17 @@ class StepPool:
             )
 
     def _caller(self) -> Caller:
-        """The budget is the step's whole: what it has spent of it, the pool knows, also after a crash."""
+        """The budget is the step's whole without its child tasks': what models have spent of it, the pool knows, also
+        after a crash.
+        """
         call = self._call
         return Caller(
             tenant=call.tenant,
             task=call.task,
             step=call.step,
             capability=call.capability,
-            budget_cents=call.budget_cents,
-            deadline_ms=call.deadline_ms,
+            budget_cents=max(0.0, call.budget_cents - sum(self._purse.delegated.values())),
+            deadline_ms=self._purse.deadline_ms(call),
             agent=self._agent,
             by=self._agent,
             labels=self._labels(),

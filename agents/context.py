@@ -7,6 +7,7 @@ made anew after a crash.
 import datetime
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -29,6 +30,7 @@ from ..contracts import (
     Unavailable,
 )
 from ..contracts.caller import Caller
+from ..contracts.delegation import Delegates
 from ..contracts.memory import Memory
 from ..contracts.messages import Call, Progress
 from ..contracts.pool import Models
@@ -38,6 +40,7 @@ from .effects import Effects, looked_up
 from .memory import Memories, StepMemory
 from .models import Questions
 from .state import State, Transaction, ended
+from .tasks import Tasks
 
 log = logging.getLogger("hanse.agents")
 
@@ -56,12 +59,14 @@ class Surroundings:
     """What a contract says of the data that its capability works on."""
     models: Models | None = None
     memory: Memory | None = None
+    delegates: Delegates | None = None
 
 
 class Context:
     """One run of one handler. It ends with the handler; kept longer, it refuses everything."""
 
     __slots__ = (
+        "_aside",
         "_call",
         "_effect",
         "_effects",
@@ -73,6 +78,7 @@ class Context:
         "_recalled",
         "_state",
         "_surroundings",
+        "_tasks",
         "_transaction",
     )
 
@@ -84,11 +90,14 @@ class Context:
         transaction: Transaction,
         effects: Effects | None,
         purse: Callable[[], Purse] = Purse,
+        aside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     ) -> None:
-        """`purse` gives the step's, which outlives this run."""
+        """`purse` gives the step's, which outlives this run; `aside` is entered while the run waits for a child."""
         self._call, self._effect, self._surroundings = call, effect, surroundings
         self._transaction, self._effects, self._purse = transaction, effects, purse
+        self._aside = aside
         self._models: Questions | None = None
+        self._tasks: Tasks | None = None
         self._memory: Memories | None = None
         self._recalled: set[str] = set()
         """Labels of what this run has recalled."""
@@ -165,6 +174,25 @@ class Context:
             self._memory = Memories(bound, self._call.key)
         return self._memory
 
+    @property
+    def tasks(self) -> Tasks:
+        """Child tasks: work that other agents do on behalf of this step, with no more authority than it has.
+
+        Raises ContractBreach in a `pure` capability and in `on_start`; Unavailable where there is no coordinator.
+        """
+        if self._tasks is None:
+            if self._effect is Effect.PURE:
+                self._breach('this capability says it is pure, so it asks nobody. Write: @capability(effect="read")')
+            if not self._call.tenant:
+                self._breach("an agent starts for no tenant, and every task has one. Ask for tasks in a capability")
+            around = self._surroundings
+            if around.delegates is None:
+                raise Unavailable("this agent runs alone: there is no federation to ask for a task")
+            self._tasks = Tasks(
+                around.delegates, self._call, around.agent, self._purse(), self._effects, self._aside, self._check_alive
+            )
+        return self._tasks
+
     def _check_memory(self, writes: bool) -> None:
         self._check_alive()
         if writes and not self._effect.writes:
@@ -181,7 +209,7 @@ class Context:
             capability=call.capability,
             labels=self._labels(),
             budget_cents=call.budget_cents,
-            deadline_ms=call.deadline_ms,
+            deadline_ms=self._purse().deadline_ms(call),
         )
 
     def _labels(self) -> tuple[str, ...]:
@@ -229,14 +257,16 @@ class Context:
     @property
     def deadline(self) -> datetime.datetime | None:
         """When nobody waits any more, in UTC. None when somebody always does."""
-        return _moment(self._call.deadline_ms) if self._call.deadline_ms > 0 else None
+        deadline = self._purse().deadline_ms(self._call)
+        return _moment(deadline) if deadline > 0 else None
 
     @property
     def remaining_seconds(self) -> float:
         """Until the deadline, by the clock of this moment; infinite without one."""
-        if self._call.deadline_ms <= 0:
+        deadline = self._purse().deadline_ms(self._call)
+        if deadline <= 0:
             return float("inf")
-        return max(0.0, (self._call.deadline_ms - self._surroundings.clock.now_ms()) / 1000)
+        return max(0.0, (deadline - self._surroundings.clock.now_ms()) / 1000)
 
     @property
     def random(self) -> Random:

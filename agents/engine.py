@@ -56,6 +56,7 @@ from ..contracts import (
     Unavailable,
     digest,
 )
+from ..contracts.delegation import CHILD_TASKS, Delegates
 from ..contracts.ids import step_key
 from ..contracts.memory import Memory
 from ..contracts.messages import Call, Progress, Proposal, Result
@@ -75,6 +76,7 @@ from .runner import Commit, Runner
 from .secrets import secrets_in
 from .standing import Standing, stuck
 from .state import Transaction
+from .tasks import ChildTasks
 
 log = logging.getLogger("hanse.agents")
 
@@ -102,13 +104,15 @@ class Engine:
         on_progress: Callable[[Progress], None] = _ignore,
         models: Models | None = None,
         memory: Memory | None = None,
+        delegates: Delegates | None = None,
         max_concurrency: int = 64,
         max_queue: int = 4096,
         bulkheads: Mapping[str, int] | None = None,
     ) -> None:
-        """`key` is the agent's own (`contracts.token.agent_key`). Store, connectors, models and memory stay the
-        caller's to close. `bulkheads` say for patterns of capabilities how many handlers of each run at once; the
-        first that fits counts, and where none does, the contract's `max_concurrent`."""
+        """`key` is the agent's own (`contracts.token.agent_key`). Store, connectors, models, memory and delegates
+        stay the caller's to close. `bulkheads` say for patterns of capabilities how many handlers of each run at once;
+        the first that fits counts, and where none does, the contract's `max_concurrent`.
+        """
         self.agent = agent
         self.agent_id = AgentId(agent.name)
         self._store, self._key, self._clock = store, key, clock
@@ -118,9 +122,10 @@ class Engine:
         self._standing = Standing(agent)
         self._bounds = dict(_bounds(agent, bulkheads or {}))
         self._surroundings = Surroundings(
-            self.agent_id, clock, entropy, connectors, on_progress, self.offer, self._labels, models, memory
+            self.agent_id, clock, entropy, connectors, on_progress, self.offer, self._labels, models, memory, delegates
         )
-        self.ledger = Ledger(store, clock, connectors, self._faults)
+        own = {CHILD_TASKS: ChildTasks()} if delegates is not None else {}
+        self.ledger = Ledger(store, clock, {**connectors, **own}, self._faults)
         """What was done outside. For whoever must decide about an effect whose outcome nobody knows."""
         self._runner = Runner(
             agent,

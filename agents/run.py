@@ -1,13 +1,16 @@
 """One step being executed: who waits for it, what it has done outside, and whether anybody still wants it."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
-from ..contracts import AwardId, Digest, HanseError, KeyReused
+from ..contracts import AwardId, DeadlineExceeded, Digest, HanseError, KeyReused, TimedOut
 from ..contracts.messages import Call
 from .asking import NOTHING_USED, Purse, Used
 from .effects import Effects
+from .slots import Slots
 from .state import Transaction
 
 
@@ -15,6 +18,8 @@ class Run:
     """From the moment a call is accepted until its receipt is on disk. Calls with the same key join it."""
 
     __slots__ = (
+        "_aside",
+        "_given_back",
         "accepted",
         "awards",
         "began",
@@ -26,7 +31,9 @@ class Run:
         "given_up_at",
         "over",
         "purse",
+        "slots",
         "task",
+        "time",
         "transaction",
     )
 
@@ -49,6 +56,12 @@ class Run:
         """Why it was given up."""
         self.given_up_at = 0.0
         self.done: asyncio.Future[tuple[Any, HanseError | None] | None] | None = None
+        self.slots: list[Slots] = []
+        """What it has taken, in the order in which they are taken."""
+        self.time = Time(self.time_out)
+        self._aside = 0
+        """Child tasks that its handler waits for."""
+        self._given_back: list[Slots] = []
 
     def open_purse(self) -> Purse:
         """The step's own, the same in each run of its handler. Most steps need none."""
@@ -87,6 +100,40 @@ class Run:
         if not self.awards:
             self.give_up(cause)
 
+    @asynccontextmanager
+    async def aside(self) -> AsyncIterator[None]:
+        """While the handler waits for a child task: others have its slots, and its own time stands still."""
+        self._step_aside()
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._aside -= 1
+            raise
+        except BaseException:
+            await self._come_back()
+            raise
+        else:
+            await self._come_back()
+
+    def _step_aside(self) -> None:
+        self._aside += 1
+        if self._aside == 1:
+            self.time.stand_still()
+            self._given_back, self.slots = self.slots, []
+            for each in self._given_back:
+                each.give()
+
+    async def _come_back(self) -> None:
+        """The last of several children brings the slots back, as soon as others have left them."""
+        self._aside -= 1
+        if self._aside:
+            return
+        slots, self._given_back = self._given_back, []
+        for each in slots:
+            await each.retake()
+            self.slots.append(each)
+        self.open_purse().moved_ms += round(self.time.go_on() * 1000)
+
     def time_out(self, error: type[HanseError], seconds: float) -> None:
         self.give_up(error(f"the handler did not end within {seconds:.3g} s"))
 
@@ -109,6 +156,49 @@ class Run:
         if self.cause and self.task:
             self.task.uncancel()
         return self.cause
+
+
+class Time:
+    """What a handler may take: seconds of its own, and those to its call's deadline. Both can stand still: a task's own
+    deadline is watched by its coordinator.
+    """
+
+    __slots__ = ("_deadline", "_ends", "_over", "_seconds", "_stopped_at", "_timer", "_to_deadline")
+
+    def __init__(self, over: Callable[[type[HanseError], float], None]) -> None:
+        self._over = over
+        self._timer: asyncio.TimerHandle | None = None
+        self._seconds = self._ends = self._stopped_at = self._to_deadline = 0.0
+        self._deadline = inf
+
+    def start(self, seconds: float, to_deadline: float) -> None:
+        """Both in seconds from now."""
+        now = asyncio.get_running_loop().time()
+        self._seconds, self._to_deadline = seconds, to_deadline
+        self._ends, self._deadline = now + seconds, now + to_deadline
+        self._set()
+
+    def stand_still(self) -> None:
+        self.stop()
+        self._stopped_at = asyncio.get_running_loop().time()
+
+    def go_on(self) -> float:
+        """For how many seconds it has stood still."""
+        still = asyncio.get_running_loop().time() - self._stopped_at
+        self._ends, self._deadline = self._ends + still, self._deadline + still
+        self._set()
+        return still
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._deadline < self._ends:
+            self._timer = loop.call_at(self._deadline, self._over, DeadlineExceeded, self._to_deadline)
+        else:
+            self._timer = loop.call_at(self._ends, self._over, TimedOut, self._seconds)
 
 
 def key_reused(call: Call) -> KeyReused:

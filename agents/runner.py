@@ -7,6 +7,7 @@ found before and wants what it wanted before.
 
 import asyncio
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 from ..contracts import (
@@ -23,7 +24,6 @@ from ..contracts import (
     OutcomeUnknown,
     StorageError,
     Store,
-    TimedOut,
     Write,
 )
 from ..contracts.messages import Call
@@ -76,28 +76,25 @@ class Runner:
 
     async def run(self, run: Run, capability: Capability) -> tuple[Any, Commit | None]:
         """Output, and the commit to be waited for. Raises what is to be answered with."""
-        timer: asyncio.TimerHandle | None = None
         bulkhead = self._bulkheads.get(capability.contract.name)
         slots = (self._slots,) if bulkhead is None else (bulkhead, self._slots)
-        taken: list[Slots] = []
         try:
             for each in slots:
                 if not each.take():
                     await self._wait_for_slot(run, capability, each)
-                taken.append(each)
-            timer = self._set_timer(run, capability)
+                run.slots.append(each)
+            self._start_clock(run, capability)
             return await self._goes(run, capability)
         except asyncio.CancelledError:
             if cause := run.caught():
                 raise self._honest(run, cause) from None
             raise
         finally:
-            for each in taken:
+            for each in run.slots:
                 each.give()
             run.over = True
             self.rows.pins.release(run)
-            if timer:
-                timer.cancel()
+            run.time.stop()
 
     def check_deadline(self, call: Call) -> None:
         """Raises DeadlineExceeded when it is too late; OutcomeUnknown if an attempt before a crash did something."""
@@ -113,14 +110,12 @@ class Runner:
 
     # Slot and time
 
-    def _set_timer(self, run: Run, capability: Capability) -> asyncio.TimerHandle:
+    def _start_clock(self, run: Run, capability: Capability) -> None:
         """Starts the handler's time."""
         run.began = self._clock.monotonic()
-        seconds, error = capability.contract.timeout_seconds, TimedOut
-        if run.call.deadline_ms > 0:
-            left = (run.call.deadline_ms - self._clock.now_ms()) / 1000
-            seconds, error = (left, DeadlineExceeded) if left < seconds else (seconds, TimedOut)
-        return asyncio.get_running_loop().call_later(seconds, run.time_out, error, seconds)
+        deadline = run.call.deadline_ms
+        left = (deadline - self._clock.now_ms()) / 1000 if deadline > 0 else inf
+        run.time.start(capability.contract.timeout_seconds, left)
 
     async def _wait_for_slot(self, run: Run, capability: Capability, slots: Slots) -> None:
         each_ms = self._standing.latency_ms(capability.contract.name)
@@ -176,7 +171,7 @@ class Runner:
         if not capability.takes_context:
             return await handler(request)
         effect = capability.contract.effect
-        context = Context(run.call, effect, self._surroundings, run.transaction, run.effects, run.open_purse)
+        context = Context(run.call, effect, self._surroundings, run.transaction, run.effects, run.open_purse, run.aside)
         return await handler(request, context)
 
     def _checked(self, capability: Capability, value: Any, transaction: Transaction) -> tuple[Any, bytes]:

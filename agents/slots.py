@@ -26,6 +26,11 @@ class Slots:
             raise Overloaded(f"{self._queue} calls wait already", retry_after_seconds=retry_after_seconds)
         await self._wait()
 
+    async def retake(self) -> None:
+        """Takes a slot again that was given back for a while. It was admitted before, so it is never refused."""
+        if not self.take():
+            await self._wait()
+
     def give(self) -> None:
         while self._waiting:
             waiting = self._waiting.popleft()

@@ -38,7 +38,9 @@ class Kind(StrEnum):
     TASK_SUBMITTED = "task.submitted"
     """tenant, key, body (digest of what was asked), plan, input, pins (what the plan relies on of each contract),
     budget_cents, budget (what else it limits: tokens, seconds, human_minutes), deadline_ms, labels, priority, by,
-    forked_from (task, step, and by step what was done there; null for a task of its own), format"""
+    forked_from (task, step, and by step what was done there; null for a task of its own), parent (of a child task:
+    path, the steps it is part of, each with task, call, agent and input digest; settles, when the last of them undoes
+    or confirms; null for a task of its own), format"""
     TASK_REPINNED = "task.repinned"
     """pins (what the task relies on of these contracts from here on), by, reason"""
     TASK_CANCELING = "task.canceling"
@@ -65,6 +67,11 @@ class Kind(StrEnum):
     budget: cents, tokens, and the tenant's day; null where nothing is), before (when the token expires, unix
     milliseconds; its other caveats are the event's task, step and capability's, the tenant, the input digest and the
     price)"""
+    STEP_DELEGATED = "step.delegated"
+    """agent, child (task that the step has asked for), call (null for a plan), cents (that the child may spend; null
+    for no limit)"""
+    STEP_RETURNED = "step.returned"
+    """child, status (that it ended with), cost_cents, minutes (of people's time)"""
     STEP_INTERRUPTED = "step.interrupted"
     """agent, attempt, reason: the outcome is unknown, the same call will be sent again"""
     STEP_SUSPECTED = "step.suspected"

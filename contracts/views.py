@@ -188,6 +188,15 @@ class HeldView(View):
     since: str
 
 
+class PlaceView(View):
+    """A step that a child task is part of."""
+
+    task: str
+    step: str
+    call: str
+    agent: str | None = None
+
+
 class TaskView(View):
     id: str
     tenant: str
@@ -204,8 +213,10 @@ class TaskView(View):
     steps_total: int = 0
     steps_done: int = 0
     approvals: list[str] = Field(default_factory=list[str])
-    """Ids of the questions it waits for."""
+    """Ids of the questions it waits for, and that its child tasks wait for."""
     forked_from: ForkedFrom | None = None
+    part_of: list[PlaceView] = Field(default_factory=list[PlaceView])
+    """Of a child task: the steps that it is part of, from the outermost one on."""
     held: list[HeldView] = Field(default_factory=list[HeldView])
     """Steps that a person has to resume."""
     output: Any = None
@@ -227,6 +238,18 @@ class EditView(View):
     was: str
     """Digest of the input that was asked about first."""
     note: str = ""
+
+
+class ChildView(View):
+    """A child task that a step has asked for."""
+
+    task: str
+    call: str | None = None
+    """None for a plan of its own."""
+    status: str | None = None
+    """That it ended with; None while it is open."""
+    cents: float = 0
+    """That it may spend; once it has ended, that it cost. Part of the step's price."""
 
 
 class StepView(View):
@@ -252,6 +275,7 @@ class StepView(View):
     progress: float | None = None
     """Fraction done, in [0, 1], as the agent last said while working."""
     note: str = ""
+    children: list[ChildView] = Field(default_factory=list[ChildView])
     output: Any = None
     error: Problem | None = None
 
@@ -280,6 +304,9 @@ class ApprovalView(View):
     plan: str = ""
     """Digest of the plan that the step belongs to: what is approved is this step of this plan."""
     requested_by: str = ""
+    """Who submitted the task; of a child task, whoever submitted the first of those it is part of."""
+    part_of: list[PlaceView] = Field(default_factory=list[PlaceView])
+    """Where a child task asks: the steps that it is part of, from the outermost one on."""
     about: str = ""
     """The rule without what is this step's own. Questions that agree in it and in the capability can be grouped."""
     amount: float | None = None

@@ -34,6 +34,7 @@ from ..contracts.wire import decode
 from .assembly import World, make_coordinator, make_host, root_key
 from .client import LinkClient, Shard
 from .config import Configuration, importable
+from .delegating import LinkDelegates
 from .link import Link, Receiver, dial, listen, socket_path
 from .memory_client import MemoryClient, memory_name
 from .models_client import ModelsClient
@@ -203,7 +204,7 @@ class _HostProcess:
     async def _main(self) -> None:
         importable(self._configuration.folder)
         world = World.real(faults_from_environment())
-        node = ray.get_runtime_context().get_node_id()
+        node, shards = ray.get_runtime_context().get_node_id(), self._configuration.coordinator.shards
         models = models_client(self._namespace) if self._configuration.models is not None else None
         memory = memory_client(self._namespace, self._configuration.memory_shards)
         self._running = make_host(
@@ -215,8 +216,9 @@ class _HostProcess:
             node,
             models=models,
             memory=memory,
+            delegates=LinkDelegates(connect(self._namespace, shards, "default", "host")),
         )
-        await self._running.start([self._dialer(shard) for shard in range(self._configuration.coordinator.shards)])
+        await self._running.start([self._dialer(shard) for shard in range(shards)])
 
     def _dialer(self, shard: int) -> Callable[[Receiver], Coroutine[Any, Any, Link]]:
         async def to_coordinator(receiver: Receiver) -> Link:

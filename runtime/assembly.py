@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from ..agents.connector import Connector
 from ..agents.engine import Engine
 from ..contracts import AgentId, Entropy, InvalidConfiguration, Tenant
+from ..contracts.delegation import Delegates
 from ..contracts.ids import coordinator_name
 from ..contracts.memory import Memory
 from ..contracts.pool import Models
@@ -168,11 +169,14 @@ def make_host(
     node: str = "",
     models: Models | None = None,
     memory: Memory | None = None,
+    delegates: Delegates | None = None,
 ) -> Host:
-    """A host with an engine for each of its agents. Not started. `models` and `memory` stay the caller's to close."""
+    """A host with an engine for each of its agents. Not started. `models`, `memory` and `delegates` stay the caller's
+    to close.
+    """
     made = Host(host, world.entropy.bytes(8).hex(), node=node, on_failure=on_failure)
     for entry in configuration.hosts[host]:
-        _house(made, configuration, entry, keys, world, models, memory)
+        _house(made, configuration, entry, keys, world, models, memory, delegates)
     return made
 
 
@@ -189,6 +193,7 @@ def _house(
     world: World,
     models: Models | None,
     memory: Memory | None,
+    delegates: Delegates | None,
 ) -> None:
     name = agent_id(entry)
     store = open_store(configuration, f"agents/{name}", "agent")
@@ -204,6 +209,7 @@ def _house(
         on_progress=host.send,
         models=models,
         memory=memory,
+        delegates=delegates,
         max_concurrency=entry.concurrency,
         max_queue=entry.queue,
         bulkheads=entry.bulkheads,

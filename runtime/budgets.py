@@ -111,6 +111,7 @@ _OF_STEP = frozenset(
         Kind.STEP_FAILED,
         Kind.STEP_HELD,
         Kind.STEP_RESUMED,
+        Kind.STEP_RETURNED,
         Kind.APPROVAL_REQUESTED,
         Kind.APPROVAL_VOTED,
         Kind.APPROVAL_EDITED,
@@ -197,24 +198,32 @@ class Budgets:
         return []
 
     def after(self, run: Run, was: "Sequence[_Was]", event: Event) -> None:
-        """Brings the tenant's day up to what the event made of its steps."""
+        """Brings the tenant's day up to what the event made of its steps. A child's cents are paid by its parent's
+        step, and people's time by the child.
+        """
         for step, held, charged in was:
             if held is not step.reserved:
-                self._hold(run.tenant, held, -1)
-                self._hold(run.tenant, step.reserved, 1)
+                self._hold(run, held, -1)
+                self._hold(run, step.reserved, 1)
             if (now := _charged(step)) != charged:
                 spent = [after - before for after, before in zip(now, charged, strict=True)]
+                if run.path:
+                    spent[_CENTS] = 0.0
+                if event.kind is Kind.STEP_RETURNED:
+                    spent[_MINUTES] = 0.0
                 self._spend(run.tenant, held.day or step.reserved.day or day_of(event.at_ms), spent)
 
     def take_up(self, run: Run) -> None:
         """What an open task has reserved, after a start."""
         for step in run.steps.values():
             if step.reserved is not NOTHING_RESERVED:
-                self._hold(run.tenant, step.reserved, 1)
+                self._hold(run, step.reserved, 1)
 
-    def _hold(self, tenant: Tenant, held: Reserved, sign: int) -> None:
+    def _hold(self, run: Run, held: Reserved, sign: int) -> None:
+        """A child's cents are part of its parent's step's price, which is reserved already."""
         if held.day:
-            account = self._account(tenant, held.day)
+            account = self._account(run.tenant, held.day)
+            held = held._replace(cents=0.0) if run.path else held
             account.add(account.held, [sign * unit for unit in _of(held)])
 
     def _spend(self, tenant: Tenant, day: str, amounts: Sequence[float]) -> None:
@@ -266,7 +275,7 @@ class Budgets:
             ("task", _less(run.budget_cents, run.reserved_cents, run.spent_cents)),
         ]
         cap = self._caps.get(run.tenant)
-        if cap is not None and cap.cents is not None:
+        if cap is not None and cap.cents is not None and not run.path:
             left = self._account(run.tenant, self._today()).left(_CENTS) or 0
             levels.append(("tenant", left / _MICRO))
         own = charged + step.reserved.cents  # of an attempt whose outcome nobody knows, which this one replaces

@@ -32,6 +32,7 @@ from ..contracts import (
     Unavailable,
 )
 from ..contracts.caller import Caller
+from ..contracts.delegation import Delegation
 from ..contracts.ids import shard_of
 from ..contracts.messages import Drop, Piece, Request, Response
 from ..contracts.outcomes import OutcomesView, Total
@@ -364,6 +365,10 @@ class LinkClient:
     async def fork(self, task: str, asked: Fork) -> TaskView:
         key = asked.idempotency_key or uuid.uuid4().hex
         return TaskView(**await self._ask_owner(task, "fork", fork=asked.to_data() | {"idempotency_key": key}))
+
+    async def delegate(self, task: str, step: str, asked: Delegation) -> TaskView:
+        """The child that a step has asked for, by the agent that has it in hand. For hosts: no gateway has this."""
+        return TaskView(**await self._ask_owner(task, "delegate", step=step, asked=asked.model_dump(mode="json")))
 
     async def resume(
         self, task: str, choice: str, *, step: str | None = None, note: str = "", result: Any = None, output: Any = None

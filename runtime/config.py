@@ -37,6 +37,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ..contracts import Effect, HanseError, InvalidConfiguration, Risk
+from ..contracts.delegation import CHILD_TASKS
 from ..contracts.pool import Purpose
 from ..models.policy import THRESHOLDS, VALIDATORS, Policy
 from ..models.tier import Kind, Tier
@@ -779,6 +780,13 @@ class Configuration(Section):
     def _named_once(self) -> Self:
         _distinct("agents", [entry.name for entry in self.agents if entry.name])
         _distinct("tenants", [tenant.name for tenant in self.tenants])
+        return self
+
+    @model_validator(mode="after")
+    def _connectors_leave_room_for_child_tasks(self) -> Self:
+        if CHILD_TASKS in self.connectors:
+            problem = {"at": ("connectors", CHILD_TASKS), "name": CHILD_TASKS}
+            raise PydanticCustomError("reserved", "{name} is what child tasks are called; choose another name", problem)
         return self
 
     @model_validator(mode="after")

@@ -59,13 +59,15 @@ from .approvals import AUTOMATIC
 from .audit.anchoring import Anchoring, Witnesses
 from .breakers import Breakers
 from .budgets import Budgets, Cap, amount, out_of_time, spent_in_vain
+from .checker import Proved
+from .children import Children
 from .directory import Directory, Member
 from .eligibility import Eligibility
 from .execution import Abort, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun, fold
 from .fairness import Shares
 from .heartbeats import Heartbeats
 from .holds import Holds, why_held, worth_another_try
-from .intake import Intake, submitted
+from .intake import Intake, Origin, submitted
 from .journal import Journal
 from .leases import Leases
 from .limits import Limits
@@ -197,6 +199,7 @@ class Coordinator:
             quarantine=self._quarantine,
             heartbeats=self._heartbeats,
         )
+        self.children = Children(self, self._intake, clock, self.runs, self.take_on, self.cancel)
         self._leases = Leases(self, self._roster, clock, self._may_retry)
         self._companions: list[Companion] = []
         self._ticking: asyncio.TimerHandle | None = None
@@ -228,6 +231,7 @@ class Coordinator:
                 "format": FORMAT,
             },
         )
+        self.children.recover(lambda task: fold(self.journal.read(task)))
         for run in list(self.runs.values()):
             self.advance(run)
         await self.journal.durable()
@@ -298,23 +302,23 @@ class Coordinator:
 
     # Tasks come in
 
-    def submit(
-        self, tenant: Tenant, submission: Submission, body: Digest, *, by: str, forked_from: JsonObject | None = None
-    ) -> Run:
+    def submit(self, origin: Origin, submission: Submission, body: Digest) -> Run:
         """Takes a task on; it is not on disk yet. `body` is the digest that its idempotency key stands for.
-        `forked_from` is what another task has done of its plan already, as `fork` has it.
 
         Raises InvalidPlan, InvalidInput, NotFound, ModelUnavailable for a goal in words, Overloaded, Unavailable.
         """
         if self.settings.draining:
             raise Unavailable(f"this federation drains: it takes no new tasks, and {len(self.runs)} are still open")
-        if not self._shares.admits(tenant, len(self.runs)):
+        if not self._shares.admits(origin.tenant, len(self.runs)):
             raise Overloaded(f"{len(self.runs)} tasks are open; come again", retry_after_seconds=1)
-        self._rates.submit(tenant)
-        proved = self._intake.prove(submission)
-        now, key = self.clock.now_ms(), submission.idempotency_key
+        self._rates.submit(origin.tenant)
+        return self.take_on(submission, body, self._intake.prove(submission), origin)
+
+    def take_on(self, submission: Submission, body: Digest, proved: Proved, origin: Origin) -> Run:
+        """Journals a task and begins with it. A child is always let in: it is part of what was let in before."""
+        now, key, tenant = self.clock.now_ms(), submission.idempotency_key, origin.tenant
         task = TaskId(uuid7(now, self._entropy.bytes(8), self.settings.shard))
-        data = submitted(tenant, submission, body, proved, now, by, forked_from)
+        data = submitted(origin, submission, body, proved, now)
         event = self.journal.append(Kind.TASK_SUBMITTED, task, None, data)
         self.journal.write(Write("insert_task", (task, tenant, key, body, "submitted", now, now)))
         run = self.runs[task] = Run(event, proved.plan, proved.pins)
@@ -324,6 +328,8 @@ class Coordinator:
         self.watchers.touch(task)
         if self._tested:
             self._reach(Kind.TASK_SUBMITTED)
+        if run.path:
+            self.children.adopt(run)
         self._watch_deadline(run)
         self.advance(run)
         return run
@@ -356,6 +362,8 @@ class Coordinator:
             _log.exception("task %s cannot go on", run.task, extra={"action": "task.broken"})
             self._break_off(run, _internal(error))
         self.watchers.look(run)
+        for each in self.children.above(run) if run.path else ():
+            self.watchers.look(each)
 
     def _break_off(self, run: Run, error: JsonObject) -> None:
         """Ends a task that trips us up: by undoing what was done or, when that trips us up too, as it stands."""
@@ -417,6 +425,8 @@ class Coordinator:
         self.record(run, kind, None, data)
         for step in run.in_flight.values():
             self._roster.stop(step)
+        if run.children:
+            self.children.stop(run)
 
     def _conclude(self, run: Run, kind: Kind, data: JsonObject) -> None:
         self.record(run, kind, None, data)
@@ -428,6 +438,10 @@ class Coordinator:
         if len(self.ended) > KEPT_RUNS:
             self._forget(self.ended.pop(next(iter(self.ended))))
         self._timers.cancel_all(run.task)
+        if run.children:
+            self.children.stop(run)
+        if run.path:
+            self.children.ended(run)
 
     def _forget(self, run: Run) -> None:
         if run.key is not None:

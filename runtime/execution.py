@@ -167,6 +167,9 @@ class StepRun:
     began_ms: int = 0
     """Its first award, in unix milliseconds."""
     reason: str = ""
+    children: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    """Child tasks that it has asked for, by id: `call`, `cents` that they may spend or have cost, `status` at their
+    end, and whether it asked `late`: when the task was winding down, to bring to its end what it had begun."""
     members: "list[StepRun] | None" = None
     members_left: int = 0
     progress: float | None = None
@@ -287,6 +290,9 @@ Command = Start | Skip | Inherit | Refuse | Expand | Abort | Conclude
 class Run:
     """What the events of one task add up to."""
 
+    children: "dict[StepId, dict[TaskId, Run]]" = MappingProxyType({})  # type: ignore[assignment]
+    """Child tasks that are open, by step. Not journaled: kept by the driver."""
+
     def __init__(
         self, submitted: Event, plan: Plan | None = None, pins: Mapping[CapabilityName, Pin] | None = None
     ) -> None:
@@ -309,6 +315,11 @@ class Run:
         self.inherits: Mapping[str, Mapping[str, Any]] = (self.forked_from or {}).get("steps") or {}
         """What the task that this one was forked from has done of this plan, by step."""
         self._carried = self.inherits.keys() | {name.partition("[")[0] for name in self.inherits}
+        parent: Mapping[str, Any] = data.get("parent") or {}
+        self.path: tuple[Mapping[str, Any], ...] = tuple(parent.get("path") or ())
+        """Of a child task: the steps that it is part of, from the outermost one on."""
+        self.settles: bool = bool(parent.get("settles"))
+        """A child of what undoes or confirms a step. That is never held up by policy."""
         self.priority: int = data.get("priority", DEFAULT_PRIORITY)
         self.by: str = data.get("by") or ""
         self.created_ms = self.updated_ms = submitted.at_ms
@@ -461,10 +472,19 @@ class Run:
 
     @property
     def waiting_for_person(self) -> bool:
-        """Nothing else goes on. What cannot be undone and stands ready waits behind the same person."""
-        if not (self.asking or self.held) or self.in_flight or self.retrying:
+        """Nothing else goes on. What cannot be undone and stands ready waits behind the same person; a step that has
+        asked for child tasks waits when they do.
+        """
+        if self.retrying or not (self.asking or self.held or self.children):
+            return False
+        waiting = [self._waits_for_person(step) for step in self.in_flight.values()]
+        if not (self.asking or self.held or waiting) or not all(waiting):
             return False
         return all(self.is_barred(step) for step in self.ready.values())
+
+    def _waits_for_person(self, step: StepRun) -> bool:
+        children = self.children.get(step.id)
+        return bool(children) and all(child.waiting_for_person for child in children.values())
 
     @property
     def shown_status(self) -> TaskStatus:
@@ -581,6 +601,22 @@ class Run:
 
     def _suspected(self, event: Event) -> None:
         self._step_of(event).deaths = event.data["deaths"]
+
+    def _delegated(self, event: Event) -> None:
+        step, data = self._step_of(event), event.data
+        about = {"call": data["call"], "cents": data["cents"] or 0.0, "status": None, "late": self.winding_down}
+        step.children = {**step.children, data["child"]: about}
+
+    def _returned(self, event: Event) -> None:
+        """What it cost is paid at once, out of what is reserved for the step's price."""
+        step, data = self._step_of(event), event.data
+        about = {**step.children[data["child"]], "cents": data["cost_cents"], "status": data["status"]}
+        step.children = {**step.children, data["child"]: about}
+        self._hold(step, step.reserved._replace(cents=max(0.0, _cents(step.reserved.cents - data["cost_cents"]))))
+        step.charged_cents = _cents(step.charged_cents + data["cost_cents"])
+        self.spent_cents = _cents(self.spent_cents + data["cost_cents"])
+        step.minutes = _cents(step.minutes + data["minutes"])
+        self.spent_minutes = _cents(self.spent_minutes + data["minutes"])
 
     def _completed(self, event: Event) -> None:
         step = self._landed(event)
@@ -1003,6 +1039,8 @@ _APPLY = {
     Kind.STEP_SKIPPED: Run._skipped,
     Kind.STEP_INHERITED: Run._inherited,
     Kind.STEP_AWARDED: Run._awarded,
+    Kind.STEP_DELEGATED: Run._delegated,
+    Kind.STEP_RETURNED: Run._returned,
     Kind.STEP_INTERRUPTED: Run._interrupted,
     Kind.STEP_SUSPECTED: Run._suspected,
     Kind.STEP_COMPLETED: Run._completed,

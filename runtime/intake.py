@@ -1,6 +1,7 @@
 """How a task comes in: what was asked for becomes a plan, and the plan is proved before anything is written."""
 
 from collections.abc import Set
+from dataclasses import dataclass
 from typing import Any
 
 from ..contracts import Budget, Digest, JsonObject, ModelUnavailable, NotFound, Submission, Tenant, Unavailable
@@ -8,6 +9,19 @@ from ..contracts.events import FORMAT
 from .checker import Checker, Proved, check_input
 from .directory import Directory
 from .execution import DEFAULT_PRIORITY
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a task comes from."""
+
+    tenant: Tenant
+    by: str
+    """Who asked for it; for a child task, who asked for the first of those it is part of."""
+    forked_from: JsonObject | None = None
+    """What another task has done of its plan already, as `fork` has it."""
+    parent: JsonObject | None = None
+    """Of a child task: `path`, the steps it is part of from the outermost one on, and whether the last `settles`."""
 
 
 class Intake:
@@ -57,22 +71,14 @@ def input_of(submission: Submission) -> Any:
     return {} if submission.call is not None and submission.input is None else submission.input
 
 
-def submitted(
-    tenant: Tenant,
-    submission: Submission,
-    body: Digest,
-    proved: Proved,
-    now: int,
-    by: str,
-    forked_from: JsonObject | None,
-) -> JsonObject:
+def submitted(origin: Origin, submission: Submission, body: Digest, proved: Proved, now: int) -> JsonObject:
     """The data of `task.submitted`. `now` is in unix milliseconds."""
     deadline = submission.deadline_seconds
     return {
-        "tenant": tenant,
+        "tenant": origin.tenant,
         "key": submission.idempotency_key,
         "body": body,
-        "by": by,
+        "by": origin.by,
         "plan": proved.plan.data,
         "input": input_of(submission),
         "pins": proved.pins_data,
@@ -80,7 +86,8 @@ def submitted(
         "budget": _beside_cents(submission.budget),
         "deadline_ms": deadline and now + round(deadline * 1000),
         "labels": submission.labels,
-        "forked_from": forked_from,
+        "forked_from": origin.forked_from,
+        "parent": origin.parent,
         "format": FORMAT,
         "priority": DEFAULT_PRIORITY if submission.priority is None else submission.priority,
     }

@@ -29,6 +29,8 @@ def _rows(run: Run, step: StepRun, contract: Contract, ruling: Ruling) -> Iterat
         yield "amount", f"{ruling.amount:g}"
     yield "rule", ruling.words
     yield from _arguments(contract, step.input)
+    for place in run.path:
+        yield "part of", f"{place['call']}, step {place['step']} of task {place['task']}"
     yield "asked by", run.by or "nobody who gave a name"
     if run.labels:
         yield "task labels", _cut(", ".join(f"{name}={value}" for name, value in run.labels.items()))

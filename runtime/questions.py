@@ -38,7 +38,7 @@ from .execution import Run, StepRun
 from .journal import Journal
 from .material import material
 from .timers import Timers
-from .views import edit_view
+from .views import edit_view, places
 
 Gate = Callable[[Contract, Any, Situation], Ruling]
 
@@ -87,7 +87,7 @@ class Questions:
 
     def ruling(self, run: Run, step: StepRun, contract: Contract) -> Ruling:
         """What policy says of this step. Undoing and confirming is never held up; nobody is asked the same twice."""
-        if step.settles or run.winding_down or step.attempt or step.approval is not None:
+        if step.settles or run.settles or run.winding_down or step.attempt or step.approval is not None:
             return AUTOMATIC
         return self._gate(contract, step.input, _situation(run, step))
 
@@ -397,4 +397,5 @@ def _view(run: Run, step: StepRun, decision: ApprovalStatus, by: str | None, not
         approvers=terms["approvers"],
         material=[MaterialRow(**row) for row in asked.get("material") or []],
         edited=edit_view(step),
+        part_of=places(run),
     )

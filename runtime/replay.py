@@ -311,6 +311,16 @@ class Replay:
             raise _Diverged("step", "one that is under way", event.step)
         return {"agent": step.agent, "attempt": step.attempt}
 
+    def _delegated(self, run: Run, event: Event) -> JsonObject:
+        return {"agent": self._landed(run, event)["agent"]}
+
+    def _returned(self, run: Run, event: Event) -> JsonObject:
+        step = run.steps.get(_step(event))
+        open_ones = [child for child, about in (step.children if step else {}).items() if about["status"] is None]
+        if event.data.get("child") not in open_ones:
+            raise _Diverged("child", " or ".join(open_ones) or "none that is open", event.data.get("child"))
+        return {}
+
     def _failed(self, run: Run, event: Event) -> JsonObject:
         return _verdict(run, self._went_wrong(run, event), event)
 
@@ -563,6 +573,8 @@ _STARTS = frozenset({Kind.STEP_AWARDED, Kind.STEP_FAILED, Kind.STEP_HELD, Kind.A
 _BREAKS = frozenset({Kind.TASK_ABORTING, Kind.TASK_FAILED})
 _GIVEN = frozenset(
     {
+        Kind.STEP_DELEGATED,
+        Kind.STEP_RETURNED,
         Kind.STEP_INTERRUPTED,
         Kind.STEP_COMPLETED,
         Kind.STEP_RESUMED,
@@ -583,6 +595,8 @@ _DERIVED: Mapping[Kind, Callable[[Replay, Run, Event], JsonObject]] = {
     Kind.STEP_SKIPPED: Replay._skipped,
     Kind.STEP_INHERITED: Replay._inherited,
     Kind.STEP_AWARDED: Replay._awarded,
+    Kind.STEP_DELEGATED: Replay._delegated,
+    Kind.STEP_RETURNED: Replay._returned,
     Kind.STEP_INTERRUPTED: Replay._landed,
     Kind.STEP_COMPLETED: Replay._landed,
     Kind.STEP_FAILED: Replay._failed,

@@ -29,6 +29,7 @@ from ..contracts import (
     Unavailable,
     digest,
 )
+from ..contracts.delegation import Delegation
 from ..contracts.events import timestamp
 from ..contracts.messages import Request, Response
 from ..contracts.plain import check
@@ -37,11 +38,14 @@ from ..contracts.wire import decode_event, unpack
 from .audit.bundle import Notary, make_bundle
 from .audit.chain import Audit
 from .audit.head import Head
+from .children import body_of
 from .coordinator import Coordinator
 from .directory import Member
 from .execution import Run
-from .fork import body_of, fork
+from .fork import body_of as body_of_fork
+from .fork import fork
 from .holds import resumable
+from .intake import Origin
 from .link import Link
 from .questions import Said
 from .replay import Replay
@@ -77,6 +81,7 @@ class Service:
         self._slow: dict[str, Callable[[Request], Awaitable[Any]]] = {
             "cancel": self._cancel,
             "decide": self._decide,
+            "delegate": self._delegate,
             "events": self._events,
             "fork": self._fork,
             "gather": self._gather,
@@ -163,7 +168,7 @@ class Service:
 
         run = self._first(request.tenant, key, body) if key is not None else None
         if run is None:
-            run = coordinator.submit(request.tenant, submission, body, by=request.by)
+            run = coordinator.submit(Origin(request.tenant, request.by), submission, body)
         self._tell(link, request, _dump(task_view(run)))
 
     def _first(self, tenant: Tenant, key: str, body: str) -> Run | None:
@@ -236,12 +241,23 @@ class Service:
         """A new task from the prefix of another one, as that stands on disk."""
         coordinator, asked = self._coordinator, read_fork(request.parameters["fork"])
         source, key = self._run(request), asked.idempotency_key
-        body = digest(body_of(source.task, asked))
+        body = digest(body_of_fork(source.task, asked))
         await coordinator.journal.durable()
         run = self._first(request.tenant, key, body) if key is not None else None
         if run is None:
             made = fork(source, coordinator.journal.read(source.task), asked)
-            run = coordinator.submit(request.tenant, made.submission, body, by=request.by, forked_from=made.origin)
+            run = coordinator.submit(Origin(request.tenant, request.by, made.origin), made.submission, body)
+        return _dump(task_view(run))
+
+    async def _delegate(self, request: Request) -> JsonObject:
+        """A child task for a step that the asking agent has in hand; the same one when it asks again."""
+        coordinator, asked = self._coordinator, read_delegation(request.parameters["asked"])
+        parent, step = self._run(request), StepId(request.parameters["step"])
+        run = self._first(request.tenant, asked.key, body_of(parent.task, step, asked))
+        if run is None:
+            run = coordinator.children.delegate(parent, step, AgentId(request.by), asked)
+        elif not run.status.terminal:
+            coordinator.children.adopt(run)
         return _dump(task_view(run))
 
     async def _replay(self, request: Request) -> JsonObject:
@@ -424,6 +440,15 @@ def read_submission(data: Mapping[str, Any]) -> Submission:
         what = " and ".join(asked) or "none of them"
         raise InvalidInput(f"a task has exactly one of goal, call and plan; this one has {what}")
     return submission
+
+
+def read_delegation(data: Mapping[str, Any]) -> Delegation:
+    """Raises InvalidInput unless it is plain data that can be read."""
+    check(dict(data))
+    try:
+        return Delegation.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
 def read_fork(data: Mapping[str, Any]) -> Fork:

@@ -6,10 +6,12 @@ from typing import Any
 from ..contracts import (
     AgentView,
     BidView,
+    ChildView,
     EditView,
     ForkedFrom,
     HanseError,
     HeldView,
+    PlaceView,
     Problem,
     StepId,
     StepStatus,
@@ -61,12 +63,25 @@ def task_view(run: Run) -> TaskView:
         budget=task_budget(run),
         steps_total=len(top),
         steps_done=sum(step.done for step in top),
-        approvals=[str(step.asked["approval"]) for step in run.asking.values() if step.asked],
+        approvals=list(_approvals(run)),
         forked_from=_forked_from(run),
+        part_of=places(run),
         held=[_held_view(step) for step in run.held.values()],
         output=run.output,
         error=problem_of(run.error),
     )
+
+
+def places(run: Run) -> list[PlaceView]:
+    """The steps that a child task is part of. Empty for any other."""
+    return [PlaceView(**{name: place[name] for name in PlaceView.model_fields}) for place in run.path]
+
+
+def _approvals(run: Run) -> Iterator[str]:
+    yield from (str(step.asked["approval"]) for step in run.asking.values() if step.asked)
+    for children in run.children.values():
+        for child in children.values():
+            yield from _approvals(child)
 
 
 def _forked_from(run: Run) -> ForkedFrom | None:
@@ -138,7 +153,12 @@ def _step_view(run: Run, step: StepRun) -> StepView:
         progress=step.progress,
         note=step.note,
         edited=edit_view(step),
+        children=[_child_view(child, about) for child, about in step.children.items()],
     )
+
+
+def _child_view(child: str, about: Mapping[str, Any]) -> ChildView:
+    return ChildView(task=child, call=about["call"], status=about["status"], cents=about["cents"])
 
 
 def edit_view(step: StepRun) -> EditView | None:

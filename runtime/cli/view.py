@@ -90,7 +90,8 @@ def step_line(step: StepView, trouble: str = "", note: str = "") -> Text:
     done = "" if step.progress is None or step.status is not StepStatus.WORKING else f"{step.progress:.0%}"
     said = plain(step.note, 60) if done else ""
     own = budget_words(step.budget) if step.budget else ""
-    facts = (done, said, money(step.price_cents), own, duration(step.latency_ms), attempts, trouble, note)
+    waits = ", ".join(f"waits for task {plain(child.task)}" for child in step.children if child.status is None)
+    facts = (done, said, money(step.price_cents), own, duration(step.latency_ms), attempts, waits, trouble, note)
     line.append("".join(f"  {fact}" for fact in facts if fact), style="dim")
     return line
 
@@ -170,6 +171,8 @@ def _head(task: TaskView) -> RenderableType:
     line.append("".join(f"  {fact}" for fact in (money(task.cost_cents), duration(took)) if fact), style="dim")
     if task.forked_from is not None:
         line.append(f"  forked from {plain(task.forked_from.task)} at {plain(task.forked_from.step)}", style="dim")
+    if task.part_of:
+        line.append(f"  part of {plain(task.part_of[-1].task)}, step {plain(task.part_of[-1].step)}", style="dim")
     spent = [Text(f"budget {budget_words(task.budget)}", style="dim")] if task.budget else []
     return Group(line, *spent, bar(task.steps_done, task.steps_total, 40))
 
@@ -331,6 +334,8 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
         f"done by {plain(data.get('agent') or 'nobody')} in task {plain(data.get('task'))}"
     ),
     Kind.STEP_AWARDED: _award_words,
+    Kind.STEP_DELEGATED: lambda data: f"{plain(data.get('call') or 'a plan')} as task {plain(data.get('child'))}",
+    Kind.STEP_RETURNED: lambda data: f"task {plain(data.get('child'))} {plain(data.get('status'))}",
     Kind.STEP_INTERRUPTED: _agent_and_reason,
     Kind.STEP_SUSPECTED: lambda data: f"{plain(data.get('agent'))} died with it in hand, {data.get('deaths')} times",
     Kind.STEP_COMPLETED: _completed_words,

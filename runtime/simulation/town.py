@@ -14,6 +14,7 @@ from ..budgets import Cap
 from ..client import LinkClient, Shard
 from ..config import Above, ApprovalRule
 from ..coordinator import Coordinator, Settings
+from ..delegating import LinkDelegates
 from ..host import Host
 from ..limits import Limits
 from ..link import Receiver
@@ -143,6 +144,7 @@ class Town:
             entropy=self._chance(),
             connectors={"square": Square(self.outside)},
             on_progress=host.send,
+            delegates=LinkDelegates(self.client(process, "host")),
             **self._options,
         )
 
@@ -152,7 +154,7 @@ class Town:
     # Reaching it
 
     def client(self, process: Process, by: str = "client", tenant: str = "default") -> LinkClient:
-        """Of a process that never dies: a person somewhere."""
+        """Of somebody in this process."""
         dial: Callable[[Receiver], Any] = self.network.dialer(process, COORDINATOR)
         return LinkClient([Shard(dial, PATIENCE_SECONDS)], Tenant(tenant), by)
 

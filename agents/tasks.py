@@ -1,0 +1,175 @@
+"""Child tasks as a handler uses them: work that other agents do, on behalf of the step.
+
+    refund = await context.tasks.call("payments.refund", {"order_id": order, "cents": cents})
+
+A child is negotiated, journaled, approved, compensated and audited like any other task; what it ends with, the handler
+gets. A handler that runs again gets the same child: in a capability that writes, a child is an effect in the ledger;
+in one that reads, its key is made of the step's and of its place. While a handler waits for a child its own time stands
+still and its slot is free, because a child may wait for a person.
+
+A child has at most the authority of its step: it changes nothing that the step may not change, ends before the step's
+deadline, and spends what the step has left of its price. A step that has begun to undo itself undoes what its children
+did by its own compensation: a child that has completed is over.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from ..contracts import AgentId, BudgetExhausted, Canceled, DeadlineExceeded, Failed, HanseError, InvalidInput, Verdict
+from ..contracts.delegation import CHILD_TASKS, ChildEnded, Delegates, Delegation, Parent, error_of
+from ..contracts.messages import Call
+from ..contracts.plain import check
+from ..contracts.schema import invalid
+from .asking import PATIENCE_SECONDS, Purse
+from .connector import Absent, Answer, Connector, operation
+from .effects import Effects
+
+
+class Perform(Protocol):
+    """Runs one child under a key."""
+
+    def __call__(self, key: str, request: Mapping[str, Any]) -> Awaitable[ChildEnded]: ...
+
+
+class ChildTasks(Connector):
+    """The federation as the ledger sees it: asked twice under one key, it does nothing twice."""
+
+    name = CHILD_TASKS
+
+    def __init__(self, perform: Perform | None = None) -> None:
+        """Without `perform` it only stands for those that have one, where an effect of theirs is in doubt."""
+        super().__init__(timeout_seconds=PATIENCE_SECONDS)
+        self._perform = perform
+
+    @property
+    def repeatable(self) -> bool:
+        return True
+
+    async def reconcile(self, operation: str, key: str, request: dict[str, Any]) -> Answer:
+        """Nothing needs to be found out: the child is simply asked for again."""
+        return Absent()
+
+    @operation()
+    async def run(self, key: str, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._perform is not None
+        ended = await self._perform(key, request)
+        if (error := error_of(ended)) is not None:
+            raise final(error, ended)
+        return {"task": ended.task, "output": ended.output, "cost_cents": ended.cost_cents}
+
+
+class Tasks:
+    """The child tasks of one run of a handler."""
+
+    def __init__(
+        self,
+        delegates: Delegates,
+        call: Call,
+        agent: AgentId,
+        purse: Purse,
+        effects: Effects | None,
+        aside: Callable[[], AbstractAsyncContextManager[None]],
+        alive: Callable[[], None],
+    ) -> None:
+        """`aside` is entered while the handler waits for a child; `alive` raises when the handler is over."""
+        self._delegates, self._call, self._purse, self._effects = delegates, call, purse, effects
+        self._parent = Parent(call.tenant, agent, call.task, call.step)
+        self._aside, self._alive = aside, alive
+        self._count = 0
+
+    async def call(
+        self,
+        capability: str,
+        input: Any = None,
+        *,
+        name: str = "",
+        budget_cents: float | None = None,
+        deadline_seconds: float | None = None,
+    ) -> Any:
+        """The output of one capability, done as a child task.
+
+        `name` makes the child known by it instead of by its place among the step's effects, for children whose order
+        differs from run to run. `budget_cents` is what it may spend: all that the step has left when left out, so
+        children that run beside each other and cost something need one each.
+
+        Raises the error that ended the child, or `Failed` where that one would be worth another try: a child tries by
+        itself as often as its contracts say. And NotAllowed, BudgetExhausted, LoopDetected, InvalidPlan, InvalidInput.
+        """
+        asked = {"call": capability, "input": {} if input is None else input}
+        return await self._run(asked, name, budget_cents, deadline_seconds)
+
+    async def run(
+        self,
+        plan: Mapping[str, Any],
+        input: Any = None,
+        *,
+        name: str = "",
+        budget_cents: float | None = None,
+        deadline_seconds: float | None = None,
+    ) -> Any:
+        """The output of a whole plan, done as one child task. Otherwise as `call`."""
+        return await self._run({"plan": dict(plan), "input": input}, name, budget_cents, deadline_seconds)
+
+    async def _run(
+        self, asked: dict[str, Any], name: str, budget_cents: float | None, deadline_seconds: float | None
+    ) -> Any:
+        self._alive()
+        request = _plain(asked) | {"budget_cents": budget_cents, "deadline_seconds": deadline_seconds}
+        if self._effects is None:
+            self._count += 1
+            key = f"{self._call.key}!{self._call.attempt}.{name or self._count}"
+            ended = await self._perform(key, request)
+            if (error := error_of(ended)) is not None:
+                raise final(error, ended)
+            return ended.output
+        child = ChildTasks(self._perform)
+        done = await self._effects.perform(child, child.operations["run"], name, {"request": request})
+        self._purse.delegated[done["task"]] = done["cost_cents"]
+        return done["output"]
+
+    async def _perform(self, key: str, request: Mapping[str, Any]) -> ChildEnded:
+        """Asks for the child and waits for its end. What it may spend is out of the purse meanwhile."""
+        left = max(0.0, self._call.budget_cents - self._purse.spoken_for)
+        cents = left if request["budget_cents"] is None else request["budget_cents"]
+        if cents > left:
+            raise BudgetExhausted(
+                f"a child task may spend {cents:g} cents; its step has {left:g} left", level="step", left=left
+            )
+        asked = _delegation({**request, "key": key, "budget_cents": cents})
+        self._purse.delegated[key] = cents
+        try:
+            async with self._aside():
+                ended = await self._delegates.run(asked, self._parent)
+        finally:
+            del self._purse.delegated[key]
+        self._purse.delegated[ended.task] = ended.cost_cents
+        return ended
+
+
+def final(error: HanseError, ended: ChildEnded) -> HanseError:
+    """A child's error as its parent's step has it: never one that is worth another try, which would get this child."""
+    cut_short = isinstance(error, Canceled | DeadlineExceeded)  # which says of a step that its own time is over
+    if error.verdict is Verdict.ABORT and not cut_short:
+        return error.about(child=ended.task)
+    return Failed(f"a child task ended with: {error.detail}", child=ended.task, child_code=error.code)
+
+
+def _delegation(data: Mapping[str, Any]) -> Delegation:
+    try:
+        return Delegation.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def _plain(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Plan and input as plain data. Raises InvalidInput."""
+    try:
+        data = to_jsonable_python(asked, by_alias=True)
+    except PydanticSerializationError as error:
+        raise InvalidInput(f"context.tasks: {error}") from None
+    check(data)
+    return data

@@ -1,0 +1,47 @@
+"""`LinkDelegates`: child tasks over links to the coordinators, from a host. Keeps the `Delegates` protocol."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from ..contracts import HanseError, TaskId, TaskStatus, TaskView, Unavailable
+from ..contracts.delegation import ChildEnded, Delegation, Parent
+from .client import LinkClient
+from .task import Task, error_of
+
+T = TypeVar("T")
+PAUSE_SECONDS = (0.05, 1.0)
+"""Between two attempts at a coordinator that is away: at first, and at most."""
+
+
+class LinkDelegates:
+    """Child tasks of any step in hand here. They are asked for at the coordinator of the step's own task."""
+
+    def __init__(self, client: LinkClient) -> None:
+        self._client = client
+
+    async def run(self, asked: Delegation, parent: Parent) -> ChildEnded:
+        client = self._client.acting(parent.tenant, parent.agent)
+        view = await _patiently(lambda: client.delegate(parent.task, parent.step, asked))
+        if not view.status.terminal:
+            view = await _patiently(Task(client, view).wait)
+        return ChildEnded(TaskId(view.id), view.output, _error(view), view.cost_cents)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+    """What the attempt gives, when somebody can be reached. Whoever asks has a time of its own."""
+    pause, longest = PAUSE_SECONDS
+    while True:
+        try:
+            return await attempt()
+        except Unavailable:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
+
+
+def _error(view: TaskView) -> dict[str, object] | None:
+    error: HanseError | None = None if view.status is TaskStatus.COMPLETED else error_of(view)
+    return error and error.to_data()
