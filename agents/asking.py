@@ -85,6 +85,8 @@ class StepPool:
         self._asked: dict[str, int] = {}
 
     async def ask(self, ask: Ask) -> Answer:
+        ask = self._directed(ask)
+
         async def answer() -> JsonObject:
             self._check_tokens()
             given = await self._models.ask(ask, self._caller())
@@ -97,7 +99,7 @@ class StepPool:
         """Not kept: for what somebody watches, and nothing else depends on."""
         self._alive()
         self._check_tokens()
-        async for piece in self._models.stream(ask, self._caller()):
+        async for piece in self._models.stream(self._directed(ask), self._caller()):
             self._alive()
             if piece.answer is not None:
                 self._purse.pay(piece.answer)
@@ -119,6 +121,11 @@ class StepPool:
     async def tiers(self) -> list[TierView]:
         self._alive()
         return await self._models.tiers()
+
+    def _directed(self, ask: Ask) -> Ask:
+        """To the tier that the task names, whatever the handler says: it was started to see what that one answers."""
+        model = self._call.model
+        return ask if model is None else ask.model_copy(update={"tier": model, "only": True})
 
     def _check_tokens(self) -> None:
         """Raises BudgetExhausted. What an answer takes is known when it is there, so the calls under way may go over

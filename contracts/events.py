@@ -40,7 +40,8 @@ class Kind(StrEnum):
     budget_cents, budget (what else it limits: tokens, seconds, human_minutes), deadline_ms, labels, priority, by,
     forked_from (task, step, and by step what was done there; null for a task of its own), parent (of a child task:
     path, the steps it is part of, each with task, call, agent and input digest; settles, when the last of them undoes
-    or confirms; null for a task of its own), format"""
+    or confirms; null for a task of its own), model (the tier for all it asks of models; null where the router
+    chooses), format"""
     TASK_REPINNED = "task.repinned"
     """pins (what the task relies on of these contracts from here on), by, reason"""
     TASK_CANCELING = "task.canceling"

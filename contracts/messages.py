@@ -59,6 +59,8 @@ class Call:
     """What a person found out about the step's outside effects in doubt: `happened`, and the `result` if it did."""
     budget_tokens: int | None = None
     """What models may read and write for it; None when nobody set a limit."""
+    model: str | None = None
+    """The tier that answers whatever it asks of models; None lets the router choose."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,8 @@ class Submission(BaseModel):
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=255)
     priority: int | None = Field(default=None, ge=0, le=9)
     """From 0 to 9, 5 when left out: which of a tenant's steps go first where there is not room for all."""
+    model: str | None = Field(default=None, min_length=1, max_length=100)
+    """The tier that answers whatever this task asks of models, and no other. Left out, the router chooses."""
 
     def to_data(self) -> JsonObject:
         """Plain data of what was given. What the caller wrote as input and plan stays as it is, nulls included."""
@@ -146,6 +148,8 @@ class Fork(BaseModel):
     labels: dict[str, str] | None = Field(default=None, max_length=64)
     """The first one's when left out."""
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=255)
+    model: str | None = Field(default=None, min_length=1, max_length=100)
+    """The tier that answers whatever the new task asks of models. The first one's when left out."""
 
     def to_data(self) -> JsonObject:
         """Plain data of what was given, so that an input of null is told from none."""
@@ -217,6 +221,8 @@ class TaskView(View):
     forked_from: ForkedFrom | None = None
     part_of: list[PlaceView] = Field(default_factory=list[PlaceView])
     """Of a child task: the steps that it is part of, from the outermost one on."""
+    model: str | None = None
+    """The tier that answers whatever it asks of models; None where the router chooses."""
     held: list[HeldView] = Field(default_factory=list[HeldView])
     """Steps that a person has to resume."""
     output: Any = None

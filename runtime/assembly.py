@@ -20,6 +20,7 @@ from ..contracts.memory import Memory
 from ..contracts.pool import Models
 from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
+from ..models.tier import Kind
 from .approvals import Rulebook, lot_secret
 from .audit.anchoring import Witnesses
 from .audit.anchors import Anchor, FileAnchor, SyslogAnchor
@@ -119,9 +120,16 @@ def _settings(configuration: Configuration, shard: int, key: bytes) -> Settings:
         notify=bool(configuration.notify),
         caps={tenant: cap.part(shard, shards) for tenant, cap in _caps(configuration)},
         limits=configuration.coordinator_limits,
+        tiers=_tiers(configuration),
         witnesses=None if in_memory(configuration) else make_witnesses(configuration),
         data=None if in_memory(configuration) else configuration.data,
     )
+
+
+def _tiers(configuration: Configuration) -> frozenset[str]:
+    """Those of the model pool that write answers."""
+    tiers = configuration.models.tiers if configuration.models else ()
+    return frozenset(tier.name for tier in tiers if tier.kind is Kind.GENERATE)
 
 
 def in_memory(configuration: Configuration) -> bool:

@@ -75,7 +75,8 @@ class Children:
         _check_loop(path, submission)
         proved = self._intake.prove(submission)
         _check_effects(parent, asking, proved)
-        origin = Origin(parent.tenant, parent.by, parent={"path": path, "settles": asking.settles})
+        above = {"path": path, "settles": asking.settles}
+        origin = Origin(parent.tenant, parent.by, parent=above, ends_ms=self._ends_ms(parent, asking))
         return self._take_on(submission, body_of(parent.task, step, asked), proved, origin)
 
     def _asking(self, parent: Run, step: StepId, agent: AgentId) -> StepRun:
@@ -92,21 +93,19 @@ class Children:
             plan=asked.plan,
             input=asked.input,
             budget=None if step.settles else _budget(parent, step, asked),
-            deadline_seconds=self._seconds(parent, step, asked),
+            deadline_seconds=asked.deadline_seconds,
             labels=dict(parent.labels),
             idempotency_key=asked.key,
             priority=parent.priority,
+            model=parent.model,
         )
 
-    def _seconds(self, parent: Run, step: StepRun, asked: Delegation) -> float | None:
-        """Never longer than somebody waits for the step."""
-        ends, seconds = parent.ends_ms, asked.deadline_seconds
-        if ends is None or step.settles or step.begun:
-            return seconds
-        left = (ends - self._clock.now_ms()) / 1000
-        if left <= 0:
+    def _ends_ms(self, parent: Run, step: StepRun) -> int | None:
+        """Until when somebody waits for the step. Raises DeadlineExceeded when nobody does any more."""
+        ends = None if step.settles or step.begun else parent.ends_ms
+        if ends is not None and ends <= self._clock.now_ms():
             raise DeadlineExceeded(task=parent.task, step=step.id)
-        return min(left, seconds or left)
+        return ends
 
     # Beginnings and ends
 

@@ -108,6 +108,8 @@ class Settings:
     """Whether somebody is told of questions: then each is put in the outbox with its event."""
     weights: Weights = field(default_factory=Weights)
     limits: Limits = field(default_factory=Limits)
+    tiers: frozenset[str] = frozenset()
+    """Of the model pool, by name."""
     witnesses: Witnesses | None = None
     """None for a journal that ends with its process."""
     data: Path | None = None
@@ -311,6 +313,9 @@ class Coordinator:
             raise Unavailable(f"this federation drains: it takes no new tasks, and {len(self.runs)} are still open")
         if not self._shares.admits(origin.tenant, len(self.runs)):
             raise Overloaded(f"{len(self.runs)} tasks are open; come again", retry_after_seconds=1)
+        if submission.model is not None and submission.model not in self.settings.tiers:
+            known = ", ".join(sorted(self.settings.tiers)) or "none, for no model pool is configured"
+            raise InvalidInput(f"there is no tier {submission.model!r}. Tiers: {known}", pointer="/model")
         self._rates.submit(origin.tenant)
         return self.take_on(submission, body, self._intake.prove(submission), origin)
 

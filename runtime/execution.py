@@ -322,6 +322,7 @@ class Run:
         """A child of what undoes or confirms a step. That is never held up by policy."""
         self.priority: int = data.get("priority", DEFAULT_PRIORITY)
         self.by: str = data.get("by") or ""
+        self.model: str | None = data.get("model")
         self.created_ms = self.updated_ms = submitted.at_ms
         self.sequence = submitted.sequence
         self.status = TaskStatus.SUBMITTED

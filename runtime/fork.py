@@ -75,6 +75,7 @@ def fork(source: Run, events: Iterable[Event], asked: Fork) -> Forked:
         deadline_seconds=asked.deadline_seconds,
         labels=dict(source.labels) if asked.labels is None else asked.labels,
         idempotency_key=asked.idempotency_key,
+        model=asked.model or source.model,
     )
     return Forked(submission, {"task": source.task, "step": asked.step, "steps": kept})
 

@@ -1,6 +1,6 @@
 """How a task comes in: what was asked for becomes a plan, and the plan is proved before anything is written."""
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ class Origin:
     """What another task has done of its plan already, as `fork` has it."""
     parent: JsonObject | None = None
     """Of a child task: `path`, the steps it is part of from the outermost one on, and whether the last `settles`."""
+    ends_ms: int | None = None
+    """Unix milliseconds after which nobody waits, whatever the submission says; None when somebody always does."""
 
 
 class Intake:
@@ -73,7 +75,6 @@ def input_of(submission: Submission) -> Any:
 
 def submitted(origin: Origin, submission: Submission, body: Digest, proved: Proved, now: int) -> JsonObject:
     """The data of `task.submitted`. `now` is in unix milliseconds."""
-    deadline = submission.deadline_seconds
     return {
         "tenant": origin.tenant,
         "key": submission.idempotency_key,
@@ -84,13 +85,21 @@ def submitted(origin: Origin, submission: Submission, body: Digest, proved: Prov
         "pins": proved.pins_data,
         "budget_cents": submission.budget.cents if submission.budget else None,
         "budget": _beside_cents(submission.budget),
-        "deadline_ms": deadline and now + round(deadline * 1000),
+        "deadline_ms": min(ends) if (ends := [*_ends(origin, submission, now)]) else None,
         "labels": submission.labels,
         "forked_from": origin.forked_from,
         "parent": origin.parent,
+        "model": submission.model,
         "format": FORMAT,
         "priority": DEFAULT_PRIORITY if submission.priority is None else submission.priority,
     }
+
+
+def _ends(origin: Origin, submission: Submission, now: int) -> Iterator[int]:
+    if submission.deadline_seconds is not None:
+        yield now + round(submission.deadline_seconds * 1000)
+    if origin.ends_ms is not None:
+        yield origin.ends_ms
 
 
 def _beside_cents(budget: Budget | None) -> JsonObject | None:

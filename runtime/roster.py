@@ -193,6 +193,7 @@ class Roster:
             budget_cents=step.award["price_cents"],
             ruling=_told(step),
             budget_tokens=(step.award.get("reserved") or {}).get("tokens"),
+            model=run.model,
         )
 
     def expiry(self, run: Run, step: StepRun, agent: AgentId) -> int:

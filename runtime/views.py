@@ -66,6 +66,7 @@ def task_view(run: Run) -> TaskView:
         approvals=list(_approvals(run)),
         forked_from=_forked_from(run),
         part_of=places(run),
+        model=run.model,
         held=[_held_view(step) for step in run.held.values()],
         output=run.output,
         error=problem_of(run.error),

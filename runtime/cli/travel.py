@@ -56,12 +56,14 @@ async def fork(
     version: Annotated[
         list[str] | None, typer.Option(help="CAPABILITY=VERSION for what is done anew. Repeatable.")
     ] = None,
+    model: Annotated[str | None, typer.Option(help="The tier that answers what it asks of models.")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key gives the same task.")] = None,
 ) -> None:
     """Start a new task from a prefix of this one. What was done before the step is not done again, nor undone."""
     given: dict[str, Any] = {"step": step, "versions": dict(map(_versioned, version or ()))}
     given |= {"input": input_of([input])} if input is not None else {}
     given |= {"plan": read_plan_file(plan)["plan"]} if plan is not None else {}
+    given |= {"model": model} if model is not None else {}
     given |= {"idempotency_key": key} if key is not None else {}
     async with session.client() as client:
         view = await client.fork(task, Fork(**given))

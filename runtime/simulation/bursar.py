@@ -78,6 +78,8 @@ class Bursar:
                 self._pay("cents", event, name, max(0, self._prices[name] - self._lost[name]))
             case Kind.STEP_FAILED:
                 self._lose(event, name)
+            case Kind.STEP_RETURNED:
+                self._take_back(event, name)
             case Kind.APPROVAL_REQUESTED | Kind.APPROVAL_EDITED:
                 self._ask(event, name)
             case Kind.APPROVAL_VOTED | Kind.APPROVAL_DECIDED:
@@ -113,6 +115,18 @@ class Bursar:
         self._free("cents", event, name)
         self._lost[name] += self._lost_now
         self._pay("cents", event, name, self._lost_now)
+
+    def _take_back(self, event: Event, name: str) -> None:
+        """A child has ended: what it cost is out of its step's price, and people's time out of its task's."""
+        cost = round(event.data["cost_cents"] * MICRO)
+        day, amount = self._holding.get(("cents", str(event.task), name), ("", 0))
+        self._free("cents", event, name)
+        self._lost[name] += cost
+        self._pay("cents", event, name, cost)
+        if day:
+            self._keep("cents", event, name, max(0, amount - cost), day)
+        for level in self._levels("minutes", event, name, ""):
+            level.spent += round(event.data["minutes"] * MICRO)
 
     def _award(self, event: Event, name: str) -> None:
         if _settles(name):
@@ -168,7 +182,7 @@ class Bursar:
         )
         own = (step.get("budget") or {}).get(_FIELDS[what])
         yield self._level(what, "step", name, own)
-        if day:
+        if day and not (what == "cents" and self._plans[task].get("parent")):
             yield self._level(what, "tenant", f"{tenant} {day}", self._caps.get(tenant, {}).get(what))
 
     def _limit_of_task(self, what: str, task: str) -> float | None:

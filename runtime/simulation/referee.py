@@ -25,7 +25,7 @@ _ASKS = (
     Kind.APPROVAL_ESCALATED,
     Kind.APPROVAL_DECIDED,
 )
-_ASIDE = (*_ASKS, Kind.STEP_SUSPECTED)
+_ASIDE = (*_ASKS, Kind.STEP_SUSPECTED, Kind.STEP_DELEGATED, Kind.STEP_RETURNED)
 _WINDS_DOWN = (Kind.TASK_ABORTING, Kind.TASK_CANCELING)
 
 
@@ -91,7 +91,7 @@ class Game:
         return [event for event in self.history if event.step == step]
 
     def last(self, step: str) -> Event | None:
-        """The last thing that happened to the step, questions and suspicions aside."""
+        """The last thing that happened to the step, questions, suspicions and child tasks aside."""
         told = [event for event in self.story(step) if event.kind not in _ASIDE]
         return told[-1] if told else None
 
@@ -169,7 +169,8 @@ class Game:
         return any(event.kind is Kind.STEP_AWARDED and str(event.step).endswith("+") for event in self.history)
 
     def waits_for_retry(self, step: str) -> bool:
-        told = [event for event in self.story(step) if event.kind is not Kind.STEP_SUSPECTED]
+        besides = (Kind.STEP_SUSPECTED, Kind.STEP_DELEGATED, Kind.STEP_RETURNED)
+        told = [event for event in self.story(step) if event.kind not in besides]
         last = told[-1] if told else None
         retries = last is not None and last.kind is Kind.STEP_FAILED and last.data["retry_at_ms"] is not None
         return retries and step not in self.due
@@ -398,7 +399,7 @@ class Game:
         return max(0.0, self.price(step) - self.lost(step)) if self.flies(step) or self._keeps(step) else 0.0
 
     def spent_of(self, step: str) -> float:
-        """The price of what was done; of what was not, what models took in vain."""
+        """The price of what was done; of what was not, what models and child tasks took in vain."""
         return max(self.price(step), self.lost(step)) if self.completed(step) else self.lost(step)
 
     def price(self, step: str) -> float:
@@ -407,7 +408,9 @@ class Game:
 
     def lost(self, step: str) -> float:
         failures = [event for event in self.story(step) if event.kind in (Kind.STEP_FAILED, Kind.STEP_HELD)]
-        return sum(event.data.get("spent_cents") or 0.0 for event in failures)
+        children = [event for event in self.story(step) if event.kind is Kind.STEP_RETURNED]
+        taken = sum(event.data.get("spent_cents") or 0.0 for event in failures)
+        return taken + sum(event.data["cost_cents"] for event in children)
 
     def awarded(self, step: str) -> Event | None:
         awards = [event for event in self.story(step) if event.kind is Kind.STEP_AWARDED]
@@ -475,6 +478,21 @@ class Game:
             and (awarded.data["agent"], awarded.data["attempt"]) == (event.data["agent"], event.data["attempt"])
         )
 
+    def _judge_delegation(self, event: Event) -> bool:
+        """Whoever has the step in hand asks; when the task winds down, only for what was begun."""
+        step, awarded = str(event.step), self.awarded(str(event.step))
+        has_it = self.flies(step) and awarded is not None and awarded.data["agent"] == event.data["agent"]
+        wanted = not self.winding_down or self.begun(step) or _settles(step)
+        return has_it and wanted and event.data["child"] not in self._children(step, Kind.STEP_DELEGATED)
+
+    def _judge_return(self, event: Event) -> bool:
+        step, child = str(event.step), event.data["child"]
+        asked, ended = (self._children(step, kind) for kind in (Kind.STEP_DELEGATED, Kind.STEP_RETURNED))
+        return child in asked and child not in ended
+
+    def _children(self, step: str, kind: Kind) -> list[str]:
+        return [event.data["child"] for event in self.story(step) if event.kind is kind]
+
     def _judge_suspicion(self, event: Event) -> bool:
         """The agent had it in hand at some time, and every death counts once, or starts to anew after a hold."""
         story = self.story(str(event.step))
@@ -537,6 +555,8 @@ _JUDGES = {
     Kind.STEP_COMPLETED: Game._judge_landing,
     Kind.STEP_INTERRUPTED: Game._judge_landing,
     Kind.STEP_SUSPECTED: Game._judge_suspicion,
+    Kind.STEP_DELEGATED: Game._judge_delegation,
+    Kind.STEP_RETURNED: Game._judge_return,
     Kind.STEP_HELD: Game._judge_hold,
     Kind.STEP_RESUMED: Game._judge_resumption,
     Kind.STEP_SKIPPED: lambda game, event: game._wants("skip", str(event.step)),

@@ -115,6 +115,7 @@ MESSAGES: Mapping[str, Any] = {
     "call.1": CALL,
     "call.2": dataclasses.replace(CALL, ruling={"happened": True, "result": {"id": 7}}),
     "call.3": dataclasses.replace(CALL, ruling={"happened": False, "result": None}, budget_tokens=900),
+    "call.4": dataclasses.replace(CALL, budget_tokens=900, model="planner"),
     "calls.1": m.Calls([CALL, m.Call(AWARD, CALL.key, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD, [], 2, 0)]),
     "calls.2": m.Calls([CALL, dataclasses.replace(CALL, ruling={"happened": False, "result": None})]),
     "result.1": RESULT,
@@ -123,6 +124,7 @@ MESSAGES: Mapping[str, Any] = {
     "results.1": m.Results([RESULT, FAILURE, m.Result(AWARD, ODD)]),
     "results.2": m.Results([dataclasses.replace(RESULT, model_cents=0.25), FAILURE, m.Result(AWARD, ODD)]),
     "calls.3": m.Calls([dataclasses.replace(CALL, ruling={"happened": False, "result": None}, budget_tokens=900)]),
+    "calls.4": m.Calls([dataclasses.replace(CALL, budget_tokens=900, model="planner")]),
     "results.3": m.Results([dataclasses.replace(RESULT, model_cents=0.25, model_tokens=137), FAILURE]),
     "stop.1": m.Stop([AWARD, AwardId(f"{TASK}/pay[3]#2")]),
     "progress.1": m.Progress(TASK, STEP, 0.5, "half of it"),
@@ -350,6 +352,13 @@ _MONEY_EVENTS: Mapping[Kind, Any] = {
 }
 
 
+_CHILD = TaskId("01935f27-1e00-7000-9000-00000000000c")
+_CHILD_EVENTS: Mapping[Kind, Any] = {
+    Kind.STEP_DELEGATED: {"agent": LEDGER, "child": _CHILD, "call": DEPOSIT, "cents": 1.5},
+    Kind.STEP_RETURNED: {"child": _CHILD, "status": "completed", "cost_cents": 1.25, "minutes": 2.0},
+}
+
+
 def _event(number: int, kind: Kind, data: Any) -> Event:
     of_task = not kind.startswith(("coordinator.", "agent.", "breaker.", "journal."))
     of_step = kind.startswith(("step.", "approval."))
@@ -368,6 +377,7 @@ EVENTS: Mapping[str, Event] = {
         (501, _AUDIT_EVENTS),
         (501, _TRAVEL_EVENTS),
         (601, _LIMIT_EVENTS),
+        (701, _CHILD_EVENTS),
     )
     for i, (kind, data) in enumerate(events.items(), first)
 }

@@ -111,15 +111,15 @@ def test_what_a_newer_writer_added_is_ignored(name: str):
 
 def test_what_an_older_writer_left_out_has_its_default():
     tag, row = unpack(FRAME[1:])
-    assert decode(frame(tag, row[:-3])) == dataclasses.replace(CALL, budget_cents=0)
-    assert decode(frame("calls", [[row[:-3]]])) == m.Calls([dataclasses.replace(CALL, budget_cents=0)])
+    assert decode(frame(tag, row[:-4])) == dataclasses.replace(CALL, budget_cents=0)
+    assert decode(frame("calls", [[row[:-4]]])) == m.Calls([dataclasses.replace(CALL, budget_cents=0)])
     assert decode(frame("result", [RESULT.award, 5])) == m.Result(RESULT.award, 5)
 
 
 def test_what_no_default_replaces_must_be_there():
     tag, row = unpack(FRAME[1:])
     with pytest.raises(Corrupt, match="not a frame"):
-        decode(frame(tag, row[:-4]))
+        decode(frame(tag, row[:-5]))
 
 
 def test_an_event_with_more_fields_is_read():

@@ -34,6 +34,7 @@ from hanse.runtime.fork import Forked, fork
 from hanse.runtime.simulation.referee import referee
 
 from ..support.histories import replayed, simulated
+from ..support.pool import ScriptedModels
 
 
 class Amount(BaseModel):
@@ -436,3 +437,45 @@ async def test_a_step_whose_input_a_person_has_changed_is_carried_over_as_it_was
         assert fork.forked_from is not None
         assert (fork.status, fork.forked_from.inherited) == ("completed", ["pay"])
     assert Bank.done["deposit a"] == 1
+
+
+class Letter(BaseModel):
+    text: str
+
+
+class Desk(Agent):
+    """Answers letters, and lets itself be asked."""
+
+    domain = "desk"
+
+    @capability(effect="read")
+    async def answer(self, request: Letter, context: Context) -> Letter:
+        """Let a model answer."""
+        return Letter(text=await context.models.complete(request.text))
+
+    @capability(effect="read")
+    async def pass_on(self, request: Letter, context: Context) -> Letter:
+        """Let somebody answer."""
+        return Letter(**await context.tasks.call("desk.answer", request))
+
+
+TIERS = [{"name": "small", "source": "tiny"}, {"name": "large", "source": "tiny"}]
+
+
+async def test_a_fork_may_ask_another_model_and_so_do_its_children():
+    pool = ScriptedModels(lambda ask, _: f"{ask.tier} {ask.only}")
+    hello = {"text": "Hello?"}
+    steps = [
+        {"id": "answer", "call": "desk.answer", "input": hello},
+        {"id": "pass_on", "call": "desk.pass_on", "input": hello, "after": ["answer"]},
+    ]
+    plan = {"steps": steps, "output": [{"$from": "answer.text"}, {"$from": "pass_on.text"}]}
+    async with Federation.in_process(agents=[Desk], pool=pool, models={"tiers": TIERS}) as federation:
+        first = await (await federation.submit(plan=plan)).wait(10)
+        assert (first.model, first.output) == (None, ["None False", "None False"])
+        second = await forked(federation, first.id, "pass_on", model="large")
+        assert (second.model, second.output) == ("large", ["None False", "large True"])
+        third = await forked(federation, second.id, "answer")
+        assert (third.model, third.output) == ("large", ["large True", "large True"])
+        with pytest.raises(InvalidInput, match="there is no tier 'huge'"):
+            await federation.client.fork(first.id, Fork(step="answer", model="huge"))
