@@ -27,7 +27,7 @@ from .village import AGENTS, Notebook, Outside, Square
 EPOCH_MS = 1_800_000_000_000
 KEY = bytes(range(32))
 COORDINATOR = "coordinator"
-HOSTS = {"north": ("vault", "windmill"), "south": ("crier", "watermill")}
+HOSTS = {"north": ("vault", "windmill"), "south": ("crier", "watermill", "envoy")}
 """Which agents share a process."""
 RULES = (ApprovalRule(capability="vault.put", above=Above(field="number", limit=7), expires_seconds=40),)
 """Big numbers need a person."""

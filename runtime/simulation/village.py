@@ -1,4 +1,6 @@
-"""Who lives in the simulation: three agents, and an outside world that hears what is cried and is not always well."""
+"""Who lives in the simulation: four kinds of agents, and an outside world that hears what is cried and is not always
+well.
+"""
 
 import asyncio
 import contextvars
@@ -109,6 +111,27 @@ class Crier(Agent):
         """Cry words out, once."""
         await context.connectors.square.cry(words=request.words)
         return request
+
+
+class Envoy(Agent):
+    """Has others do what it is asked for: everything it does is a child task."""
+
+    domain = "envoy"
+
+    @capability(version="1.0", effect="reversible", compensation="call_back", price_cents=3, retry=FAST_RETRIES)
+    async def carry(self, request: Put, context: Context) -> Total:
+        """Have a number put into the vault."""
+        return Total(**await context.tasks.call("vault.put", request))
+
+    @capability(version="1.0", effect="reversible", compensation="carry", retry=FAST_RETRIES)
+    async def call_back(self, request: Put, context: Context) -> Total:
+        """Have it taken back."""
+        return Total(**await context.tasks.call("vault.take_back", request))
+
+    @capability(version="1.0", effect="irreversible", price_cents=5, timeout_seconds=60, retry=FEW_RETRIES)
+    async def announce(self, request: Cry, context: Context) -> Cry:
+        """Have it cried out."""
+        return Cry(**await context.tasks.call("crier.cry", request))
 
 
 class _Mill(Agent):
@@ -252,7 +275,7 @@ class Square(Connector):
         return Done({"words": request["words"]}) if self._outside.knows(key) else Absent()
 
 
-AGENTS: tuple[type[Agent], ...] = (Vault, Crier, WindMill, WaterMill)
+AGENTS: tuple[type[Agent], ...] = (Vault, Crier, WindMill, WaterMill, Envoy)
 
 
 def fresh_weather() -> None:
@@ -279,6 +302,7 @@ def _step(random: Random, id: str, before: list[str]) -> JsonObject:
 
 def _call(random: Random) -> JsonObject:
     kinds = {"put": 14, "pledge": 4, "fan": 4, "cry": 12, "grind": 6, "refuse": 1, "optional": 2}
+    kinds |= {"carry": 2, "announce": 1}
     kind = random.choices([*kinds], [*kinds.values()])[0]
     name, number = random.choice("abc"), random.randint(1, 9)
     match kind:
@@ -289,6 +313,10 @@ def _call(random: Random) -> JsonObject:
             return {"call": "vault.pledge", "input": {"name": name, "number": number}}
         case "cry":
             return {"call": "crier.cry", "input": {"words": f"hear {number}"}}
+        case "announce":
+            return {"call": "envoy.announce", "input": {"words": f"hear {number}"}}
+        case "carry":
+            return {"call": "envoy.carry", "input": {"name": name, "number": number}}
         case "grind":
             return {"call": "mill.grind", "input": {"number": number, "fails": random.choice([0, 0, 1, 2, 9])}}
         case "refuse":
