@@ -105,7 +105,9 @@ class Runner:
             raise DeadlineExceeded("the step came after its deadline, and was not begun")
         states = {entry.key: str(entry.status) for entry in effects}
         raise OutcomeUnknown(
-            "the step came after its deadline, but an earlier attempt began effects outside", effects=states
+            "the step came after its deadline, but an earlier attempt began effects outside",
+            effects=states,
+            stay_with=self._agent.name,
         )
 
     # Slot and time

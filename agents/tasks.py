@@ -19,13 +19,23 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from ..contracts import AgentId, BudgetExhausted, Canceled, DeadlineExceeded, Failed, HanseError, InvalidInput, Verdict
+from ..contracts import (
+    AgentId,
+    BudgetExhausted,
+    Canceled,
+    DeadlineExceeded,
+    Failed,
+    HanseError,
+    InvalidInput,
+    OutcomeUnknown,
+    Verdict,
+)
 from ..contracts.delegation import CHILD_TASKS, ChildEnded, Delegates, Delegation, Parent, error_of
 from ..contracts.messages import Call
 from ..contracts.plain import check
 from ..contracts.schema import invalid
 from .asking import PATIENCE_SECONDS, Purse
-from .connector import Absent, Answer, Connector, operation
+from .connector import Answer, Connector, operation
 from .effects import Effects
 
 
@@ -50,8 +60,8 @@ class ChildTasks(Connector):
         return True
 
     async def reconcile(self, operation: str, key: str, request: dict[str, Any]) -> Answer:
-        """Nothing needs to be found out: the child is simply asked for again."""
-        return Absent()
+        """There may be a child, and its step asks for it again. Until then nobody may say that nothing was begun."""
+        raise OutcomeUnknown("the child task is asked for again when its step is", effect=key)
 
     @operation()
     async def run(self, key: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,19 @@ class Mayor(Agent):
         return request
 
 
+class Patient(Mayor):
+    """Tries again."""
+
+    domain = "mayor"
+    name = "mayor"
+
+    @capability(effect="irreversible", timeout_seconds=60, retry=MANY)
+    async def rest(self, request: Cry, context: Context) -> Cry:
+        """Lets somebody dream."""
+        await context.tasks.call("slow.dream", request)
+        return request
+
+
 HALL: dict[str, Any] = {"agents": [Mayor, Slow, Crier], "hosts": {"hall": ["mayor"], "street": ["slow", "crier"]}}
 
 
@@ -80,6 +93,23 @@ def test_a_handlers_own_time_stands_still_while_it_waits_for_a_child(words: str,
         return await client.wait(view.id, 300)
 
     assert str(play(scene, rules=(), **HALL).status) == ("completed" if words == "short" else "input_required")
+
+
+def test_an_agent_that_died_does_not_say_that_it_has_begun_nothing():
+    """Found by seed 1638: after its deadline the step was given up at once, and nobody waited for the child."""
+
+    async def scene(town: Town, people: Process) -> int:
+        client = town.client(people)
+        view = await client.submit(Submission(call="mayor.rest", input={"words": "x"}, deadline_seconds=2))
+        await asyncio.sleep(1)
+        town.processes["hall"].kill()
+        ended = await Task(client, view).wait(600)
+        assert ended.status is TaskStatus.FAILED
+        (step,) = await client.steps(view.id)
+        assert [child.status for child in step.children] == ["canceled"]
+        return step.attempts
+
+    assert play(scene, rules=(), restart_seconds=(3, 3), **{**HALL, "agents": [Patient, Slow, Crier]}) == 2
 
 
 @pytest.mark.parametrize("seed", range(25))
