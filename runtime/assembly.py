@@ -22,13 +22,14 @@ from ..contracts.ports import Clock, Faults
 from ..contracts.token import Key, agent_key
 from ..models.tier import Kind
 from .approvals import Rulebook, lot_secret
-from .audit.anchoring import Witnesses
+from .audit.anchoring import Anchoring, Witnesses
 from .audit.anchors import Anchor, FileAnchor, SyslogAnchor
 from .budgets import Cap
 from .config import AgentEntry, AnchorEntry, Configuration, FileAnchorEntry, SyslogAnchorEntry, load_class
 from .config import HttpConnector as HttpSection
 from .coordinator import Coordinator, Settings
 from .host import Host
+from .journal import Journal
 from .notify import Channel, Mail, Notifier, Webhook
 from .service import Service
 from .store import SqliteStore
@@ -142,6 +143,16 @@ def make_witnesses(configuration: Configuration) -> Witnesses:
     section = configuration.audit
     anchors = tuple(_anchor(entry) for entry in configuration.anchors)
     return Witnesses(anchors, section.every_entries, section.every_seconds)
+
+
+def witnessed(configuration: Configuration, journal: Journal, name: str, world: World) -> Anchoring | None:
+    """Hands out the heads of a part's journal, by its name in the federation. None for one that ends with its process.
+    Not started: that comes before anything is appended.
+    """
+    if in_memory(configuration):
+        return None
+    key = root_key(configuration.data)
+    return make_witnesses(configuration).of(journal, name, configuration.federation.name, key, world.clock)
 
 
 def _anchor(entry: AnchorEntry) -> Anchor:

@@ -23,7 +23,7 @@ from ..memory.writing import Budget
 from ..models.embedder import LocalEmbedder
 from ..models.encoder import OnnxEncoder
 from .answering import Asked, Counter
-from .assembly import Failure, World, open_store, root_key
+from .assembly import Failure, World, open_store, root_key, witnessed
 from .config import Configuration
 from .config import Memory as Section
 from .journal import Journal
@@ -65,6 +65,9 @@ class MemoryPart:
         section = self._configuration.memory or Section()
         self._store = open_store(self._configuration, memory_name(self._shard), "memory", secure_delete=True)
         self._journal = Journal(self._store, self._world.clock, self._fail)
+        self._anchoring = witnessed(self._configuration, self._journal, memory_name(self._shard), self._world)
+        if self._anchoring is not None:
+            self._anchoring.start()
         self.service = self._service(section, self._store)
         await self._check_layout(section.shards)
         await self.service.start()
@@ -75,6 +78,8 @@ class MemoryPart:
         await self.counter.stop()
         await self.service.stop()
         await self._journal.stop()
+        if self._anchoring is not None:
+            await self._anchoring.stop()
         await self._store.close()
         if self._late is not None:
             await self._late.close()

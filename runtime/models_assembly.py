@@ -18,7 +18,7 @@ from ..models.pool import Pool
 from ..models.serve_backend import ServePooling
 from ..models.tier import Kind, Tier
 from ..models.validator import Validator
-from .assembly import World, namespace_of, open_store
+from .assembly import World, namespace_of, open_store, witnessed
 from .config import Configuration, Models
 from .journal import Journal
 from .late_embedder import LateEmbedder
@@ -48,11 +48,12 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
     late = LateEmbedder(partial(_load, configuration.data / NAME)) if _is_local(embeds) else None
     embedder = late or ServedEmbedder(keeper.pooling(embeds.name))
     store = open_store(configuration, NAME, NAME)
+    journal = Journal(store, world.clock, on_failure)
     pool = Pool(
         tiers,
         {tier.name: keeper.backend(tier.name) for tier in keeper.tiers if tier.kind is Kind.GENERATE},
         store=store,
-        recorder=Journal(store, world.clock, on_failure),
+        recorder=journal,
         clock=world.clock,
         entropy=world.entropy,
         embedder=embedder,
@@ -60,7 +61,7 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
         policy=models.policy.policy(),
         conditions=_conditions(tiers, keeper, late),
     )
-    return ModelsPart(pool, keeper, late, store)
+    return ModelsPart(pool, keeper, late, store, witnessed(configuration, journal, NAME, world))
 
 
 class ServedEmbedder:

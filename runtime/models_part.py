@@ -15,6 +15,7 @@ from ..contracts.schema import invalid
 from ..models.keeper import Keeper
 from ..models.pool import Pool
 from .answering import Asked, Counter
+from .audit.anchoring import Anchoring
 from .late_embedder import LateEmbedder
 from .link import Receiver
 from .models_client import plain_vectors
@@ -25,13 +26,23 @@ Model = TypeVar("Model", bound=BaseModel)
 class ModelsPart:
     """The pool, what it stands on, and a counter in front. Not started."""
 
-    def __init__(self, pool: Pool, keeper: Keeper, embedder: LateEmbedder | None, store: Store) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        keeper: Keeper,
+        embedder: LateEmbedder | None,
+        store: Store,
+        anchoring: Anchoring | None = None,
+    ) -> None:
         """`embedder` is the one that is loaded into this process, if one is."""
         self._pool, self._keeper, self._embedder, self._store = pool, keeper, embedder, store
+        self._anchoring = anchoring
         self.counter = counter_of(pool)
 
     async def start(self) -> Receiver:
         """Returns when the pool knows again what it knew, and before any tier is warm."""
+        if self._anchoring is not None:
+            self._anchoring.start()
         await self._pool.start()
         await self._keeper.start()
         if self._embedder:
@@ -44,6 +55,8 @@ class ModelsPart:
         await self._keeper.stop()
         if self._embedder:
             await self._embedder.close()
+        if self._anchoring is not None:
+            await self._anchoring.stop()
         await self._store.close()
 
 

@@ -3,9 +3,11 @@ needs no memory goes on without it.
 """
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from pydantic import BaseModel
 
@@ -20,6 +22,8 @@ from hanse.contracts import (
     capability,
 )
 from hanse.contracts.memory import Draft, Scope
+from hanse.runtime.audit.anchors import read_anchors
+from hanse.runtime.audit.folder import audit
 from hanse.runtime.federation import Federation
 
 from ..memory.plain import WordEmbedder
@@ -171,3 +175,19 @@ async def test_what_was_remembered_is_there_after_a_restart_and_shards_stay_as_t
     with pytest.raises(InvalidConfiguration, match="laid out in 2"):
         async with federation(data=tmp_path, memory={"shards": 3}):
             pass
+
+
+async def test_the_heads_of_its_journal_are_kept_outside_and_tell_when_it_was_cut(tmp_path: Path):
+    data, heads = tmp_path / "var", tmp_path / "heads"
+    sections = {"data": data, "audit": {"anchors": [{"kind": "file", "path": str(heads)}]}}
+    async with federation(**sections) as running:
+        for number in range(3):
+            await running.call("clerk.note", {"text": f"number {number}"})
+    kept = [head for head in read_anchors([heads]).heads if head.journal.startswith("memory-")]
+    assert kept
+    assert [each.journal for each in audit(data, [head.head for head in kept]) if not each.report.ok] == []
+    last = max(kept, key=lambda head: head.sequence)
+    with closing(apsw.Connection(str(data / f"{last.journal}.sqlite"))) as store:
+        store.execute("DELETE FROM journal WHERE sequence = ?", (last.sequence,))
+    (cut,) = [each for each in audit(data, [head.head for head in kept]) if not each.report.ok]
+    assert (cut.journal, "ends at entry" in cut.report.problems[0]) == (last.journal, True)

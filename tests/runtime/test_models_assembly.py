@@ -11,6 +11,8 @@ from hanse.contracts.caller import Caller
 from hanse.contracts.pool import Ask, Message, TierState
 from hanse.models.head import FOLDER
 from hanse.runtime.assembly import World
+from hanse.runtime.audit.anchors import read_anchors
+from hanse.runtime.audit.folder import audit
 from hanse.runtime.client import Shard
 from hanse.runtime.config import Configuration
 from hanse.runtime.federation import _piped
@@ -50,6 +52,17 @@ async def test_it_answers_before_any_tier_is_there(part: ModelsPart) -> None:
     assert planner.state in (TierState.WAITING, TierState.ABSENT)
     with pytest.raises(ModelUnavailable, match="planner"):
         await client.ask(ASK, CALLER)
+
+
+async def test_the_heads_of_its_journal_are_kept_outside(tmp_path: Path) -> None:
+    part = make_models(configured(tmp_path, tiers=[{"name": "planner", "source": "./nowhere"}]), World.real(), _fail)
+    client = await reached(part)
+    with pytest.raises(ModelUnavailable):
+        await client.ask(ASK, CALLER)
+    await part.stop()
+    (last,) = read_anchors([tmp_path / "var.heads"]).heads[-1:]
+    (journal,) = audit(tmp_path / "var", [last.head])
+    assert (last.journal, last.sequence, journal.report.ok) == ("models", journal.report.entries, True)
 
 
 async def test_every_pool_has_vectors(part: ModelsPart) -> None:
