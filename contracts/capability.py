@@ -9,7 +9,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cache, cached_property
 from math import inf
@@ -124,12 +124,14 @@ class Contract:
 
     def to_data(self) -> JsonObject:
         """Plain data. A figure is written as a float, whether its author wrote 1 or 1.0: it is the same promise."""
-        data = _with_floats({**asdict(self), "labels": list(self.labels)}, _FIGURES)
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        named = {name: asdict(plain[name]) for name in ("compensation", "confirmation") if plain[name] is not None}
+        data = _with_floats({**plain, **named, "labels": list(self.labels)}, _FIGURES)
         if self.max_concurrent is None:
             del data["max_concurrent"]  # a contract that says nothing of it keeps its digest
         if self.confirmation is None:
             del data["confirmation"]  # a contract without one keeps the digest it always had
-        return data | {"retry": _retry_data(data["retry"])}
+        return data | {"retry": _retry_data(asdict(self.retry))}
 
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "Contract":

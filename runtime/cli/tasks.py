@@ -105,10 +105,11 @@ def _chosen(session: Session, task: TaskView, step: str | None) -> tuple[str, st
 
 
 def _row(task: TaskView) -> list:
-    what = ", ".join(f"{name}={value}" for name, value in task.labels.items()) or task.idempotency_key or ""
+    named = ", ".join(f"{name}={value}" for name, value in task.labels.items()) or task.idempotency_key or ""
+    what = f"part of {task.part_of[-1].task}" if task.part_of else named
     done = f"{task.steps_done}/{task.steps_total}"
     created = task.created_at.replace("T", " ").partition(".")[0]
-    return [task.id, status_text(task.status), done, money(task.cost_cents), created, plain(what, 40)]
+    return [task.id, status_text(task.status), done, money(task.cost_cents), created, plain(what, 50)]
 
 
 def _step_row(step: StepView) -> list:

@@ -130,7 +130,9 @@ def test_bytes_that_say_the_same_in_another_way_are_another_entry():
 
 
 def test_journals_of_before_there_was_a_replay_come_out_the_same():
-    for history in simulated(2):
+    histories = [history for history in simulated(2) if history[0].data["forked_from"] is None]
+    assert len(histories) > 10
+    for history in histories:  # nor were there forks
         old = [_without(event, NEW) for event in history]
         assert replayed(old).divergence is None
 
