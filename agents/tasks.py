@@ -143,7 +143,7 @@ class Tasks:
 
     async def _perform(self, key: str, request: Mapping[str, Any]) -> ChildEnded:
         """Asks for the child and waits for its end. What it may spend is out of the purse meanwhile."""
-        left = max(0.0, self._call.budget_cents - self._purse.spoken_for)
+        left = round(max(0.0, self._call.budget_cents - self._purse.spoken_for), 6)
         cents = left if request["budget_cents"] is None else request["budget_cents"]
         if cents > left:
             raise BudgetExhausted(

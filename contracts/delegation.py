@@ -24,14 +24,14 @@ class Delegation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    key: str = Field(min_length=1, max_length=500)
+    key: str = Field(min_length=1, max_length=255)
     """Asked twice under one key, it is one child."""
-    call: str | None = None
+    call: str | None = Field(default=None, max_length=200)
     plan: dict[str, Any] | None = None
     input: Any = None
     budget_cents: float = Field(default=0, ge=0, allow_inf_nan=False)
     """What the child may spend, of what its step may."""
-    deadline_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    deadline_seconds: float | None = Field(default=None, gt=0, le=366 * 86400, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,36 @@ async def test_an_agent_of_one_slot_may_ask_itself():
         assert (await here.ask("mirror.sink", {"left": 4})).output == {"left": 0}
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"name": "a" * 300},
+        {"deadline_seconds": -1},
+        {"budget_cents": float("nan")},
+        {"budget_cents": 99},
+        {"input": 10**30},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+async def test_what_cannot_be_asked_for_is_refused_and_begins_nothing(more: dict[str, Any]):
+    class Clumsy(Shop):
+        """Asks for what cannot be."""
+
+        domain = "shop"
+        name = "shop"
+
+        @capability(effect="irreversible", price_cents=5)
+        async def sell(self, request: Sale, context: Context) -> Sale:
+            """Ask."""
+            return Sale(**await context.tasks.call("till.take", **{"input": request, **more}))
+
+    async with town(agents=[Till, Clumsy]) as here:
+        task = await here.ask("shop.sell", HAT)
+        assert task.error
+        assert task.error.code == ("budget_exhausted" if more.get("budget_cents") == 99 else "invalid_input")
+        assert (len(await here.client.tasks()), await here.taken()) == (1, 0)
+
+
 # Money
 
 
