@@ -18,13 +18,13 @@ def _typed(*, text: str = "", whole: str = "", real: str = "", truth: str = "") 
 
 
 COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "incoming_task": _typed(text="task tenant", whole="at_ms"),
+    "incoming_task": _typed(text="task tenant", whole="at_ms", truth="is_child"),
     "incoming_end": _typed(text="task status", whole="at_ms", real="cost_cents"),
     "incoming_plan": _typed(text="task base capability undo confirm"),
     "incoming_step": _typed(
         text="task step base status agent refusal",
         whole="sequence status_ms attempts retries down_ms",
-        real="price in_vain latency_ms model_cents",
+        real="price in_vain child_cents latency_ms model_cents",
         truth="asked undone",
     ),
     "incoming_question": _typed(text="task step base approval", whole="sequence at_ms"),
@@ -33,7 +33,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
 }
 """Table to its columns."""
 
-_DEFAULTS = {"in_vain": 0.0, "attempts": 0, "retries": 0, "asked": False, "undone": False}
+_DEFAULTS = {"in_vain": 0.0, "child_cents": 0.0, "attempts": 0, "retries": 0, "asked": False, "undone": False}
 MICROCENTS = 1_000_000
 
 
@@ -58,7 +58,8 @@ class Batch:
 
     def _submitted(self, event: Event) -> None:
         data = event.data
-        self.add("incoming_task", at_ms=event.at_ms, task=event.task, tenant=data.get("tenant"))
+        is_child = data.get("parent") is not None
+        self.add("incoming_task", at_ms=event.at_ms, task=event.task, tenant=data.get("tenant"), is_child=is_child)
         pins = data.get("pins") or {}
         for step in (data.get("plan") or {}).get("steps", []):
             name = step["call"].partition("@")[0]
@@ -73,6 +74,10 @@ class Batch:
         data = event.data
         price = data.get("price_cents") or 0.0
         self._step(event, "working", agent=data.get("agent"), price=price, attempts=data.get("attempt") or 1)
+
+    def _returned(self, event: Event) -> None:
+        """What a child task cost is out of the step's price, and counts where it was spent."""
+        self._step(event, child_cents=event.data.get("cost_cents") or 0.0)
 
     def _interrupted(self, event: Event) -> None:
         self._step(event, down_ms=event.at_ms)
@@ -176,6 +181,7 @@ _READ: Mapping[str, Callable[[Batch, Event], None]] = {
     "task.failed": Batch._ended,
     "task.canceled": Batch._ended,
     "step.awarded": Batch._awarded,
+    "step.returned": Batch._returned,
     "step.interrupted": Batch._interrupted,
     "step.completed": Batch._completed,
     "step.failed": Batch._failed,

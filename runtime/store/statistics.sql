@@ -4,12 +4,13 @@
 CREATE TABLE made (by_version VARCHAR);
 CREATE TABLE position (source VARCHAR PRIMARY KEY, sequence BIGINT NOT NULL, hash BLOB NOT NULL);
 
-CREATE TABLE open_task (task VARCHAR, tenant VARCHAR, submitted_ms BIGINT);
+CREATE TABLE open_task (task VARCHAR, tenant VARCHAR, submitted_ms BIGINT, is_child BOOLEAN);
 CREATE TABLE planned (task VARCHAR, base VARCHAR, capability VARCHAR, undo VARCHAR, confirm VARCHAR);
 CREATE TABLE open_step (
     task VARCHAR, step VARCHAR, base VARCHAR, tenant VARCHAR, capability VARCHAR, settles BOOLEAN, sequence BIGINT,
     status VARCHAR, status_ms BIGINT, agent VARCHAR, price DOUBLE, in_vain DOUBLE, attempts BIGINT, retries BIGINT,
-    down_ms BIGINT, latency_ms DOUBLE, model_cents DOUBLE, asked BOOLEAN, undone BOOLEAN, refusal VARCHAR
+    down_ms BIGINT, latency_ms DOUBLE, model_cents DOUBLE, asked BOOLEAN, undone BOOLEAN, refusal VARCHAR,
+    child_cents DOUBLE
 );
 CREATE TABLE open_question (
     approval VARCHAR, task VARCHAR, step VARCHAR, tenant VARCHAR, capability VARCHAR, sequence BIGINT, asked_ms BIGINT
@@ -40,7 +41,7 @@ CREATE TABLE total (
 );
 
 -- write: add_tasks that were submitted
-INSERT INTO open_task SELECT task, tenant, at_ms FROM incoming_task
+INSERT INTO open_task SELECT task, tenant, at_ms, is_child FROM incoming_task
 
 -- write: add_plans of them: which capability each step calls, and which one would undo it
 INSERT INTO planned BY NAME FROM incoming_plan
@@ -58,7 +59,7 @@ WITH part AS (
         sum(in_vain) AS in_vain, max(attempts) AS attempts,
         sum(retries)::BIGINT AS retries, min(down_ms) AS down_ms, arg_max(latency_ms, sequence) AS latency_ms,
         arg_max(model_cents, sequence) AS model_cents, bool_or(asked) AS asked, bool_or(undone) AS undone,
-        arg_max(refusal, sequence) AS refusal
+        arg_max(refusal, sequence) AS refusal, sum(child_cents) AS child_cents
     FROM part GROUP BY task, step
 )
 SELECT merged.*, tenant, step LIKE '%~' OR step LIKE '%+' AS settles,
@@ -94,9 +95,10 @@ DELETE FROM open_question WHERE (approval, sequence) IN (SELECT approval, sequen
 -- write: add_model_calls
 INSERT INTO model_call BY NAME FROM incoming_call
 
--- write: end_tasks
+-- write: end_tasks: what a child task cost is part of what its parent did
 CREATE OR REPLACE TEMP TABLE gone AS
-SELECT task, tenant, submitted_ms, at_ms AS ended_ms, status, cost_cents FROM incoming_end JOIN open_task USING (task)
+SELECT task, tenant, submitted_ms, at_ms AS ended_ms, status, CASE WHEN is_child THEN 0 ELSE cost_cents END AS cost_cents
+FROM incoming_end JOIN open_task USING (task)
 
 -- write: keep_tasks that ended
 INSERT INTO ended_task BY NAME FROM gone
@@ -142,7 +144,7 @@ FROM (
     UNION ALL SELECT tenant, 'task_cents', '', '', sum(cost_cents) FROM gone GROUP BY ALL
     UNION ALL SELECT tenant, 'steps', coalesce(capability, ''), status, count(*) FROM landed GROUP BY ALL
     UNION ALL SELECT tenant, 'step_cents', coalesce(capability, ''), '',
-        sum(CASE WHEN status = 'completed' THEN greatest(price, in_vain) ELSE in_vain END)
+        sum(CASE WHEN status = 'completed' THEN greatest(price - child_cents, in_vain) ELSE in_vain END)
     FROM landed WHERE NOT settles GROUP BY ALL
     UNION ALL SELECT tenant, 'step_model_cents', coalesce(capability, ''), '', sum(model_cents)
     FROM landed WHERE status = 'completed' AND NOT settles AND model_cents IS NOT NULL GROUP BY ALL
@@ -172,7 +174,7 @@ WITH called AS (
     SELECT e.task, e.status, e.ended_ms - e.submitted_ms AS lasted_ms,
         CASE $by WHEN 'capability' THEN s.capability WHEN 'agent' THEN s.agent WHEN 'tenant' THEN e.tenant ELSE '' END
             AS name,
-        coalesce(sum(CASE WHEN s.status = 'completed' THEN greatest(s.price, s.in_vain) ELSE s.in_vain END), 0)
+        coalesce(sum(CASE WHEN s.status = 'completed' THEN greatest(s.price - s.child_cents, s.in_vain) ELSE s.in_vain END), 0)
             AS cents,
         coalesce(sum(s.model_cents) FILTER (s.status = 'completed'), 0) AS model_cents,
         coalesce(bool_or(s.asked), false) AS asked, coalesce(bool_or(s.undone), false) AS undone

@@ -293,6 +293,17 @@ async def test_a_childs_cents_are_part_of_its_steps_price():
         assert (day.spent.cents, day.reserved.cents) == (5, 0)
 
 
+async def test_each_cent_is_counted_once_where_it_was_spent():
+    async with town() as here:
+        await here.ask("shop.sell", HAT)
+        by = {each.name: each.cost_cents for each in (await here.client.stats(by="capability")).rows}
+        assert by == {"shop.sell": 3.5, "till.take": 1.5}
+        (tenant,) = (await here.client.stats(by="tenant")).rows
+        assert (tenant.cost_cents, tenant.tasks) == (5, 2)
+        totals = {each.metric: each.value for each in await here.client.totals() if each.metric.endswith("cents")}
+        assert totals["task_cents"] == 5
+
+
 async def test_children_beside_each_other_spend_at_most_what_the_step_has():
     async with town() as here:
         task = await here.ask("shop.sell_three", HAT)
