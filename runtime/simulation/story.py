@@ -303,6 +303,8 @@ class Story:
                 yield f"I2: {step} was heard {count} times"
         for task, run in runs.items():
             for step in run.steps.values():
+                if len(step.children) > 1:  # whatever the envoy does is one child
+                    yield f"I2: {task}/{step.id} has asked for {len(step.children)} child tasks"
                 cried = step.call == "crier.cry" and _is_done_here(step)
                 if cried and not heard[f"{task}/{step.id}"]:
                     yield f"I2: {task}/{step.id} is completed and was not heard"

@@ -164,12 +164,6 @@ BUGS = (
         '        asked = _delegation({**request, "key": key, "budget_cents": cents})',
         '        asked = _delegation({**request, "key": f"{key}.{self._call.attempt}", "budget_cents": cents})',
     ),
-    Bug(
-        "a-child-that-was-stopped-is-asked-for-again",
-        "agents/tasks.py",
-        "    if error.verdict is Verdict.ABORT and not cut_short:",
-        "    if error.verdict is Verdict.ABORT:",
-    ),
 )
 
 
