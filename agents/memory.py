@@ -12,16 +12,12 @@ What was recalled labels what is said and asked after it in this run: who has re
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, overload
-
-from pydantic import BaseModel, ValidationError
+from typing import Any, Protocol, overload
 
 from ..contracts import IdempotencyKey, InvalidInput
 from ..contracts.caller import Caller
 from ..contracts.memory import Certificate, Change, Draft, Memory, Query, Recollection, Record, Remembered
-from ..contracts.schema import invalid
-
-Value = TypeVar("Value", bound=BaseModel)
+from ..contracts.schema import fitted
 
 
 class Bound(Protocol):
@@ -140,7 +136,7 @@ class Memories:
 
         `filters` are the fields of `contracts.memory.Query`: `limit`, `layers`, `subjects`, `payload`, `token_budget`…
         """
-        query = text if isinstance(text, Query) else _made(Query, {"text": text, **filters})
+        query = text if isinstance(text, Query) else fitted(Query, {"text": text, **filters})
         return await self._memory.recall(query)
 
     async def revise(self, record: Record | str, *, version: int | None = None, **change: Any) -> Record:
@@ -151,7 +147,7 @@ class Memories:
             if isinstance(record, str):
                 raise InvalidInput("say which version you saw: revise(id, version=…), or give the record itself")
             version = record.version
-        made = _made(Change, change)
+        made = fitted(Change, change)
         return await self._memory.revise(_id(record), made, version=version, key=self._next())
 
     async def forget(self, records: Record | str | Sequence[Record | str], *, reason: str = "") -> Certificate:
@@ -192,14 +188,7 @@ def _draft(what: str | Draft, fields: Mapping[str, Any]) -> Draft:
         if fields:
             raise InvalidInput("a draft is whole: write its fields into it")
         return what
-    return _made(Draft, {"text": what, **fields})
-
-
-def _made(model: type[Value], fields: Mapping[str, Any]) -> Value:
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        raise invalid(error) from None
+    return fitted(Draft, {"text": what, **fields})
 
 
 def _id(record: Record | str) -> str:

@@ -12,11 +12,9 @@ the same can be made rare and not impossible.
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
 
-from pydantic import ValidationError
-
 from ..contracts import InvalidInput, JsonObject, PersonNeeded, Shape, canonical
 from ..contracts.pool import Answer, Ask, Judgement, Message, Piece, Purpose, TierView
-from ..contracts.schema import invalid
+from ..contracts.schema import fitted
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -164,10 +162,7 @@ class Questions:
 
 def _ask(purpose: Purpose, options: AskOptions, **more: Any) -> Ask:
     """Raises InvalidInput for options that are none."""
-    try:
-        return Ask.model_validate({"purpose": purpose, **options, **more})
-    except ValidationError as error:
-        raise invalid(error) from None
+    return fitted(Ask, {"purpose": purpose, **options, **more})
 
 
 def _messages(content: Content, system: str) -> tuple[Message, ...]:

@@ -6,15 +6,17 @@ plain data only (see `plain`). A digest of it names exactly one value on every m
 
 import hashlib
 import re
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from .errors import InvalidContract, InvalidInput
 from .ids import Digest
 from .plain import check, pack, pointer, unpack
+
+Model = TypeVar("Model", bound=BaseModel)
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 JsonObject = dict[str, Any]
@@ -67,6 +69,14 @@ class Shape:
             raise InvalidInput(f"cannot be written as {title}: {_without_value(error)}") from None
         check(data)
         return data
+
+
+def fitted(model: type[Model], data: Any) -> Model:
+    """The data as an instance. Raises InvalidInput with a pointer to the first thing that does not fit."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
 def invalid(error: ValidationError) -> InvalidInput:

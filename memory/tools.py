@@ -7,7 +7,7 @@ from. What a model sends is checked against the same models that every other cal
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..contracts import InvalidInput, JsonObject, NotFound
 from ..contracts.memory import (
@@ -23,7 +23,7 @@ from ..contracts.memory import (
     Remembered,
 )
 from ..contracts.pool import Tool
-from ..contracts.schema import invalid
+from ..contracts.schema import fitted
 
 MAX_HITS = 50
 """Hits of one call: what a model reads, it pays for."""
@@ -188,10 +188,7 @@ def _checked(name: str, arguments: Any) -> _Input:
         raise NotFound(f"there is no tool {name[:64]!r}. Known: {', '.join(_INPUTS)}")
     if not isinstance(arguments, dict):
         raise InvalidInput(f"the arguments of {name} are an object")
-    try:
-        return model.model_validate(arguments)
-    except ValidationError as error:
-        raise invalid(error) from None
+    return fitted(model, arguments)
 
 
 def _description(name: str, model: type[_Input]) -> JsonObject:

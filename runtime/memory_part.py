@@ -7,7 +7,7 @@ embedder warms up while it answers by words.
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -15,7 +15,7 @@ from ..contracts import InvalidConfiguration, InvalidInput, Tenant
 from ..contracts.caller import Caller
 from ..contracts.memory import Change, Draft, Layer, Query, Record
 from ..contracts.pool import Embedder
-from ..contracts.schema import digest, invalid
+from ..contracts.schema import digest, fitted, invalid
 from ..memory.access import Lifetimes
 from ..memory.service import MemoryService, Parts, Settings
 from ..memory.snapshot import Snapshots
@@ -32,8 +32,6 @@ from .link import Receiver
 from .memory_client import memory_name
 from .memory_parts import parts
 from .store import SqliteStore
-
-Value = TypeVar("Value", bound=BaseModel)
 
 _DAY = 86_400.0
 _LAID_OUT = (Tenant(""), "layout", "shards")
@@ -164,12 +162,12 @@ class _Methods:
         return [each.model_dump(mode="json") for each in results]
 
     async def recall(self, asked: Asked) -> Any:
-        found = await self._service.recall(_read(Query, asked.parameters["query"]), _caller(asked))
+        found = await self._service.recall(fitted(Query, asked.parameters["query"]), _caller(asked))
         return found.model_dump(mode="json")
 
     async def revise(self, asked: Asked) -> Any:
         given = asked.parameters
-        change = _read(Change, given["change"])
+        change = fitted(Change, given["change"])
         revised = await self._service.revise(
             given["id"], change, _caller(asked), version=given["version"], key=given.get("key")
         )
@@ -202,14 +200,7 @@ _DRAFTS = TypeAdapter(list[Draft])
 
 
 def _caller(asked: Asked) -> Caller:
-    return _read(Caller, {**asked.parameters.get("caller", {}), "tenant": asked.tenant, "by": asked.by})
-
-
-def _read(model: type[Value], data: Any) -> Value:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise invalid(error) from None
+    return fitted(Caller, {**asked.parameters.get("caller", {}), "tenant": asked.tenant, "by": asked.by})
 
 
 def _read_all(data: Any) -> list[Draft]:

@@ -4,14 +4,14 @@ Nothing waits for it: a federation starts, and does structured work, while its t
 """
 
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ..contracts import JsonObject, Store
 from ..contracts.caller import Caller
 from ..contracts.pool import Administration, Ask, Piece
-from ..contracts.schema import invalid
+from ..contracts.schema import fitted
 from ..models.keeper import Keeper
 from ..models.pool import Pool
 from .answering import Asked, Counter
@@ -19,8 +19,6 @@ from .audit.anchoring import Anchoring
 from .late_embedder import LateEmbedder
 from .link import Receiver
 from .models_client import plain_vectors
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class ModelsPart:
@@ -74,11 +72,11 @@ class _Methods:
         self._pool = pool
 
     async def ask(self, asked: Asked) -> Any:
-        answer = await self._pool.ask(_read(Ask, asked.parameters["ask"]), _caller(asked))
+        answer = await self._pool.ask(fitted(Ask, asked.parameters["ask"]), _caller(asked))
         return answer.model_dump(mode="json")
 
     async def stream(self, asked: Asked) -> AsyncIterator[Any]:
-        async for piece in self._pool.stream(_read(Ask, asked.parameters["ask"]), _caller(asked)):
+        async for piece in self._pool.stream(fitted(Ask, asked.parameters["ask"]), _caller(asked)):
             yield _plain(piece)
 
     async def embed(self, asked: Asked) -> Any:
@@ -112,14 +110,7 @@ class _Methods:
 
 
 def _caller(asked: Asked) -> Caller:
-    return _read(Caller, {**asked.parameters.get("caller", {}), "tenant": asked.tenant, "by": asked.by})
-
-
-def _read(model: type[Model], data: Any) -> Model:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise invalid(error) from None
+    return fitted(Caller, {**asked.parameters.get("caller", {}), "tenant": asked.tenant, "by": asked.by})
 
 
 def _plain_all(values: Iterable[BaseModel]) -> list[JsonObject]:

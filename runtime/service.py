@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..contracts import (
     AgentId,
     AgentView,
@@ -33,7 +31,7 @@ from ..contracts.delegation import Delegation
 from ..contracts.events import timestamp
 from ..contracts.messages import Request, Response
 from ..contracts.plain import check
-from ..contracts.schema import invalid
+from ..contracts.schema import Model, fitted
 from ..contracts.wire import decode_event, unpack
 from .audit.bundle import Notary, make_bundle
 from .audit.chain import Audit
@@ -239,7 +237,7 @@ class Service:
 
     async def _fork(self, request: Request) -> JsonObject:
         """A new task from the prefix of another one, as that stands on disk."""
-        coordinator, asked = self._coordinator, read_fork(request.parameters["fork"])
+        coordinator, asked = self._coordinator, _read(Fork, request.parameters["fork"])
         source, key = self._run(request), asked.idempotency_key
         body = digest(body_of_fork(source.task, asked))
         await coordinator.journal.durable()
@@ -251,7 +249,7 @@ class Service:
 
     async def _delegate(self, request: Request) -> JsonObject:
         """A child task for a step that the asking agent has in hand; the same one when it asks again."""
-        coordinator, asked = self._coordinator, read_delegation(request.parameters["asked"])
+        coordinator, asked = self._coordinator, _read(Delegation, request.parameters["asked"])
         parent, step = self._run(request), StepId(request.parameters["step"])
         run = self._first(request.tenant, asked.key, body_of(parent.task, step, asked))
         if run is None:
@@ -430,11 +428,7 @@ class Service:
 
 def read_submission(data: Mapping[str, Any]) -> Submission:
     """Raises InvalidInput unless it is plain data and asks for exactly one thing."""
-    check(dict(data))
-    try:
-        submission = Submission.model_validate(data)
-    except ValidationError as error:
-        raise invalid(error) from None
+    submission = _read(Submission, data)
     asked = [name for name in ("goal", "call", "plan") if getattr(submission, name) is not None]
     if len(asked) != 1:
         what = " and ".join(asked) or "none of them"
@@ -442,22 +436,10 @@ def read_submission(data: Mapping[str, Any]) -> Submission:
     return submission
 
 
-def read_delegation(data: Mapping[str, Any]) -> Delegation:
+def _read(model: type[Model], data: Mapping[str, Any]) -> Model:
     """Raises InvalidInput unless it is plain data that can be read."""
     check(dict(data))
-    try:
-        return Delegation.model_validate(data)
-    except ValidationError as error:
-        raise invalid(error) from None
-
-
-def read_fork(data: Mapping[str, Any]) -> Fork:
-    """Raises InvalidInput unless it is plain data that can be read."""
-    check(dict(data))
-    try:
-        return Fork.model_validate(data)
-    except ValidationError as error:
-        raise invalid(error) from None
+    return fitted(model, data)
 
 
 def digest_of(submission: Submission) -> Digest:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from ...contracts import InvalidInput, JsonObject, Submission
-from ...contracts.schema import invalid
+from ...contracts.schema import fitted
 from ..checker import resolve_schema
 
 SUBMITTED = frozenset(Submission.model_fields)
@@ -30,10 +29,7 @@ def input_of(words: Sequence[str], schema: Mapping[str, Any] | None = None) -> A
 
 def submission_of(data: Mapping[str, Any]) -> Submission:
     """Raises InvalidInput that says where."""
-    try:
-        return Submission.model_validate(dict(data))
-    except ValidationError as error:
-        raise invalid(error) from None
+    return fitted(Submission, dict(data))
 
 
 def read_plan_file(path: str) -> JsonObject:

@@ -5,12 +5,12 @@ import re
 from typing import Any, NoReturn, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import Request
 
 from ...contracts import InvalidInput
 from ...contracts.plain import check
-from ...contracts.schema import invalid
+from ...contracts.schema import fitted
 from .desk import desk_of
 from .problems import InvalidJson
 
@@ -30,16 +30,14 @@ async def read_json(request: Request) -> Any:
 
 async def read_model(request: Request, model: type[Model]) -> Model:
     """Raises InvalidInput with a pointer to the first thing that does not fit."""
-    return fitted(model, await read_json(request))
+    return object_of(model, await read_json(request))
 
 
-def fitted(model: type[Model], value: Any) -> Model:
+def object_of(model: type[Model], value: Any) -> Model:
+    """The same for a body that was read."""
     if not isinstance(value, dict):
         raise InvalidInput(f"the body is an object, not {_kind(value)}")
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise invalid(error) from None
+    return fitted(model, value)
 
 
 def parse(raw: bytes) -> Any:

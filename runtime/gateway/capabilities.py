@@ -8,7 +8,7 @@ from starlette.responses import Response
 from ...contracts import Canceled, Contract, JsonObject, NotFound, Problem, Submission, TaskStatus, TaskView
 from ..views import problem
 from . import answers
-from .bodies import fitted, read_json
+from .bodies import object_of, read_json
 from .desk import client_of
 from .openapi import KEY_PARAMETER, body, gives
 from .problems import respond_with
@@ -47,7 +47,7 @@ async def capability(request: Request, name: str) -> Response:
 )
 async def call(request: Request, name: str, wait: Annotated[float, WAIT] = CALL_SECONDS) -> Response:
     """Submits a task of one call and waits. The header `Hanse-Task` names the task."""
-    asked = fitted(CapabilityCall, await read_json(request))
+    asked = object_of(CapabilityCall, await read_json(request))
     submission = Submission(call=_name(name), idempotency_key=idempotency_key(request.headers), **_options(asked))
     return _answer(await submit_and_wait(request, submission, wait))
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from ...contracts import Fork, NotFound, ReplayReport, Submission, TaskStatus, TaskView
 from .. import faults
 from . import answers
-from .bodies import fitted, read_json, read_model
+from .bodies import object_of, read_json, read_model
 from .desk import client_of, desk_of
 from .openapi import KEY_PARAMETER, body, gives
 from .problems import BadRequest
@@ -34,7 +34,7 @@ _TASK_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[
 async def submit(request: Request, wait: Annotated[float, WAIT] = 0) -> Response:
     """A goal in words, a call of one capability, or a plan. The task is on disk when this answers."""
     asked = with_key(await read_json(request), idempotency_key(request.headers))
-    submission = fitted(Submission, asked)
+    submission = object_of(Submission, asked)
     if wait > 0:
         return answers.task(await submit_and_wait(request, submission, wait))
     view = await client_of(request).submit(submission)
@@ -101,7 +101,7 @@ async def fork(request: Request, task: str) -> Response:
     """A new task, in which what was done before the step, and beside it, is not done again."""
     id = task_id(task)
     asked = with_key(await read_json(request), idempotency_key(request.headers))
-    return answers.task(await client_of(request).fork(id, fitted(Fork, asked)))
+    return answers.task(await client_of(request).fork(id, object_of(Fork, asked)))
 
 
 @router.post("/v1/tasks/{task}:replay", summary="Replay a task", responses=gives(_200=ReplayReport))
