@@ -33,8 +33,6 @@ class Purse:
 
     cents: float = 0.0
     tokens: int = 0
-    moved_ms: int = 0
-    """For how long the handler has waited for child tasks: by so much its call's deadline has moved."""
     delegated: dict[str, float] = field(default_factory=dict[str, float])
     """Cents by child: what it may spend while it is open, then what it cost."""
     answers: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -45,14 +43,15 @@ class Purse:
         self.cents += used.cents
         self.tokens += used.prompt_tokens + used.completion_tokens
 
-    def deadline_ms(self, call: Call) -> int:
-        """Unix milliseconds after which nobody waits; 0 when somebody always does."""
-        return call.deadline_ms + self.moved_ms if call.deadline_ms > 0 else call.deadline_ms
+    @property
+    def given_away(self) -> float:
+        """Cents that child tasks may spend or have cost."""
+        return sum(self.delegated.values())
 
     @property
     def spoken_for(self) -> float:
         """Cents that nothing else can be paid with."""
-        return self.cents + sum(self.delegated.values())
+        return self.cents + self.given_away
 
 
 class Used(NamedTuple):
@@ -77,11 +76,12 @@ class StepPool:
         purse: Purse,
         effects: Effects | None,
         alive: Callable[[], None],
+        deadline_ms: Callable[[], int],
     ) -> None:
-        """`alive` raises when the handler is over."""
+        """`alive` raises when the handler is over; `deadline_ms` gives the call's, which child tasks move."""
         self._models, self._call, self._purse, self._effects = models, call, purse, effects
         self._agent, self._labels = agent, labels
-        self._alive = alive
+        self._alive, self._deadline_ms = alive, deadline_ms
         self._asked: dict[str, int] = {}
 
     async def ask(self, ask: Ask) -> Answer:
@@ -147,8 +147,8 @@ class StepPool:
             task=call.task,
             step=call.step,
             capability=call.capability,
-            budget_cents=max(0.0, call.budget_cents - sum(self._purse.delegated.values())),
-            deadline_ms=self._purse.deadline_ms(call),
+            budget_cents=max(0.0, call.budget_cents - self._purse.given_away),
+            deadline_ms=self._deadline_ms(),
             agent=self._agent,
             by=self._agent,
             labels=self._labels(),

@@ -68,6 +68,7 @@ class Context:
     __slots__ = (
         "_aside",
         "_call",
+        "_deadline_ms",
         "_effect",
         "_effects",
         "_memory",
@@ -91,11 +92,14 @@ class Context:
         effects: Effects | None,
         purse: Callable[[], Purse] = Purse,
         aside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        deadline_ms: Callable[[], int] = int,
     ) -> None:
-        """`purse` gives the step's, which outlives this run; `aside` is entered while the run waits for a child."""
+        """`purse` gives the step's, which outlives this run; `aside` is entered while the run waits for a child, which
+        moves its `deadline_ms`.
+        """
         self._call, self._effect, self._surroundings = call, effect, surroundings
         self._transaction, self._effects, self._purse = transaction, effects, purse
-        self._aside = aside
+        self._aside, self._deadline_ms = aside, deadline_ms
         self._models: Questions | None = None
         self._tasks: Tasks | None = None
         self._memory: Memories | None = None
@@ -111,8 +115,7 @@ class Context:
     def state(self) -> State:
         """The agent's own transactional store. Raises ContractBreach in a `pure` capability."""
         if self._state is None:
-            if self._effect is Effect.PURE:
-                self._breach('this capability says it is pure, so it has no state. Write: @capability(effect="read")')
+            self._check_not_pure("has no state")
             self._state = State(self._transaction, writable=self._effect.writes)
         return self._state
 
@@ -121,8 +124,7 @@ class Context:
     @property
     def connectors(self) -> "Connectors":
         """Outside systems by their names in `hanse.yaml`. Raises ContractBreach in a `pure` capability."""
-        if self._effect is Effect.PURE:
-            self._breach('this capability says it is pure, so it reaches nobody. Write: @capability(effect="read")')
+        self._check_not_pure("reaches nobody")
         return Connectors(self)
 
     @property
@@ -136,15 +138,20 @@ class Context:
         return self._models
 
     def _pool(self) -> StepPool:
-        if self._effect is Effect.PURE:
-            self._breach('this capability says it is pure, so it asks no model. Write: @capability(effect="read")')
-        if not self._call.tenant:
-            self._breach("an agent starts for no tenant, and nobody pays. Ask models in a capability")
+        self._check_not_pure("asks no model")
+        self._check_tenant("nobody pays. Ask models in a capability")
         around, call = self._surroundings, self._call
         if around.models is None:
             raise Unavailable("no model pool is configured. Add `models:` to hanse.yaml")
         return StepPool(
-            around.models, call, around.agent, self._labels, self._purse(), self._effects, self._check_alive
+            around.models,
+            call,
+            around.agent,
+            self._labels,
+            self._purse(),
+            self._effects,
+            self._check_alive,
+            self._deadline_ms,
         )
 
     def _check_alive(self) -> None:
@@ -159,12 +166,8 @@ class Context:
         Unavailable when there is none.
         """
         if self._memory is None:
-            if self._effect is Effect.PURE:
-                self._breach(
-                    'this capability says it is pure, so it recalls nothing. Write: @capability(effect="read")'
-                )
-            if not self._call.tenant:
-                self._breach("an agent starts for no tenant, and memory belongs to one. Recall in a capability")
+            self._check_not_pure("recalls nothing")
+            self._check_tenant("memory belongs to one. Recall in a capability")
             if self._surroundings.memory is None:
                 raise Unavailable(
                     "no shared memory is configured. Add `memory:` to hanse.yaml, such as memory: {shards: 1}"
@@ -181,10 +184,8 @@ class Context:
         Raises ContractBreach in a `pure` capability and in `on_start`; Unavailable where there is no coordinator.
         """
         if self._tasks is None:
-            if self._effect is Effect.PURE:
-                self._breach('this capability says it is pure, so it asks nobody. Write: @capability(effect="read")')
-            if not self._call.tenant:
-                self._breach("an agent starts for no tenant, and every task has one. Ask for tasks in a capability")
+            self._check_not_pure("asks nobody")
+            self._check_tenant("every task has one. Ask for tasks in a capability")
             around = self._surroundings
             if around.delegates is None:
                 raise Unavailable("this agent runs alone: there is no federation to ask for a task")
@@ -192,6 +193,14 @@ class Context:
                 around.delegates, self._call, around.agent, self._purse(), self._effects, self._aside, self._check_alive
             )
         return self._tasks
+
+    def _check_not_pure(self, so_it: str) -> None:
+        if self._effect is Effect.PURE:
+            self._breach(f'this capability says it is pure, so it {so_it}. Write: @capability(effect="read")')
+
+    def _check_tenant(self, and_so: str) -> None:
+        if not self._call.tenant:
+            self._breach(f"an agent starts for no tenant, and {and_so}")
 
     def _check_memory(self, writes: bool) -> None:
         self._check_alive()
@@ -209,7 +218,7 @@ class Context:
             capability=call.capability,
             labels=self._labels(),
             budget_cents=call.budget_cents,
-            deadline_ms=self._purse().deadline_ms(call),
+            deadline_ms=self._deadline_ms(),
         )
 
     def _labels(self) -> tuple[str, ...]:
@@ -257,13 +266,13 @@ class Context:
     @property
     def deadline(self) -> datetime.datetime | None:
         """When nobody waits any more, in UTC. None when somebody always does."""
-        deadline = self._purse().deadline_ms(self._call)
+        deadline = self._deadline_ms()
         return _moment(deadline) if deadline > 0 else None
 
     @property
     def remaining_seconds(self) -> float:
         """Until the deadline, by the clock of this moment; infinite without one."""
-        deadline = self._purse().deadline_ms(self._call)
+        deadline = self._deadline_ms()
         if deadline <= 0:
             return float("inf")
         return max(0.0, (deadline - self._surroundings.clock.now_ms()) / 1000)

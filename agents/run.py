@@ -115,6 +115,11 @@ class Run:
         else:
             await self._come_back()
 
+    def deadline_ms(self) -> int:
+        """Unix milliseconds after which nobody waits, moved by what was waited for children; 0 when somebody does."""
+        deadline = self.call.deadline_ms
+        return deadline + round(self.time.stood_still * 1000) if deadline > 0 else deadline
+
     def _step_aside(self) -> None:
         self._aside += 1
         if self._aside == 1:
@@ -132,7 +137,7 @@ class Run:
         for each in slots:
             await each.retake()
             self.slots.append(each)
-        self.open_purse().moved_ms += round(self.time.go_on() * 1000)
+        self.time.go_on()
 
     def time_out(self, error: type[HanseError], seconds: float) -> None:
         self.give_up(error(f"the handler did not end within {seconds:.3g} s"))
@@ -163,13 +168,15 @@ class Time:
     deadline is watched by its coordinator.
     """
 
-    __slots__ = ("_deadline", "_ends", "_over", "_seconds", "_stopped_at", "_timer", "_to_deadline")
+    __slots__ = ("_deadline", "_ends", "_over", "_seconds", "_stopped_at", "_timer", "_to_deadline", "stood_still")
 
     def __init__(self, over: Callable[[type[HanseError], float], None]) -> None:
         self._over = over
         self._timer: asyncio.TimerHandle | None = None
         self._seconds = self._ends = self._stopped_at = self._to_deadline = 0.0
         self._deadline = inf
+        self.stood_still = 0.0
+        """Seconds, in all."""
 
     def start(self, seconds: float, to_deadline: float) -> None:
         """Both in seconds from now."""
@@ -182,12 +189,11 @@ class Time:
         self.stop()
         self._stopped_at = asyncio.get_running_loop().time()
 
-    def go_on(self) -> float:
-        """For how many seconds it has stood still."""
+    def go_on(self) -> None:
         still = asyncio.get_running_loop().time() - self._stopped_at
         self._ends, self._deadline = self._ends + still, self._deadline + still
+        self.stood_still += still
         self._set()
-        return still
 
     def stop(self) -> None:
         if self._timer is not None:

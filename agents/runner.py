@@ -173,7 +173,16 @@ class Runner:
         if not capability.takes_context:
             return await handler(request)
         effect = capability.contract.effect
-        context = Context(run.call, effect, self._surroundings, run.transaction, run.effects, run.open_purse, run.aside)
+        context = Context(
+            run.call,
+            effect,
+            self._surroundings,
+            run.transaction,
+            run.effects,
+            run.open_purse,
+            run.aside,
+            run.deadline_ms,
+        )
         return await handler(request, context)
 
     def _checked(self, capability: Capability, value: Any, transaction: Transaction) -> tuple[Any, bytes]:

@@ -14,9 +14,8 @@ did by its own compensation: a child that has completed is over.
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any
 
-from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from ..contracts import (
@@ -30,19 +29,16 @@ from ..contracts import (
     OutcomeUnknown,
     Verdict,
 )
-from ..contracts.delegation import CHILD_TASKS, ChildEnded, Delegates, Delegation, Parent, error_of
+from ..contracts.delegation import CHILD_TASKS, ChildEnded, Delegates, Delegation, Parent
 from ..contracts.messages import Call
 from ..contracts.plain import check
-from ..contracts.schema import invalid
+from ..contracts.schema import fitted
 from .asking import PATIENCE_SECONDS, Purse
 from .connector import Answer, Connector, operation
 from .effects import Effects
 
-
-class Perform(Protocol):
-    """Runs one child under a key."""
-
-    def __call__(self, key: str, request: Mapping[str, Any]) -> Awaitable[ChildEnded]: ...
+Perform = Callable[[str, Mapping[str, Any]], Awaitable[ChildEnded]]
+"""Runs one child under a key. Raises the error that ended it."""
 
 
 class ChildTasks(Connector):
@@ -67,8 +63,6 @@ class ChildTasks(Connector):
     async def run(self, key: str, request: dict[str, Any]) -> dict[str, Any]:
         assert self._perform is not None
         ended = await self._perform(key, request)
-        if (error := error_of(ended)) is not None:
-            raise final(error, ended)
         return {"task": ended.task, "output": ended.output, "cost_cents": ended.cost_cents}
 
 
@@ -132,24 +126,21 @@ class Tasks:
         if self._effects is None:
             self._count += 1
             key = f"{self._call.key}!{self._call.attempt}.{name or self._count}"
-            ended = await self._perform(key, request)
-            if (error := error_of(ended)) is not None:
-                raise final(error, ended)
-            return ended.output
+            return (await self._perform(key, request)).output
         child = ChildTasks(self._perform)
         done = await self._effects.perform(child, child.operations["run"], name, {"request": request})
         self._purse.delegated[done["task"]] = done["cost_cents"]
         return done["output"]
 
     async def _perform(self, key: str, request: Mapping[str, Any]) -> ChildEnded:
-        """Asks for the child and waits for its end. What it may spend is out of the purse meanwhile."""
+        """The completed child. What it may spend is out of the purse meanwhile. Raises the error that ended it."""
         left = round(max(0.0, self._call.budget_cents - self._purse.spoken_for), 6)
         cents = left if request["budget_cents"] is None else request["budget_cents"]
         if cents > left:
             raise BudgetExhausted(
                 f"a child task may spend {cents:g} cents; its step has {left:g} left", level="step", left=left
             )
-        asked = _delegation({**request, "key": key, "budget_cents": cents})
+        asked = fitted(Delegation, {**request, "key": key, "budget_cents": cents})
         self._purse.delegated[key] = cents
         try:
             async with self._aside():
@@ -157,6 +148,8 @@ class Tasks:
         finally:
             del self._purse.delegated[key]
         self._purse.delegated[ended.task] = ended.cost_cents
+        if ended.error is not None:
+            raise final(ended.error, ended)
         return ended
 
 
@@ -166,13 +159,6 @@ def final(error: HanseError, ended: ChildEnded) -> HanseError:
     if error.verdict is Verdict.ABORT and not cut_short:
         return error.about(child=ended.task)
     return Failed(f"a child task ended with: {error.detail}", child=ended.task, child_code=error.code)
-
-
-def _delegation(data: Mapping[str, Any]) -> Delegation:
-    try:
-        return Delegation.model_validate(data)
-    except ValidationError as error:
-        raise invalid(error) from None
 
 
 def _plain(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,12 +109,9 @@ class Market:
 
     # Judging
 
-    def events(self) -> list[Event]:
-        return [decode_event(entry) for _, _, entry, _ in self.town.disks[COORDINATOR].read("chain", (0, 1_000_000))]
-
     def judge(self) -> JsonObject:
         """What came of it, read from the disk alone."""
-        events = self.events()
+        events = self.town.events()
         bursar = Bursar({TENANT: {"cents": self.cap, "minutes": self._plans / 4}})
         problems = [*bursar.read(events), *self.unfinished, *self._unlike(bursar)]
         problems += verify(self.town.disks[COORDINATOR]).problems  # pyright: ignore[reportArgumentType]

@@ -4,7 +4,6 @@ A child is a task like any other, with less authority than its parent: what it m
 what its step may. It belongs to the same tenant, and whoever submitted the first of them counts as having submitted it.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,8 +49,8 @@ class ChildEnded:
 
     task: TaskId
     output: Any
-    error: Mapping[str, Any] | None
-    """`HanseError.to_data`; None for one that completed."""
+    error: HanseError | None
+    """None for one that completed."""
     cost_cents: float
 
 
@@ -66,8 +65,3 @@ class Delegates(Protocol):
         coordinator is away: it waits.
         """
         ...
-
-
-def error_of(ended: ChildEnded) -> HanseError | None:
-    """The error that ended a child."""
-    return HanseError.from_data(ended.error) if ended.error else None

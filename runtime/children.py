@@ -116,8 +116,6 @@ class Children:
         if parent is None or parent.status.terminal:
             return
         step = parent.steps[place["step"]]
-        if not parent.children:
-            parent.children = {}
         parent.children.setdefault(step.id, {})[child.task] = child
         if child.task not in step.children:
             data = {"agent": place["agent"], "child": child.task, "call": _call_of(child), "cents": child.budget_cents}

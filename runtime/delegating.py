@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ..contracts import HanseError, TaskId, TaskStatus, TaskView, Unavailable
+from ..contracts import TaskId, TaskStatus, Unavailable
 from ..contracts.delegation import ChildEnded, Delegation, Parent
 from .client import LinkClient
 from .task import Task, error_of
@@ -25,7 +25,8 @@ class LinkDelegates:
         view = await _patiently(lambda: client.delegate(parent.task, parent.step, asked))
         if not view.status.terminal:
             view = await _patiently(Task(client, view).wait)
-        return ChildEnded(TaskId(view.id), view.output, _error(view), view.cost_cents)
+        error = None if view.status is TaskStatus.COMPLETED else error_of(view)
+        return ChildEnded(TaskId(view.id), view.output, error, view.cost_cents)
 
     async def close(self) -> None:
         await self._client.close()
@@ -40,8 +41,3 @@ async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
         except Unavailable:
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest)
-
-
-def _error(view: TaskView) -> dict[str, object] | None:
-    error: HanseError | None = None if view.status is TaskStatus.COMPLETED else error_of(view)
-    return error and error.to_data()

@@ -290,9 +290,6 @@ Command = Start | Skip | Inherit | Refuse | Expand | Abort | Conclude
 class Run:
     """What the events of one task add up to."""
 
-    children: "dict[StepId, dict[TaskId, Run]]" = MappingProxyType({})  # type: ignore[assignment]
-    """Child tasks that are open, by step. Not journaled: kept by the driver."""
-
     def __init__(
         self, submitted: Event, plan: Plan | None = None, pins: Mapping[CapabilityName, Pin] | None = None
     ) -> None:
@@ -320,6 +317,8 @@ class Run:
         """Of a child task: the steps that it is part of, from the outermost one on."""
         self.settles: bool = bool(parent.get("settles"))
         """A child of what undoes or confirms a step. That is never held up by policy."""
+        self.children: dict[StepId, dict[TaskId, Run]] = {}
+        """Child tasks that are open, by step. Not journaled: kept by the driver."""
         self.priority: int = data.get("priority", DEFAULT_PRIORITY)
         self.by: str = data.get("by") or ""
         self.model: str | None = data.get("model")
@@ -586,10 +585,13 @@ class Run:
         self._hold(step, NOTHING_RESERVED)
         if not (cents or tokens):
             return
-        step.charged_cents = _cents(step.charged_cents + cents)
+        self._pay(step, cents)
         step.model_tokens += tokens
-        self.spent_cents = _cents(self.spent_cents + cents)
         self.spent_tokens += tokens
+
+    def _pay(self, step: StepRun, cents: float) -> None:
+        step.charged_cents = _cents(step.charged_cents + cents)
+        self.spent_cents = _cents(self.spent_cents + cents)
 
     def _bind_input(self, step: StepRun) -> None:
         """While replaying nobody asked for commands, so the input of an awarded step is bound here."""
@@ -614,8 +616,7 @@ class Run:
         about = {**step.children[data["child"]], "cents": data["cost_cents"], "status": data["status"]}
         step.children = {**step.children, data["child"]: about}
         self._hold(step, step.reserved._replace(cents=max(0.0, _cents(step.reserved.cents - data["cost_cents"]))))
-        step.charged_cents = _cents(step.charged_cents + data["cost_cents"])
-        self.spent_cents = _cents(self.spent_cents + data["cost_cents"])
+        self._pay(step, data["cost_cents"])
         step.minutes = _cents(step.minutes + data["minutes"])
         self.spent_minutes = _cents(self.spent_minutes + data["minutes"])
 

@@ -14,9 +14,7 @@ from typing import Any, Self
 
 from ..agents.memory import Memories
 from ..agents.models import Questions
-from ..contracts import (
-    Tenant,
-)
+from ..contracts import Tenant
 from ..contracts.ids import coordinator_name
 from ..contracts.pool import Administration, Embedder
 from .assembly import Failure, World, agent_keys, in_memory, make_coordinator, make_host, root_key

@@ -85,7 +85,7 @@ def submitted(origin: Origin, submission: Submission, body: Digest, proved: Prov
         "pins": proved.pins_data,
         "budget_cents": submission.budget.cents if submission.budget else None,
         "budget": _beside_cents(submission.budget),
-        "deadline_ms": min(ends) if (ends := [*_ends(origin, submission, now)]) else None,
+        "deadline_ms": min(_ends(origin, submission, now), default=None),
         "labels": submission.labels,
         "forked_from": origin.forked_from,
         "parent": origin.parent,

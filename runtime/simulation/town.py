@@ -6,8 +6,9 @@ from typing import Any
 
 from ...agents import Agent
 from ...agents.engine import Engine
-from ...contracts import AgentId, StorageError, Tenant
+from ...contracts import AgentId, Event, StorageError, Tenant
 from ...contracts.token import agent_key
+from ...contracts.wire import decode_event
 from ..approvals import Rulebook, lot_secret
 from ..audit.anchoring import Witnesses
 from ..budgets import Cap
@@ -150,6 +151,15 @@ class Town:
 
     def _chance(self) -> SimulatedEntropy:
         return SimulatedEntropy(Random(self._entropy.random()))
+
+    # Looking at it
+
+    def entries(self) -> list[bytes]:
+        """The journal, as it stands on the coordinator's disk."""
+        return [entry for _, _, entry, _ in self.disks[COORDINATOR].read("chain", (0, 1_000_000))]
+
+    def events(self) -> list[Event]:
+        return [decode_event(entry) for entry in self.entries()]
 
     # Reaching it
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from hanse.agents import Agent, Context
-from hanse.contracts import Event, RetryPolicy, Submission, TaskStatus, TaskView, capability
-from hanse.contracts.wire import decode_event
+from hanse.contracts import RetryPolicy, Submission, TaskStatus, TaskView, capability
 from hanse.runtime.client import all_events
 from hanse.runtime.simulation.bursar import Bursar
 from hanse.runtime.simulation.loop import Process
@@ -81,10 +80,6 @@ class Patient(Mayor):
 HALL: dict[str, Any] = {"agents": [Mayor, Slow, Crier], "hosts": {"hall": ["mayor"], "street": ["slow", "crier"]}}
 
 
-def journal(town: Town) -> list[Event]:
-    return [decode_event(entry) for _, _, entry, _ in town.disks[COORDINATOR].read("chain", (0, 1_000_000))]
-
-
 @pytest.mark.parametrize(("words", "status"), [("short", "completed"), ("too long", "failed")])
 def test_a_handlers_own_time_stands_still_while_it_waits_for_a_child(words: str, status: str):
     async def scene(town: Town, people: Process) -> TaskView:
@@ -131,7 +126,7 @@ def test_no_death_makes_two_children_of_one_or_none(seed: int):
         for view in tasks:
             assert (await client.replay(view.id)).divergence is None
             referee(await all_events(client, view.id))
-        assert not list(Bursar({}).read(journal(town)))
+        assert not list(Bursar({}).read(town.events()))
         for view in ended:
             (step,) = await client.steps(view.id)
             assert [child.status for child in step.children] == ["completed"] * 2
@@ -158,7 +153,7 @@ def test_who_cancels_under_fire_leaves_no_child_behind(seed: int):
             assert view.status.terminal or view.held, view
             assert (await client.replay(view.id)).divergence is None
             referee(await all_events(client, view.id))
-        assert not list(Bursar({}).read(journal(town)))
+        assert not list(Bursar({}).read(town.events()))
         parents = {view.id: view for view in tasks if not view.part_of}
         for child in [view for view in tasks if view.part_of]:
             assert child.status.terminal or parents[child.part_of[-1].task].held

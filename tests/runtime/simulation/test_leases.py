@@ -6,11 +6,10 @@ from random import Random
 import pytest
 
 from hanse.contracts import Budget, Event, Kind, Submission
-from hanse.contracts.wire import decode_event
 from hanse.runtime.budgets import LEASE_SECONDS
 from hanse.runtime.execution import Run, fold
 from hanse.runtime.simulation.loop import Process, VirtualLoop, run_to_end
-from hanse.runtime.simulation.town import COORDINATOR, HOSTS, Town
+from hanse.runtime.simulation.town import HOSTS, Town
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -31,7 +30,7 @@ def after_a_death(call: str, input: dict[str, object], seconds: float) -> tuple[
         await asyncio.sleep(1)
         town.network.delay = 5
         submitting = people.spawn(client.submit(Submission(plan=plan, budget=Budget(cents=5))))
-        while not any(event.kind is Kind.STEP_AWARDED for event in events(town)):  # noqa: ASYNC110 - it is the disk
+        while not any(event.kind is Kind.STEP_AWARDED for event in town.events()):  # noqa: ASYNC110 - it is the disk
             await asyncio.sleep(0.1)
         for host in HOSTS:
             process, town.processes[host] = town.processes[host], Process(host, loop)
@@ -41,14 +40,10 @@ def after_a_death(call: str, input: dict[str, object], seconds: float) -> tuple[
         submitting.cancel()
 
     run_to_end(loop, story())
-    found = [event for event in events(town) if event.task is not None]
+    found = [event for event in town.events() if event.task is not None]
     run = fold(iter(found))
     assert run is not None
     return run, found
-
-
-def events(town: Town) -> list[Event]:
-    return [decode_event(entry) for _, _, entry, _ in town.disks[COORDINATOR].read("chain", (0, 1_000_000))]
 
 
 def test_what_changed_nothing_comes_back_after_its_lease():
