@@ -1,4 +1,5 @@
 -- schema of a coordinator shard
+-- with: tree
 
 CREATE TABLE IF NOT EXISTS writer (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL);
 INSERT OR IGNORE INTO writer VALUES (1, 0);
@@ -33,13 +34,6 @@ CREATE TABLE IF NOT EXISTS approval (
     body     BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS approval_of_tenant ON approval (tenant, decision, id);
-
-CREATE TABLE IF NOT EXISTS subtree (
-    level  INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    root   BLOB NOT NULL,
-    PRIMARY KEY (level, number)
-) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS contract (
     digest TEXT PRIMARY KEY,
@@ -93,10 +87,6 @@ DELETE FROM approval WHERE id >= ? || ':' AND id < ? || ';'
 -- write: forget_task that ended, with its idempotency key
 DELETE FROM task WHERE id = ?
 
--- write: keep_subtree keeps the root of a complete subtree of the entries' Merkle tree: level, number, root
-INSERT INTO subtree (level, number, root) VALUES (?, ?, ?)
-ON CONFLICT (level, number) DO UPDATE SET root = excluded.root
-
 -- write: keep_contract for as long as there may be tasks that rely on it
 INSERT OR IGNORE INTO contract (digest, body) VALUES (?, ?)
 
@@ -137,15 +127,6 @@ ORDER BY sequence LIMIT ?
 
 -- query: subtree root by level and number
 SELECT root FROM subtree WHERE level = ? AND number = ?
-
--- query: subtrees of a level from one number to another
-SELECT number, root FROM subtree WHERE level = ? AND number BETWEEN ? AND ? ORDER BY number
-
--- query: subtree_count of a level: they are kept in order, without a gap
-SELECT coalesce(max(number) + 1, 0) FROM subtree WHERE level = ?
-
--- query: hash_of an entry
-SELECT hash FROM journal WHERE sequence = ?
 
 -- query: task by id
 SELECT id, tenant, key, body, status, created_ms, updated_ms FROM task WHERE id = ?

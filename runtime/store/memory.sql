@@ -1,4 +1,5 @@
 -- schema of the shared memory of one shard
+-- with: tree
 -- Statements of one commit run in the order of this file: what deletes stands last.
 
 CREATE TABLE IF NOT EXISTS writer (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL);
@@ -11,13 +12,6 @@ CREATE TABLE IF NOT EXISTS journal (
     hash     BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS journal_of_task ON journal (task, sequence) WHERE task IS NOT NULL;
-
-CREATE TABLE IF NOT EXISTS subtree (
-    level  INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    root   BLOB NOT NULL,
-    PRIMARY KEY (level, number)
-) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS record (
     tenant     TEXT NOT NULL,
@@ -109,10 +103,6 @@ CREATE TABLE IF NOT EXISTS note (
 -- write: insert_entry adds one journal entry; a sequence is used once
 INSERT INTO journal (sequence, task, entry, hash) VALUES (?, ?, ?, ?)
 
--- write: keep_subtree keeps the root of a complete subtree of the entries' Merkle tree: level, number, root
-INSERT INTO subtree (level, number, root) VALUES (?, ?, ?)
-ON CONFLICT (level, number) DO UPDATE SET root = excluded.root
-
 -- write: insert_record adds one version of a record; a version is used once
 INSERT INTO record (tenant, id, version, sequence, known_ms, ended_ms, expires_ms, episode, position, created_ms,
     episodic, subject, salt, body) VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -183,15 +173,6 @@ SELECT sequence, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence L
 
 -- query: entries_of_task after a sequence, oldest first
 SELECT sequence, entry, hash FROM journal WHERE task = ? AND sequence > ? ORDER BY sequence LIMIT ?
-
--- query: subtrees of a level from one number to another
-SELECT number, root FROM subtree WHERE level = ? AND number BETWEEN ? AND ? ORDER BY number
-
--- query: subtree_count of a level: they are kept in order, without a gap
-SELECT coalesce(max(number) + 1, 0) FROM subtree WHERE level = ?
-
--- query: hash_of an entry
-SELECT hash FROM journal WHERE sequence = ?
 
 -- query: chain of entries after a sequence, each with the task it is filed under
 SELECT sequence, task, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?

@@ -1,4 +1,5 @@
 -- schema of the model pool
+-- with: tree
 
 CREATE TABLE IF NOT EXISTS writer (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL);
 INSERT OR IGNORE INTO writer VALUES (1, 0);
@@ -10,13 +11,6 @@ CREATE TABLE IF NOT EXISTS journal (
     hash     BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS journal_of_task ON journal (task, sequence) WHERE task IS NOT NULL;
-
-CREATE TABLE IF NOT EXISTS subtree (
-    level  INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    root   BLOB NOT NULL,
-    PRIMARY KEY (level, number)
-) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS call (
     tenant   TEXT NOT NULL,
@@ -63,10 +57,6 @@ CREATE INDEX IF NOT EXISTS usage_of_step ON usage (tenant, task, step) WHERE tas
 -- write: insert_entry adds one journal entry; a sequence is used once
 INSERT INTO journal (sequence, task, entry, hash) VALUES (?, ?, ?, ?)
 
--- write: keep_subtree keeps the root of a complete subtree of the entries' Merkle tree: level, number, root
-INSERT INTO subtree (level, number, root) VALUES (?, ?, ?)
-ON CONFLICT (level, number) DO UPDATE SET root = excluded.root
-
 -- write: insert_call says where a call stands in the journal: tenant, id, sequence
 INSERT INTO call (tenant, id, sequence) VALUES (?, ?, ?)
 
@@ -96,15 +86,6 @@ SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1
 
 -- query: entries after a sequence, oldest first
 SELECT sequence, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?
-
--- query: subtrees of a level from one number to another
-SELECT number, root FROM subtree WHERE level = ? AND number BETWEEN ? AND ? ORDER BY number
-
--- query: subtree_count of a level: they are kept in order, without a gap
-SELECT coalesce(max(number) + 1, 0) FROM subtree WHERE level = ?
-
--- query: hash_of an entry
-SELECT hash FROM journal WHERE sequence = ?
 
 -- query: chain of entries after a sequence, each with the task it is filed under
 SELECT sequence, task, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?
