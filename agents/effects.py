@@ -236,7 +236,7 @@ class Effects:
 
     async def _do(self, connector: Connector, operation: Operation, claim: Entry) -> Entry:
         """The claim with its outcome."""
-        if self._ledger.clock.now_ms() >= claim.lease_until_ms:
+        if self._ledger.has_lapsed(claim):
             return self._failed(
                 claim, Unavailable("the lease ran out before anything was done: this process stood still")
             )

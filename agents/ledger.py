@@ -84,6 +84,11 @@ class Entry(NamedTuple):
     def is_effect(self) -> bool:
         return self.lease_until_ms > 0
 
+    @property
+    def lease_seconds(self) -> float:
+        """How long its claim was good for."""
+        return (self.lease_until_ms - self.at_ms) / 1000
+
     def same(self, other: "Entry") -> bool:
         return self[:4] == other[:4]
 
@@ -98,7 +103,9 @@ class Ledger:
         self._store = store
         self._writing: dict[str, Entry] = {}
         self._asking: dict[str, asyncio.Task[Entry]] = {}
-        self._started_ms = clock.now_ms()
+        self._started = clock.monotonic()
+        self._opened: dict[str, float] = {}
+        """When this process claimed what is open, or gave it up. A wall clock may jump over any time that is waited."""
 
     def of(self, step: IdempotencyKey) -> dict[str, Entry]:
         """What the ledger has for a step, by key."""
@@ -120,6 +127,7 @@ class Ledger:
         """On disk when the future resolves; found at once."""
         commit = self._store.commit([Write("write_effect", tuple(entry)) for entry in entries])
         self._writing.update((entry.key, entry) for entry in entries)
+        self._note_opened(entries)
         commit.add_done_callback(partial(self._written, entries))
         return commit
 
@@ -190,13 +198,13 @@ class Ledger:
         connector = self._connector(entry)
         while True:
             # The time is taken before asking: only what is asked after the quiet moment can be answered with no.
-            wait_ms = self._quiet_ms(entry) + connector.settle_seconds * 1000 - self.clock.now_ms()
+            wait = self._quiet_from(entry) + connector.settle_seconds - self.clock.monotonic()
             answer = await _asked(connector, entry)
             if isinstance(answer, Done):
                 return await self._close(entry, Status.DONE, answer.result)
-            if wait_ms <= 0 or connector.repeatable:
+            if wait <= 0 or connector.repeatable:
                 return await self._close(entry, Status.RELEASED)
-            await asyncio.sleep(wait_ms / 1000)
+            await asyncio.sleep(wait)
 
     async def _close(self, entry: Entry, status: Status, value: Any = None) -> Entry:
         current = self.find(entry.key)
@@ -208,11 +216,25 @@ class Ledger:
         log.info(text, entry.key, entry.what, status, extra={"action": "effect.reconciled", "effect": entry.key})
         return closed
 
-    def _quiet_ms(self, entry: Entry) -> int:
-        """Since when nothing of it can have left this side."""
-        if entry.status is Status.UNKNOWN:
-            return entry.at_ms
-        return self._started_ms if is_dead(entry.result and unpack(entry.result)) else entry.lease_until_ms
+    def _quiet_from(self, entry: Entry) -> float:
+        """From when on nothing of it can leave this side any more, in monotonic seconds.
+
+        What another process did is judged from the moment this one saw it, and a lease counts in full from there.
+        """
+        if entry.status is Status.UNKNOWN or is_dead(entry.result and unpack(entry.result)):
+            return self._opened.get(entry.key, self._started)
+        return self._opened.setdefault(entry.key, self.clock.monotonic()) + entry.lease_seconds
+
+    def has_lapsed(self, claim: Entry) -> bool:
+        """Whether the lease of a claim that this process wrote is over."""
+        return self.clock.monotonic() >= self._opened[claim.key] + claim.lease_seconds
+
+    def _note_opened(self, entries: tuple[Entry, ...]) -> None:
+        for entry in entries:
+            if entry.status.is_open:
+                self._opened[entry.key] = self.clock.monotonic()
+            else:
+                self._opened.pop(entry.key, None)
 
     def _connector(self, entry: Entry) -> Connector:
         connector = self.connectors.get(entry.connector)

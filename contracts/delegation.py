@@ -23,8 +23,8 @@ class Delegation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    key: str = Field(min_length=1, max_length=255)
-    """Asked twice under one key, it is one child."""
+    key: str = Field(min_length=1, max_length=240)
+    """Asked twice under one key, it is one child: the first that did not fail of those that the step's attempts had."""
     call: str | None = Field(default=None, max_length=200)
     plan: dict[str, Any] | None = None
     input: Any = None

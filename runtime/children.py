@@ -28,6 +28,7 @@ from ..contracts import (
     StepId,
     Submission,
     TaskId,
+    TaskStatus,
     digest,
 )
 from ..contracts.delegation import MAX_DEPTH, Delegation
@@ -174,6 +175,16 @@ class Children:
 def body_of(parent: TaskId, step: StepId, asked: Delegation) -> Digest:
     """What a child's key stands for. What it may spend and how long it may take differ from attempt to attempt."""
     return digest([parent, step, asked.call, asked.plan, asked.input])
+
+
+def came_to_nothing(parent: Run, step: StepId, child: Run) -> bool:
+    """Whether a child's failure is that of an earlier attempt at its step. What it did, it has undone itself, so the
+    attempt under way may have another. A task that winds down begins nothing anew, except to undo or confirm."""
+    asking = parent.in_flight.get(step)
+    if asking is None or not child.status.terminal or child.status is TaskStatus.COMPLETED:
+        return False
+    wanted = asking.settles or not parent.winding_down
+    return wanted and asking.children[child.task]["attempt"] < asking.attempt
 
 
 def _may_ask(parent: Run, step: StepRun) -> bool:

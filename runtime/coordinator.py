@@ -291,9 +291,7 @@ class Coordinator:
         """Once a second: agents that fell silent may have come back, and parked steps look again. And another process
         may have taken over: one that had nothing to write would never hear of it, and keep its agents to itself.
         """
-        ((reign,),) = self.store.read("reign")
-        if reign > self.store.epoch:
-            self._on_failure(Fenced(f"epoch {reign} owns the store, this is {self.store.epoch}"))
+        if self._is_replaced():
             return
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
         self._seating.look_after()
@@ -301,6 +299,17 @@ class Coordinator:
         self._leases.look()
         self._parking.look_again()
         self.watchers.touch(None)
+
+    def check_reign(self) -> None:
+        """Raises Unavailable when another process has taken over: what this one has in memory is of the past."""
+        if self._is_replaced():
+            raise Unavailable("another coordinator has taken over")
+
+    def _is_replaced(self) -> bool:
+        ((reign,),) = self.store.read("reign")
+        if reign > self.store.epoch:
+            self._on_failure(Fenced(f"epoch {reign} owns the store, this is {self.store.epoch}"))
+        return reign > self.store.epoch
 
     # Tasks come in
 

@@ -36,7 +36,7 @@ from ..contracts.wire import decode_event, unpack
 from .audit.bundle import Notary, make_bundle
 from .audit.chain import Audit
 from .audit.head import Head
-from .children import body_of
+from .children import body_of, came_to_nothing
 from .coordinator import Coordinator
 from .directory import Member
 from .execution import Run
@@ -125,6 +125,7 @@ class Service:
         slow = self._slow.get(request.method)
         if slow is None:
             raise NotFound(f"a coordinator has no method {request.method!r}")
+        self._coordinator.check_reign()
         self._run_aside(self._answer(link, request, slow(request)))
 
     def _run_aside(self, work: Coroutine[Any, Any, None]) -> None:
@@ -249,14 +250,23 @@ class Service:
 
     async def _delegate(self, request: Request) -> JsonObject:
         """A child task for a step that the asking agent has in hand; the same one when it asks again."""
-        coordinator, asked = self._coordinator, _read(Delegation, request.parameters["asked"])
+        children, asked = self._coordinator.children, _read(Delegation, request.parameters["asked"])
         parent, step = self._run(request), StepId(request.parameters["step"])
-        run = self._first(request.tenant, asked.key, body_of(parent.task, step, asked))
+        asked, run = self._child(parent, step, asked)
         if run is None:
-            run = coordinator.children.delegate(parent, step, AgentId(request.by), asked)
+            run = children.delegate(parent, step, AgentId(request.by), asked)
         elif not run.status.terminal:
-            coordinator.children.adopt(run)
+            children.adopt(run)
         return _dump(task_view(run))
+
+    def _child(self, parent: Run, step: StepId, asked: Delegation) -> tuple[Delegation, Run | None]:
+        """The child, and under which key: a later attempt at the step goes past those that came to nothing before."""
+        body = body_of(parent.task, step, asked)
+        key, number = asked.key, 0
+        while (run := self._first(parent.tenant, key, body)) and came_to_nothing(parent, step, run):
+            number += 1
+            key = f"{asked.key}~{number}"
+        return asked.model_copy(update={"key": key}), run
 
     async def _replay(self, request: Request) -> JsonObject:
         """From the disk, page by page between other work. Not by way of the run: this may be what tells why it cannot

@@ -153,6 +153,37 @@ class Mirror(Agent):
         return Count(**await context.tasks.call("mirror.sink", Count(left=request.left - 1)))
 
 
+class Locksmith(Agent):
+    """Locks, and has the lock oiled before it unlocks."""
+
+    domain = "locksmith"
+    rusty = 0
+    """How often oil will not help yet."""
+
+    @capability(effect="reversible", compensation="unlock")
+    async def lock(self, request: Sale, context: Context) -> Sale:
+        """Lock something."""
+        return request
+
+    @capability(effect="reversible", compensation="lock")
+    async def unlock(self, request: Sale, context: Context) -> Sale:
+        """Unlock it."""
+        return Sale(**await context.tasks.call("locksmith.oil", request))
+
+    @capability(effect="reversible", compensation="dry")
+    async def oil(self, request: Sale, context: Context) -> Sale:
+        """Put oil into the lock."""
+        if Locksmith.rusty:
+            Locksmith.rusty -= 1
+            raise NotAllowed("it is too rusty")
+        return request
+
+    @capability(effect="reversible", compensation="oil")
+    async def dry(self, request: Sale, context: Context) -> Sale:
+        """Take it out again."""
+        return request
+
+
 class Town:
     """People with names of their own, at one federation."""
 
@@ -234,6 +265,25 @@ async def test_a_child_that_fails_has_undone_itself_and_its_step_may_go_on():
         child = await here.child(task.id)
         steps = {step.id: step.status for step in await here.client.steps(child.id)}
         assert (child.status, steps["take"]) == (TaskStatus.FAILED, "compensated")
+
+
+async def test_who_has_a_step_tried_again_gets_another_child_than_the_one_that_failed(monkeypatch: pytest.MonkeyPatch):
+    """Found by the simulator, seed 13792: what failed once under a step's key had failed for ever."""
+    monkeypatch.setattr(Locksmith, "rusty", 2)
+    steps = [
+        {"id": "lock", "call": "locksmith.lock", "input": HAT},
+        {"id": "burn", "call": "till.burn", "input": HAT, "after": ["lock"]},
+    ]
+    async with town(agents=[Till, Locksmith]) as here:
+        task = await here.client.submit(Submission(plan={"steps": steps}))
+        for rusty in (1, 0):
+            (held,) = (await here.client.wait(task.id, 10)).held
+            assert (held.step, Locksmith.rusty) == ("lock~", rusty)
+            await here.client.resume(task.id, "again", step=held.step)
+        assert (await here.ended(task.id)).status is TaskStatus.FAILED
+        (undone,) = [step for step in await here.client.steps(task.id) if step.id == "lock~"]
+        assert [child.status for child in undone.children] == ["failed", "failed", "completed"]
+        assert (await here.client.replay(task.id)).ok
 
 
 @pytest.mark.parametrize("call", ["mirror.stare", "mirror.sink"])

@@ -1,18 +1,20 @@
 """Two processes say that the same agent lives in them: the one with the later hold on its store has the seat, and the
 other one has it back when that one goes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from hanse.contracts import Event, Fenced, Kind
+from hanse.contracts import Event, Fenced, Kind, Tenant, Unavailable
+from hanse.contracts.ids import uuid7
 from hanse.contracts.messages import Hello, Offers, Welcome
 from hanse.runtime.assembly import World, make_coordinator
+from hanse.runtime.client import LinkClient, Shard
 from hanse.runtime.config import Configuration
 from hanse.runtime.coordinator import Coordinator
-from hanse.runtime.link import Link, pipe
+from hanse.runtime.link import Link, Receiver, pipe
 from hanse.runtime.store import SqliteStore
 
 
@@ -91,13 +93,32 @@ async def test_of_two_that_do_not_say_the_last_one_to_come_sits(house: House) ->
     first.link.close()
 
 
-async def test_a_coordinator_with_nothing_to_write_hears_that_it_was_replaced(tmp_path: Any) -> None:
+async def _hears_in_time(coordinator: Coordinator) -> None:
+    coordinator._tick()
+
+
+async def _refuses_who_asks(coordinator: Coordinator) -> None:
+    """What it has in memory is of the past: it may not even know the step that a person decides about."""
+
+    async def dial(receiver: Receiver) -> Link:
+        return pipe(receiver, coordinator)[0]
+
+    client = LinkClient([Shard(dial, 5.0)], Tenant("default"), "sue")
+    with pytest.raises(Unavailable, match="taken over"):
+        await client.decide(f"{uuid7(0, bytes(8), 0)}:step", approve=True, digest="sha256:0")
+    await client.close()
+
+
+@pytest.mark.parametrize("how", [_hears_in_time, _refuses_who_asks])
+async def test_a_coordinator_with_nothing_to_write_hears_that_it_was_replaced(
+    tmp_path: Any, how: Callable[[Coordinator], Awaitable[None]]
+) -> None:
     failures: list[BaseException] = []
     configuration = Configuration.for_agents([], data=tmp_path)
     coordinator = make_coordinator(configuration, 0, bytes(32), World.real(), failures.append)
     await coordinator.start()
     successor = SqliteStore.open(tmp_path / "coordinator-0.sqlite", "journal")
-    coordinator._tick()
+    await how(coordinator)
     assert [type(failure) for failure in failures] == [Fenced]
     await successor.close()
     await coordinator.stop()

@@ -89,7 +89,7 @@ BUGS = (
     Bug(
         "asked-too-soon",
         "agents/ledger.py",
-        "            if wait_ms <= 0 or connector.repeatable:",
+        "            if wait <= 0 or connector.repeatable:",
         "            if True:",
     ),
     Bug(

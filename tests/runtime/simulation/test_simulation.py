@@ -78,6 +78,20 @@ def test_what_went_wrong_once_goes_well(name: str, seed: int) -> None:
     assert all(each.begun for each in told.planned)
 
 
+FOUND = {
+    1638: "an agent died with a child open and said that nothing was begun, so its step was given up",
+    1820: "a retry waited for an hour when the wall clock was set back over a restart",
+    10439: "a coordinator that was replaced took a decision about a step that it had never heard of",
+    11044: "an agent's wall clock jumped over the time in which an effect could still arrive, and it was had twice",
+    13792: "a child that had failed was failed for ever, however often a person had its step tried again",
+}
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_a_seed_that_found_something_finds_it_no_more(seed: int) -> None:
+    assert tell(seed).problems == [], FOUND[seed]
+
+
 def test_every_bug_can_still_be_planted(tmp_path: Path) -> None:
     """The code that they change moves; a bug that cannot be planted proves nothing."""
     for bug in BUGS:
