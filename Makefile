@@ -49,7 +49,7 @@ setup: ## .venv from requirements.lock, with this checkout in it; does nothing w
 	$(PYTHON) -m venv .venv
 	.ci/torch $(BIN)/python $$(sed -n 's/^torch==//p' requirements.lock)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.lock
-	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true # on all cores; pip uses one
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib agents contracts runtime models memory >/dev/null 2>&1 || true # on all cores; pip uses one
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@mkdir -p .make/path && ln -sfn ../.. .make/path/hanse
 	@touch $(READY)

@@ -4,8 +4,9 @@
 
 A child is negotiated, journaled, approved, compensated and audited like any other task; what it ends with, the handler
 gets. A handler that runs again gets the same child: in a capability that writes, a child is an effect in the ledger;
-in one that reads, its key is made of the step's and of its place. While a handler waits for a child its own time stands
-still and its slot is free, because a child may wait for a person.
+in one that reads, its key is made of the step's and of its place. Only a child that failed has a successor, when the
+step is tried again. While a handler waits for a child its own time stands still and its slot is free, because a child
+may wait for a person.
 
 A child has at most the authority of its step: it changes nothing that the step may not change, ends before the step's
 deadline, and spends what the step has left of its price. A step that has begun to undo itself undoes what its children
@@ -154,7 +155,7 @@ class Tasks:
 
 
 def final(error: HanseError, ended: ChildEnded) -> HanseError:
-    """A child's error as its parent's step has it: never one that is worth another try, which would get this child."""
+    """A child's error as its parent's step has it: never one that is worth another try, for the child has tried."""
     cut_short = isinstance(error, Canceled | DeadlineExceeded)  # which says of a step that its own time is over
     if error.verdict is Verdict.ABORT and not cut_short:
         return error.about(child=ended.task)

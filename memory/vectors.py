@@ -37,9 +37,9 @@ class VectorSettings:
     """Vectors from which on there is a graph."""
     exact_up_to: int = 10_000
     """Vectors that a filter may leave over for all of them to be compared."""
-    links: int = 32
+    links: int = 24
     """Of each vector in the graph (HNSW's M)."""
-    build_width: int = 48
+    build_width: int = 64
     """Candidates for a vector's links (efConstruction)."""
     search_width: int = 320
     """Candidates of a search (efSearch), or twice the number of those asked for."""

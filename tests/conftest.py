@@ -37,6 +37,7 @@ settings.register_profile("hanse", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("hanse")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need a cluster come first, file by file: nobody is left alone with a long one at the end, and each
     worker starts one cluster. What needs a model is one group, so that one worker has the engines."""
@@ -44,6 +45,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if group := _group(item):
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: _group(item) is None)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Raises UsageError when pytest-xdist has not heard of the groups: each worker would start all clusters."""
+    if getattr(session.config.option, "loadgroup", False):
+        for item in session.items:
+            if (group := _group(item)) and not item.nodeid.endswith(f"@{group}"):
+                raise pytest.UsageError(
+                    f"{item.nodeid} is not in group {group}: see pytest's version in pyproject.toml"
+                )
 
 
 def _group(item: pytest.Item) -> str | None:

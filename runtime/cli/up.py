@@ -25,7 +25,7 @@ app = typer.Typer()
 
 Stranded = Literal["pin", "migrate", "drain", "ignore"]
 SERVING = "hanse.runtime.serving"
-START_SECONDS = 120.0
+START_SECONDS = 240.0
 STOP_SECONDS = 30.0
 
 

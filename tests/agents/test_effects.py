@@ -414,7 +414,7 @@ async def test_a_claim_of_a_process_that_may_live_is_left_alone_until_its_lease_
 
 async def test_what_may_be_on_its_way_is_given_its_time_by_a_clock_that_does_not_jump(desk: Desk):
     """Found by the simulator, seed 11044: the wall clock jumped by five seconds while a cry was on its way."""
-    engine = await desk.open(**ASKABLE | {"settle_seconds": 60})
+    engine = await desk.open(None, **ASKABLE | {"settle_seconds": 60})
     call = call_of("shop.charge", {})
     await answer(engine, "shop.charge", {}, task=call.task)
     [done] = [entry for entry in engine.ledger.of(call.key).values() if entry.is_effect]

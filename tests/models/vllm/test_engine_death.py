@@ -1,4 +1,7 @@
-"""An engine that is killed: who waits for it is told, who comes is refused at once, and it comes back by itself."""
+"""An engine that is killed: who waits for it is told, who comes is refused at once, and it comes back by itself.
+
+What becomes of a replica that is killed with its engine, test_federation tells.
+"""
 
 import asyncio
 import os
@@ -35,17 +38,3 @@ async def test_killed_in_the_middle_of_a_stream_and_back_again(serving: Serving)
     await serving.revived("planner")
     assert (await serving.planner.complete(ask("Are you back?"), 60)).text
     assert await serving.pid("planner") != replica
-
-
-async def test_a_killed_replica_is_an_error_of_the_tier_and_comes_back(serving: Serving) -> None:
-    replica = await serving.pid("planner")
-    stream = serving.planner.stream(ask("Count", **LONG), 60)
-    await anext(stream)
-
-    os.kill(replica, signal.SIGKILL)
-
-    with pytest.raises(ModelUnavailable, match="planner"):
-        async for _ in stream:
-            pass
-    await serving.revived("planner")
-    assert (await serving.planner.complete(ask("Are you back?"), 60)).text

@@ -103,9 +103,10 @@ class Running:
                 await asyncio.sleep(0.2)
         return view
 
-    def engine(self) -> int:
-        """Process id of the tier's engine."""
-        return next(pid for pid in _descendants(self.pid) if "EngineCore" in command(pid))
+    def replica(self) -> int:
+        """Process id of the tier's replica, in which its engine is a child."""
+        above = (pid for pid in _descendants(self.pid) if "ServeReplica" in command(pid))
+        return next(pid for pid in above if any("EngineCore" in command(child) for child in children(pid)))
 
 
 def _descendants(pid: int) -> Iterator[int]:
@@ -196,7 +197,7 @@ async def test_a_client_of_openai_gets_data_in_the_shape_of_a_model(running: Run
         assert given.model == "planner"
 
 
-async def test_a_killed_engine_is_a_typed_error_and_comes_back_while_other_work_goes_on(running: Running) -> None:
+async def test_a_killed_replica_is_a_typed_error_and_comes_back_while_other_work_goes_on(running: Running) -> None:
     await running.ready()
     async with running.openai() as client:
         stream = await client.chat.completions.create(
@@ -204,7 +205,7 @@ async def test_a_killed_engine_is_a_typed_error_and_comes_back_while_other_work_
         )
         while not (await anext(stream)).choices[0].delta.content:
             pass
-        os.kill(running.engine(), signal.SIGKILL)
+        os.kill(running.replica(), signal.SIGKILL)
         with pytest.raises(openai.APIError, match="planner") as caught:
             async for _ in stream:
                 pass

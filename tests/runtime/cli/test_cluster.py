@@ -13,7 +13,7 @@ import pytest
 
 from hanse.runtime import runfile
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 class Shell:
@@ -38,7 +38,7 @@ class Shell:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=280,
         )
         assert ended.returncode == code, f"{ended.stdout}\n{ended.stderr}\n{self._log()}"
         return ended.stdout
