@@ -35,6 +35,8 @@ class Offers:
     """Standing offers (`Offer.to_data`) of the agents behind this link. Also the heartbeat."""
 
     offers: Sequence[Mapping[str, Any]]
+    now_ms: int = 0
+    """The host's wall clock, unix milliseconds; 0 when it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,7 @@ def make_host(
     """A host with an engine for each of its agents. Not started. `models`, `memory` and `delegates` stay the caller's
     to close.
     """
-    made = Host(host, world.entropy.bytes(8).hex(), node=node, on_failure=on_failure)
+    made = Host(host, world.entropy.bytes(8).hex(), world.clock, node=node, on_failure=on_failure)
     for entry in configuration.hosts[host]:
         _house(made, configuration, entry, keys, world, models, memory, delegates)
     return made

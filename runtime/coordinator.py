@@ -689,8 +689,8 @@ class Coordinator:
             case Request():
                 assert self._handle_request is not None
                 self._handle_request(link, message)
-            case Offers(offers):
-                self._heard(offers)
+            case Offers():
+                self._heard(message)
             case Hello():
                 self._joined(link, message)
             case Proposed():
@@ -711,10 +711,10 @@ class Coordinator:
         self._seating.joined(link, hello)
         self._parking.look_again()
 
-    def _heard(self, offers: Sequence[Mapping[str, Any]]) -> None:
-        now = self.clock.monotonic()
-        for offer in offers:
-            self.directory.heard(offer, now)
+    def _heard(self, message: Offers) -> None:
+        now, ahead = self.clock.monotonic(), (message.now_ms - self.clock.now_ms()) / 1000
+        for offer in message.offers:
+            self.directory.heard(offer, now, ahead)
             if working := offer.get("working"):
                 self._heartbeats.heard(working)
         self._parking.look_again()

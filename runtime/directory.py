@@ -15,6 +15,8 @@ from .validators import check_references
 
 STALE_SECONDS = 5.0
 """An agent that was not heard of for so long is not given anything new."""
+AHEAD_SECONDS = 2.0
+"""Nor is one whose clock is so far ahead of the coordinator's: deadlines and tokens would have run out there."""
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class Member:
     present: bool = True
     heard: float = 0
     """Monotonic seconds of its last offer."""
+    ahead_seconds: float = 0
+    """By which its wall clock was ahead then; less than 0 also when the offer was long on its way."""
     offer: Offer = field(default_factory=lambda: Offer(AgentId("")))
     in_flight: int = 0
     """Calls sent by this coordinator and not answered."""
@@ -109,9 +113,9 @@ class Directory:
         member.present, member.in_flight = False, 0
         member.busy.clear()
 
-    def heard(self, offer: Mapping[str, Any], now: float) -> None:
+    def heard(self, offer: Mapping[str, Any], now: float, ahead_seconds: float) -> None:
         if member := self.members.get(offer["agent"]):
-            member.offer, member.heard = Offer.from_data(offer), now
+            member.offer, member.heard, member.ahead_seconds = Offer.from_data(offer), now, ahead_seconds
 
     def providers(self, name: CapabilityName) -> list[Member]:
         """Everybody who offers it, present or not."""
@@ -135,6 +139,9 @@ class Directory:
             return member.offer.reason or "is not healthy"
         if now - member.heard > STALE_SECONDS:
             return f"was not heard of for {now - member.heard:.0f} s"
+        if member.ahead_seconds > AHEAD_SECONDS:
+            ahead = f"{member.ahead_seconds:.0f} s"
+            return f"has a clock that is {ahead} ahead of the coordinator's, by which it would be late: set the clocks"
         return ""
 
     def contract(self, name: CapabilityName, version: str | None = None) -> Contract:

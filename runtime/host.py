@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ..agents.engine import Engine
-from ..contracts import AgentId, StorageError, Unavailable
+from ..contracts import AgentId, Clock, StorageError, Unavailable
 from ..contracts.messages import Call, Calls, Hello, Offers, Proposal, Proposed, Result, Results, Stop, Welcome
 from .link import Link, Receiver
 from .outbox import batches
@@ -28,9 +28,16 @@ class Host:
     """Agents and their links. A plain class: the Ray actor around it is in `actors.py`."""
 
     def __init__(
-        self, name: str, incarnation: str, *, node: str = "", on_failure: Callable[[BaseException], None]
+        self,
+        name: str,
+        incarnation: str,
+        clock: Clock,
+        *,
+        node: str = "",
+        on_failure: Callable[[BaseException], None],
     ) -> None:
         self.name = name
+        self._clock = clock
         self.engines: dict[AgentId, Engine] = {}
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._incarnation = incarnation
@@ -98,7 +105,7 @@ class Host:
         while True:
             offers = [engine.offer().to_data() for engine in self.engines.values()]
             if offers != told or quiet >= HEARTBEAT_SECONDS:
-                self.send(Offers(offers))
+                self.send(Offers(offers, self._clock.now_ms()))
                 told, quiet = offers, 0.0
             await asyncio.sleep(OFFER_SECONDS)
             quiet += OFFER_SECONDS
@@ -116,7 +123,7 @@ class Host:
                 self._spawn(self._propose(link, message))
             case Welcome():
                 self._links.add(link)
-                link.send(Offers([engine.offer().to_data() for engine in self.engines.values()]))
+                link.send(Offers([engine.offer().to_data() for engine in self.engines.values()], self._clock.now_ms()))
             case _:
                 link.close(f"a host does not take {type(message).__name__}")
 

@@ -131,7 +131,7 @@ class Town:
         self.network.listen(process, lambda link: coordinator)
 
     async def _house(self, process: Process) -> None:
-        host = Host(process.name, f"{self.starts}", on_failure=_ends(process))
+        host = Host(process.name, f"{self.starts}", self.clocks[process.name], on_failure=_ends(process))
         for name in self._hosts[process.name]:
             host.take_in(self._engine(name, process, host))
         await host.start([self.network.dialer(process, COORDINATOR)])

@@ -151,13 +151,21 @@ class Slaughter:
 
     async def _kill(self, point: str) -> None:
         death = Death(POINTS.get(point) or self.random.choice([COORDINATOR, *HOSTS.values()]), point)
-        homes = {each.pid: each.host for each in await _insisting(self.client.agents)}
+        homes = await self._homes() if point else {}
         self._news.clear()
         died = await (self._at(point) if point else self._at_any_moment(death.victim))
         if point and death.victim in HOSTS.values():
-            death.victim = homes.get(died[1], death.victim)
+            death.victim = homes[died[1]]
         death.seconds = await self._back(death.victim, died[0])
         self.deaths.append(death)
+
+    async def _homes(self) -> dict[int, str]:
+        """Hosts by process, when all are back: whose death it was that came to a point is told by its process alone."""
+        while True:
+            homes = {each.pid: each.host for each in await _insisting(self.client.agents) if each.healthy}
+            if {*homes.values()} == {*HOSTS.values()}:
+                return homes
+            await asyncio.sleep(0.01)
 
     async def _at(self, point: str) -> tuple[float, int]:
         """When the order was carried out, and by which process."""

@@ -112,6 +112,7 @@ MESSAGES: Mapping[str, Any] = {
     "welcome.1": m.Welcome(shard=5, epoch=17),
     "offers.1": m.Offers([Offer(LEDGER, 3, {DEPOSIT: 1.5}, {DEPOSIT: 2.0}, False, "disk is full").to_data()]),
     "offers.2": m.Offers([Offer(LEDGER, 3, working=[AWARD]).to_data()]),
+    "offers.3": m.Offers([Offer(LEDGER).to_data()], 1_800_000_000_000),
     "call.1": CALL,
     "call.2": dataclasses.replace(CALL, ruling={"happened": True, "result": {"id": 7}}),
     "call.3": dataclasses.replace(CALL, ruling={"happened": False, "result": None}, budget_tokens=900),
