@@ -4,6 +4,7 @@
                the root of the journal's tree, and the signed head of that tree
     receipts   what the agents' own stores keep of the task's steps: digests of input and output, the award
     effects    what their ledgers keep of outside calls: connector, operation, status, digests
+    children   the bundles of the child tasks that its steps asked for, and in them those of theirs
 
 What a good bundle proves, to somebody with the public key and nothing else: each of these entries stood in the journal,
 at its place, when the head was signed; they are a legal history of the task; every award was about the input that plan
@@ -81,6 +82,7 @@ def make_bundle(data: Path, task: TaskId, notary: Notary) -> JsonObject:
         "journals": [each.data for each in evidence.values() if each and each.events],
         "receipts": receipts,
         "effects": effects,
+        "children": [*_of_children(data, own.events, notary, missing)],
         "missing": missing,
     }
     return {**body, "key": notary.signer.public.hex(), "signature": notary.signer.sign_text(text_of(body)).hex()}
@@ -132,6 +134,16 @@ def _of_agents(
         except HanseError as error:
             missing.append(f"the store of {agent}: {error.detail}")
     return receipts, effects
+
+
+def _of_children(data: Path, events: list[Event], notary: Notary, missing: list[str]) -> Iterator[JsonObject]:
+    for event in events:
+        if event.kind is Kind.STEP_DELEGATED:
+            child = TaskId(event.data["child"])
+            try:
+                yield make_bundle(data, child, notary)
+            except HanseError as error:
+                missing.append(f"child task {child}: {error.detail}")
 
 
 def _steps_by_agent(events: list[Event]) -> dict[str, list[StepId]]:

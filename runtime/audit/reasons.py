@@ -26,10 +26,16 @@ def check(data: Mapping[str, Any], key: bytes | None, anchored: Sequence[SignedH
     if data.get("kind") == PROOF:
         found, heads = check_proof(data, key), [SignedHead.from_data(data["head"])]
     elif data.get("kind") == BUNDLE:
-        found, heads = _check_bundle(data, key), [SignedHead.from_data(each["head"]) for each in data["journals"]]
+        found, heads = _check_bundle(data, key), [*_heads(data)]
     else:
         raise InvalidInput(f"this is neither a proof nor a bundle: its kind is {data.get('kind')!r:.80}")
     return found if anchored is None else Findings(found.lines, [*found.problems, *_not_anchored(heads, anchored)])
+
+
+def _heads(data: Mapping[str, Any]) -> Iterator[SignedHead]:
+    yield from (SignedHead.from_data(each["head"]) for each in data["journals"])
+    for child in data.get("children", ()):
+        yield from _heads(child)
 
 
 def _not_anchored(heads: Sequence[SignedHead], anchored: Sequence[SignedHead]) -> list[str]:
@@ -44,14 +50,46 @@ def _not_anchored(heads: Sequence[SignedHead], anchored: Sequence[SignedHead]) -
 
 def _check_bundle(data: Mapping[str, Any], key: bytes | None) -> Findings:
     try:
-        problems = _problems_of_signature(data, key)
-        chapters = [_Chapter(each) for each in data["journals"]]
-        problems += [problem for chapter in chapters for problem in chapter.problems(str(data["task"]), key)]
-        if problems:
-            return Findings([], problems)
-        return _Account(data, chapters).findings()
+        return _read(data, key)[1]
     except (KeyError, TypeError, IndexError) as error:
         raise InvalidInput(f"this is no bundle: {type(error).__name__}: {error}") from error
+
+
+def _read(data: Mapping[str, Any], key: bytes | None) -> tuple[Run | None, Findings]:
+    """The task, where its entries are in order, and what is found of it and of its child tasks."""
+    problems = _problems_of_signature(data, key)
+    chapters = [_Chapter(each) for each in data["journals"]]
+    problems += [problem for chapter in chapters for problem in chapter.problems(str(data["task"]), key)]
+    if problems:
+        return None, Findings([], problems)
+    account = _Account(data, chapters)
+    if (run := account.folded()) is None:
+        return None, account.findings(None)
+    found = account.findings(run)
+    _add_children(found, run, data)
+    return run, found
+
+
+def _add_children(found: Findings, run: Run, data: Mapping[str, Any]) -> None:
+    """Each child's own findings, by whoever signed the parent's, and whether both tell the same of it."""
+    asked = {child: step for step in run.steps.values() for child in step.children}
+    for bundle in data.get("children", ()):
+        child, inner = _read(bundle, bytes.fromhex(data["key"]))
+        found.lines.extend(f"  {line}" for line in inner.lines)
+        found.problems.extend(f"child task {bundle['task']}: {problem}" for problem in inner.problems)
+        step = asked.pop(str(bundle["task"]), None)
+        found.problems.extend(_at_odds(run, step, child) if child else ())
+    if "children" in data:  # until 0.2 a bundle had none
+        lost = [child for child in asked if not any(child in each for each in data["missing"])]
+        found.problems.extend(f"child task {child} is neither in the bundle nor said to be missing" for child in lost)
+
+
+def _at_odds(run: Run, step: StepRun | None, child: Run) -> Iterator[str]:
+    place = child.path[-1] if child.path else {}
+    if step is None or (place.get("task"), place.get("step")) != (run.task, step.id):
+        yield f"task {child.task} is no child task of {run.task}"
+    elif (ended := step.children[child.task]["status"]) not in (None, str(child.status)):
+        yield f"child task {child.task} ended as {child.status}, and not as {ended}"
 
 
 def _problems_of_signature(data: Mapping[str, Any], key: bytes | None) -> list[str]:
@@ -113,15 +151,14 @@ class _Account:
         self._receipts = {each["step"]: each for each in data["receipts"]}
         self._problems: list[str] = []
 
-    def findings(self) -> Findings:
-        run = self._folded()
+    def findings(self, run: Run | None) -> Findings:
         if run is None:
             return Findings([], self._problems)
         lines = [*self._opening(run), *(line for step in run.steps.values() for line in self._step(run, step))]
         lines += [*self._ending(run), *self._sources()]
         return Findings(lines, self._problems)
 
-    def _folded(self) -> Run | None:
+    def folded(self) -> Run | None:
         if self._events[0].kind is not Kind.TASK_SUBMITTED:
             self._problems.append("the first entry of the task is not that it was submitted")
             return None
@@ -170,6 +207,10 @@ class _Account:
                 yield f"completed by {said['agent']} at {_at(event)}, output {digest(said['output'])}{replayed}"
             case Kind.STEP_FAILED:
                 yield f"failed at {_at(event)}: {(said.get('error') or {}).get('detail', '')}"
+            case Kind.STEP_DELEGATED:
+                yield f"asked for the child task {said['child']} at {_at(event)}: {said['call'] or 'a plan of its own'}"
+            case Kind.STEP_RETURNED:
+                yield f"child task {said['child']} {said['status']} at {_at(event)} for {said['cost_cents']:g} cents"
             case _:
                 yield f"{event.kind} at {_at(event)}"
 

@@ -92,6 +92,8 @@ class Bundle(_Given):
     """Of each: its signed head, and entries with their bytes (base64) and the path to the head's root."""
     receipts: list[JsonObject]
     effects: list[JsonObject]
+    children: list[JsonObject]
+    """The bundles of the child tasks that its steps asked for."""
     missing: list[str]
     """What could not be had, and why."""
     key: str
