@@ -7,6 +7,7 @@ import pytest
 
 from hanse.runtime import actors, cluster
 from hanse.runtime.config import Configuration
+from hanse.runtime.gateway import proxy
 
 _numbers = itertools.count(1)
 
@@ -16,10 +17,12 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Real Ray, started once. Federations join it and leave it running."""
     import ray
 
-    started = cluster.join_ray(Configuration.for_agents([], data=tmp_path_factory.mktemp("ray")))
+    data = tmp_path_factory.mktemp("ray")
+    started = cluster.join_ray(Configuration.for_agents([], data=data))
     yield
     if started:
         ray.shutdown()
+        proxy.discard(data)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -47,7 +48,8 @@ class Nodes:
 
     def __init__(self, folder: Path) -> None:
         self.homes = {NEAR: Path.home(), FAR: folder}
-        head = {"node_ip_address": NEAR, "resources": {"near": 1}, "temp_dir": tempfile.mkdtemp(prefix="ray-")}
+        self._sessions = tempfile.mkdtemp(prefix="ray-")  # not below pytest's: sockets have short paths
+        head = {"node_ip_address": NEAR, "resources": {"near": 1}, "temp_dir": self._sessions}
         self.cluster = Cluster(initialize_head=True, head_node_args={**head, **_SIZE})
         self.add_far()
 
@@ -59,6 +61,10 @@ class Nodes:
         """As a power cut would."""
         self.cluster.remove_node(self._far, allow_graceful=False)
 
+    def end(self) -> None:
+        self.cluster.shutdown()
+        shutil.rmtree(self._sessions, ignore_errors=True)
+
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
@@ -66,7 +72,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     ray.init(address=nodes.cluster.address, logging_level=logging.ERROR, log_to_driver=False, _node_ip_address=NEAR)
     yield nodes
     ray.shutdown()
-    nodes.cluster.shutdown()
+    nodes.end()
 
 
 @pytest.fixture
