@@ -23,6 +23,7 @@ import logging
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple
 
 from ..contracts import Clock, HanseError, IdempotencyKey, InvalidInput, NotFound, OutcomeUnknown, Store, Write
@@ -227,7 +228,7 @@ class Ledger:
 
     def has_lapsed(self, claim: Entry) -> bool:
         """Whether the lease of a claim that this process wrote is over."""
-        return self.clock.monotonic() >= self._opened[claim.key] + claim.lease_seconds
+        return self.clock.monotonic() >= self._opened.get(claim.key, inf) + claim.lease_seconds
 
     def _note_opened(self, entries: tuple[Entry, ...]) -> None:
         for entry in entries:

@@ -607,8 +607,13 @@ class Run:
 
     def _delegated(self, event: Event) -> None:
         step, data = self._step_of(event), event.data
-        about = {"call": data["call"], "cents": data["cents"] or 0.0, "status": None, "late": self.winding_down}
-        about["attempt"] = step.attempt
+        about = {
+            "call": data["call"],
+            "cents": data["cents"] or 0.0,
+            "status": None,
+            "attempt": step.attempt,
+            "late": self.winding_down,
+        }
         step.children = {**step.children, data["child"]: about}
 
     def _returned(self, event: Event) -> None:

@@ -8,8 +8,8 @@ Faults F1, F2, F10; invariants I1, I2, I3, I7, I10, I11, I13.
 import asyncio
 import logging
 import os
-import signal
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
