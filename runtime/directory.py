@@ -15,8 +15,8 @@ from .validators import check_references
 
 STALE_SECONDS = 5.0
 """An agent that was not heard of for so long is not given anything new."""
-AHEAD_SECONDS = 2.0
-"""Nor is one whose clock is so far ahead of the coordinator's: deadlines and tokens would have run out there."""
+AHEAD_SECONDS = 5.0
+"""Nor is one whose clock is so far ahead of the coordinator's: deadlines and tokens run out too early there."""
 
 
 @dataclass(slots=True)

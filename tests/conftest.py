@@ -4,6 +4,7 @@ busy with other things; and a place in the order in which two workers share the 
 
 import os
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 raise pytest.UsageError(
                     f"{item.nodeid} is not in group {group}: see pytest's version in pyproject.toml"
                 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """The last test that needed this worker's cluster ends it: an idle one still takes a fifth of a core."""
+    yield
+    if _group(item) and nextitem is not None and not _group(nextitem) and (ray := sys.modules.get("ray")):
+        ray.shutdown()
 
 
 def _group(item: pytest.Item) -> str | None:

@@ -31,6 +31,7 @@ def patient() -> Iterator[None]:
     not the time that counts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(actors, "PATIENCE_SECONDS", 90.0)
+        patch.setattr(actors, "STATISTICS_SECONDS", 90.0)
         yield
 
 

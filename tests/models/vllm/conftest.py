@@ -1,7 +1,7 @@
-"""One Ray cluster with real vLLM for all tests of this folder: `planner`, a tiny Llama, and `vectors`, MiniLM.
+"""One Ray cluster with real vLLM: `planner`, a tiny Llama, and `vectors`, MiniLM.
 
-Starting engines takes most of the time, so everything that needs one comes here. The cluster, its keeper and the tests
-share one event loop, that of the session; `serving` is the way in:
+Starting engines takes most of the time, so everything that needs one is in one file, at whose end they stop. The
+cluster, its keeper and the tests share one event loop, that of the session; `serving` is the way in:
 
     async def test_something(serving):
         raw = await serving.planner.complete(ask("hello"), 30)
@@ -90,7 +90,7 @@ def command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def serving(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
     """Both tiers, ready."""
     pytest.importorskip("vllm")

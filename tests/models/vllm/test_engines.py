@@ -1,12 +1,17 @@
-"""Real engines under Ray Serve: words, words under a schema, streams, calls of tools, vectors, and what is refused."""
+"""Real engines under Ray Serve: words, words under a schema, streams, calls of tools, vectors, and what is refused.
+
+Last, an engine that is killed: who waits for it is told, who comes is refused at once, and it comes back by itself.
+"""
 
 import asyncio
 import json
+import os
+import signal
 
 import numpy
 import pytest
 
-from hanse.contracts import InvalidInput, TimedOut
+from hanse.contracts import InvalidInput, ModelUnavailable, TimedOut
 from hanse.contracts.pool import TierState
 from hanse.models.serve_backend import ServeBackend
 
@@ -159,6 +164,30 @@ async def test_listens_on_loopback_alone(serving: Serving) -> None:
     for name in ("planner", "vectors"):
         for pid in (await serving.pid(name), await serving.engine(name)):
             assert {address for address, _ in listeners(pid)} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+async def test_killed_in_the_middle_of_a_stream_and_back_again(serving: Serving) -> None:
+    engine, replica = await serving.engine("planner"), await serving.pid("planner")
+    waiting = asyncio.create_task(serving.planner.complete(ask("Count too", **LONG), 60))
+    stream = serving.planner.stream(ask("Count", **LONG), 60)
+    assert (await anext(stream)).text
+
+    os.kill(engine, signal.SIGKILL)
+
+    with pytest.raises(ModelUnavailable, match="planner"):
+        async for _ in stream:
+            pass
+    with pytest.raises(ModelUnavailable, match="planner"):
+        await waiting
+    assert serving.keeper.condition("planner").state is TierState.WARMING
+    with pytest.raises(ModelUnavailable, match="being started again"):
+        await asyncio.wait_for(serving.planner.complete(ask("Anybody there?"), 60), 1)
+    assert await serving.planner.count_tokens(ask("Anybody there?")) > 4, "also while it is away"
+    assert (await serving.vectors.embed(["the other tier goes on"], 60)).shape == (1, 384)
+
+    await serving.revived("planner")
+    assert (await serving.planner.complete(ask("Are you back?"), 60)).text
+    assert await serving.pid("planner") != replica
 
 
 def _reference(texts: list[str]) -> numpy.ndarray:
