@@ -22,6 +22,7 @@ from ...agents.retail.customer_tasks import CustomerTask, customer_tasks
 from ...contracts import ApprovalView, AuditReport, Conflict, Event, Kind, TaskStatus, TaskView, TimedOut
 from .. import runfile
 from ..client import Client
+from ..config import default_heads
 from ..mailbox import deliveries
 from ..report import Report, Tally, effects_of
 from ..runfile import RunFile
@@ -238,13 +239,22 @@ def _begin(out: Output, data: Path) -> RunFile:
     if run is not None and run.alive:
         out.remark(f"stopping the store that still runs, process {run.pid}")
         up.stop(data, run, up.STOP_SECONDS, force=True)
-    if data.exists():
-        kept = data.with_name(f"{data.name}.before")
-        shutil.rmtree(kept, ignore_errors=True)
-        data.rename(kept)
+    put_aside(data)
     out.remark("starting Ray, the agents and the gateway")
     with as_file(files("hanse.agents.retail") / "federation.yaml") as file:
         return up.start({"config": file, "folder": Path.cwd(), "mailbox": data / "mail"}, data)
+
+
+def put_aside(data: Path) -> None:
+    """Keeps what the last run left as `NAME.before`, with the heads of its journals: beside another journal they would
+    say that it was written anew. What was kept before is gone."""
+    if not data.exists():
+        return
+    kept = data.with_name(f"{data.name}.before")
+    shutil.rmtree(kept, ignore_errors=True)
+    data.rename(kept)
+    if default_heads(data).exists():
+        default_heads(data).rename(default_heads(kept))
 
 
 def _tell(

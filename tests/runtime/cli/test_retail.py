@@ -12,8 +12,9 @@ from hanse.contracts import ApprovalView, TaskStatus
 from hanse.runtime import config
 from hanse.runtime.cli import retail
 from hanse.runtime.cli.output import Output
-from hanse.runtime.cli.retail import RULE, Store
+from hanse.runtime.cli.retail import RULE, Store, put_aside
 from hanse.runtime.client import Client
+from hanse.runtime.config import default_heads
 from hanse.runtime.federation import Federation
 from hanse.runtime.mailbox import Mailbox, deliveries
 from hanse.runtime.report import Tally, effects_of
@@ -72,3 +73,20 @@ async def test_tasks_of_one_customer_run_one_after_the_other(tmp_path):
         run = Store(Output(json=True), client, Tally())
         views = await run.serve([first, again])
     assert views[0].updated_at <= views[1].created_at
+
+
+def test_what_the_last_run_left_is_put_aside_with_its_heads(tmp_path: Path):
+    """Beside a new journal, the heads of the old one would say that somebody wrote it anew."""
+    data = tmp_path / "retail"
+    for run in ("first", "second"):
+        data.mkdir()
+        (data / "journal").write_text(run)
+        default_heads(data).write_text(f"heads of the {run}")
+        put_aside(data)
+        assert not data.exists()
+        assert not default_heads(data).exists()
+        kept = tmp_path / "retail.before"
+        assert (kept / "journal").read_text() == run
+        assert default_heads(kept).read_text() == f"heads of the {run}"
+    put_aside(data)
+    assert kept.exists(), "there was nothing to put in its place"
