@@ -306,6 +306,7 @@ class Coordinator:
             raise Unavailable("another coordinator has taken over")
 
     def _is_replaced(self) -> bool:
+        """Whether a later process owns the store. This one ends when it hears of it."""
         ((reign,),) = self.store.read("reign")
         if reign > self.store.epoch:
             self._on_failure(Fenced(f"epoch {reign} owns the store, this is {self.store.epoch}"))

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ..agents.engine import Engine
-from ..contracts import AgentId, Clock, StorageError, Unavailable
+from ..contracts import AgentId, Clock, JsonObject, StorageError, Unavailable
 from ..contracts.messages import Call, Calls, Hello, Offers, Proposal, Proposed, Result, Results, Stop, Welcome
 from .link import Link, Receiver
 from .outbox import batches
@@ -103,12 +103,15 @@ class Host:
         told: list[Any] = []
         quiet = 0.0
         while True:
-            offers = [engine.offer().to_data() for engine in self.engines.values()]
+            offers = self._offers()
             if offers != told or quiet >= HEARTBEAT_SECONDS:
                 self.send(Offers(offers, self._clock.now_ms()))
                 told, quiet = offers, 0.0
             await asyncio.sleep(OFFER_SECONDS)
             quiet += OFFER_SECONDS
+
+    def _offers(self) -> list[JsonObject]:
+        return [engine.offer().to_data() for engine in self.engines.values()]
 
     def received(self, link: Link, message: Any) -> None:
         match message:
@@ -123,7 +126,7 @@ class Host:
                 self._spawn(self._propose(link, message))
             case Welcome():
                 self._links.add(link)
-                link.send(Offers([engine.offer().to_data() for engine in self.engines.values()], self._clock.now_ms()))
+                link.send(Offers(self._offers(), self._clock.now_ms()))
             case _:
                 link.close(f"a host does not take {type(message).__name__}")
 

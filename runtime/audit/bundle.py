@@ -68,8 +68,13 @@ def make_bundle(data: Path, task: TaskId, notary: Notary) -> JsonObject:
 
     Blocks while it reads. Raises NotFound for an unknown task or one that was compacted, StorageError.
     """
+    return _bundle(data, journals(data), task, notary)
+
+
+def _bundle(data: Path, stores: Mapping[str, Path], task: TaskId, notary: Notary) -> JsonObject:
+    """`stores` are those with a journal. To find them opens every store: once for a task and its children."""
     owner, missing = _owner(task), list[str]()
-    evidence = {name: _evidence(path, name, task, notary, missing) for name, path in journals(data).items()}
+    evidence = {name: _evidence(path, name, task, notary, missing) for name, path in stores.items()}
     own = evidence.get(owner)
     if own is None or not own.events:
         raise NotFound(f"there is no task {task} in {owner}, or it was compacted", task=task)
@@ -82,7 +87,7 @@ def make_bundle(data: Path, task: TaskId, notary: Notary) -> JsonObject:
         "journals": [each.data for each in evidence.values() if each and each.events],
         "receipts": receipts,
         "effects": effects,
-        "children": [*_of_children(data, own.events, notary, missing)],
+        "children": [*_of_children(data, stores, own.events, notary, missing)],
         "missing": missing,
     }
     return {**body, "key": notary.signer.public.hex(), "signature": notary.signer.sign_text(text_of(body)).hex()}
@@ -136,12 +141,14 @@ def _of_agents(
     return receipts, effects
 
 
-def _of_children(data: Path, events: list[Event], notary: Notary, missing: list[str]) -> Iterator[JsonObject]:
+def _of_children(
+    data: Path, stores: Mapping[str, Path], events: list[Event], notary: Notary, missing: list[str]
+) -> Iterator[JsonObject]:
     for event in events:
         if event.kind is Kind.STEP_DELEGATED:
             child = TaskId(event.data["child"])
             try:
-                yield make_bundle(data, child, notary)
+                yield _bundle(data, stores, child, notary)
             except HanseError as error:
                 missing.append(f"child task {child}: {error.detail}")
 

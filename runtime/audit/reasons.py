@@ -63,10 +63,10 @@ def _read(data: Mapping[str, Any], key: bytes | None) -> tuple[Run | None, Findi
     if problems:
         return None, Findings([], problems)
     account = _Account(data, chapters)
-    if (run := account.folded()) is None:
-        return None, account.findings(None)
+    run = account.folded()
     found = account.findings(run)
-    _add_children(found, run, data)
+    if run is not None:
+        _add_children(found, run, data)
     return run, found
 
 

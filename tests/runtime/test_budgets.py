@@ -230,12 +230,7 @@ def test_a_day_is_one_in_utc():
 
 # Every prefix of the journal, under fire: I6
 
-KILLED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-COLLECTED = pytest.mark.usefixtures("collected")
 
-
-@COLLECTED
-@KILLED
 @pytest.mark.parametrize("seed", range(4))
 def test_no_level_is_ever_over_while_processes_die(seed: int):
     market = Market(seed, plans=20, faults=6, clocks=seed % 2 == 1)
@@ -245,8 +240,6 @@ def test_no_level_is_ever_over_while_processes_die(seed: int):
     assert found["ends"]["budget_exhausted"], "nothing was ever at its limit, so nothing was tested"
 
 
-@COLLECTED
-@KILLED
 def test_reservations_that_do_not_count_are_found(monkeypatch: pytest.MonkeyPatch):
     """A planted bug: what is under way is not taken from what is left."""
     monkeypatch.setattr(Budgets, "_hold", lambda *given: None)
@@ -258,8 +251,6 @@ def test_reservations_that_do_not_count_are_found(monkeypatch: pytest.MonkeyPatc
     assert max(over) > 0
 
 
-@COLLECTED
-@KILLED
 def test_money_that_a_restart_forgets_is_found(monkeypatch: pytest.MonkeyPatch):
     """A planted bug: open tasks are taken up without what they hold."""
     monkeypatch.setattr(Budgets, "take_up", lambda *given: None)

@@ -80,14 +80,14 @@ def test_what_cannot_be_had_is_named(sold: Any, monkeypatch: pytest.MonkeyPatch)
     from hanse.runtime.audit import bundle as module
 
     data, tasks = sold
-    made, parent = module.make_bundle, tasks["sell"]
+    made, parent = module._bundle, tasks["sell"]
 
-    def only_the_parent(folder: Path, task: TaskId, notary: Any) -> Any:
+    def only_the_parent(folder: Path, stores: Any, task: TaskId, notary: Any) -> Any:
         if task != parent:
             raise NotFound("it was compacted")
-        return made(folder, task, notary)
+        return made(folder, stores, task, notary)
 
-    monkeypatch.setattr(module, "make_bundle", only_the_parent)
+    monkeypatch.setattr(module, "_bundle", only_the_parent)
     found = check(bundle_of(data, parent), signer_of(data).public)
     assert found.problems == []
     assert [line for line in found.lines if line.startswith("not in this bundle: child task")]

@@ -17,11 +17,6 @@ from hanse.runtime.simulation.town import COORDINATOR, Town
 from hanse.runtime.simulation.village import Crier, Cry
 from hanse.runtime.task import Task
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("collected"),
-]
-
 MANY = RetryPolicy(initial_interval=0.1, max_interval=0.5, max_attempts=1000)
 
 

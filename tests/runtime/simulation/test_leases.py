@@ -3,18 +3,11 @@
 import asyncio
 from random import Random
 
-import pytest
-
 from hanse.contracts import Budget, Event, Kind, Submission
 from hanse.runtime.budgets import LEASE_SECONDS
 from hanse.runtime.execution import Run, fold
 from hanse.runtime.simulation.loop import Process, VirtualLoop, run_to_end
 from hanse.runtime.simulation.town import HOSTS, Town
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("collected"),
-]
 
 
 def after_a_death(call: str, input: dict[str, object], seconds: float) -> tuple[Run, list[Event]]:

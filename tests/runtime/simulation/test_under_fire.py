@@ -15,11 +15,6 @@ from hanse.runtime.questions import Questions
 from hanse.runtime.simulation.fate import Fault, Planned
 from hanse.runtime.simulation.story import tell
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("collected"),
-]
-
 
 def test_no_decision_is_lost_doubled_misapplied_or_late():
     found = under_fire(runs=15)
