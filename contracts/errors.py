@@ -61,6 +61,8 @@ class Verdict(StrEnum):
 
 MAX_TEXT = 10_000
 """Characters of a detail or an id that travel. An error is about something; it is not the thing."""
+MAX_PAUSE_SECONDS = 3600
+"""That whoever failed may ask for. Who is unwell for longer is asked again every hour."""
 
 _by_code: dict[str, type["HanseError"]] = {}
 
@@ -122,6 +124,15 @@ class HanseError(Exception):
             return {}
         own = {"verdict": (str(self.verdict), base.verdict), "status": (self.status, base.status)}
         return {"base": base.code} | {name: mine for name, (mine, its) in own.items() if mine != its}
+
+    @property
+    def pause_seconds(self) -> float:
+        """How long whoever failed asks to be left alone, by `retry_after_seconds` among the ids: 0 when it does not
+        say, and an hour at most.
+        """
+        asked: Any = self.ids.get("retry_after_seconds")
+        known = isinstance(asked, int | float) and not isinstance(asked, bool) and isfinite(asked)
+        return min(max(0.0, asked), MAX_PAUSE_SECONDS) if known else 0.0
 
     def _keep(self, data: Mapping[str, Any]) -> None:
         """Sets on the instance what its class would say, were it known here."""
@@ -230,7 +241,7 @@ class Overloaded(Transient):
 
     @property
     def retry_after_seconds(self) -> float:
-        return float(self.ids.get("retry_after_seconds", 1))
+        return self.pause_seconds if "retry_after_seconds" in self.ids else 1.0
 
 
 class TimedOut(Transient):

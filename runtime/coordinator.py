@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -611,7 +612,7 @@ class Coordinator:
         if not (step.settles or step.begun or "stay_with" in error.ids):
             error = self.budgets.overdue(step, error)
         policy = self._retry_policy(run, step)
-        retry_at = self._retry_at(run, step, error, policy)
+        retry_at = self._retry_at(run, step, error, policy, agent)
         if retry_at is None and (why := why_held(run, step, error)) is not None:
             self.holds.hold(run, step, why, error, agent)
             return
@@ -631,7 +632,9 @@ class Coordinator:
     def _hold_poison(self, run: Run, step: StepRun, error: HanseError, agent: AgentId) -> None:
         self.holds.hold(run, step, Why.POISONED, error, agent)
 
-    def _retry_at(self, run: Run, step: StepRun, error: HanseError, policy: RetryPolicy) -> int | None:
+    def _retry_at(
+        self, run: Run, step: StepRun, error: HanseError, policy: RetryPolicy, agent: AgentId | None
+    ) -> int | None:
         """When to try again, in unix milliseconds, or None. The type of the error carries the verdict.
 
         An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
@@ -642,7 +645,14 @@ class Coordinator:
         if step.attempts_that_count >= policy.max_attempts:
             return None
         wait = policy.interval(max(step.attempts_that_count, 1), self._entropy.fraction())
-        return self.clock.now_ms() + round(wait * 1000)
+        if "stay_with" in error.ids or not self._others(run, step, agent):
+            wait = max(wait, error.pause_seconds)
+        return self.clock.now_ms() + ceil(wait * 1000)
+
+    def _others(self, run: Run, step: StepRun, agent: AgentId | None) -> bool:
+        """Whether somebody may be given the step who has not failed at it: nobody waits then for those who have."""
+        failed = step.failed_agents | {agent}
+        return any(member.agent not in failed for member in self.eligible(run, step))
 
     def _may_retry(self, run: Run, step: StepRun) -> bool:
         return step.attempts_that_count < self._retry_policy(run, step).max_attempts
@@ -654,10 +664,11 @@ class Coordinator:
             return RetryPolicy()
 
     def _retry_later(self, run: Run, step: StepRun) -> None:
-        """Never later than the policy's longest interval from now: a wall clock that was set back by an hour while
-        nobody ran would make it wait for an hour.
+        """Never later than the longest pause from now: a wall clock that was set back by an hour while nobody ran would
+        make it wait for an hour.
         """
-        latest = self.clock.now_ms() + round(self._retry_policy(run, step).max_interval * 1000)
+        asked = HanseError.from_data(step.error).pause_seconds if step.error else 0
+        latest = self.clock.now_ms() + ceil(max(self._retry_policy(run, step).max_interval, asked) * 1000)
         at = min(step.retry_at_ms, latest)
         self._timers.at(run.task, f"retry {step.id}", at, lambda: self._retry(run, step))
 

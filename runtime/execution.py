@@ -386,10 +386,15 @@ class Run:
             yield from self._unwind()
 
     def _go_forward(self) -> Iterator[Command]:
-        """Each command is looked at again when its turn comes: the ones before it may have ended the plan."""
+        """Each command is looked at again when its turn comes: the ones before it may have ended the plan. When they
+        have lifted the barrier, whoever asks comes again, so that what waited for that has its turn in its place.
+        """
+        barred = self._before_barrier > 0
         for step in [step for step in self.ready.values() if not (step.parked or self.is_barred(step))]:
             if self._goes_on and step.id in self.ready:
                 yield self.command(step)
+            if barred and not self._before_barrier:
+                return
         if not self._left and self._goes_on:
             yield from self._finalize()
 

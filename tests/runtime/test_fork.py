@@ -349,6 +349,27 @@ async def test_an_optional_step_that_was_refused_stays_refused(bank: Federation)
     assert Bank.done["tell a"] == 0
 
 
+async def test_what_waited_behind_a_barrier_has_its_turn_in_its_place(bank: Federation):
+    """`late` and `told` cannot be undone. `told` is carried over, so the barrier that `early` lifts is none to it."""
+    Bank.opened.set()
+    never = {"$eq": [FROM_INPUT, "nobody"]}
+    plan = {
+        "steps": [
+            step("early", "deposit", "a", 5, when=never),
+            step("late", "withdraw", "a", 1, when=never),
+            step("told", "wait", "b"),
+            step("end", "balance", "a", after=["told"]),
+        ],
+        "output": {"$from": "end"},
+    }
+    first = await ended(bank, plan)
+    fork = await forked(bank, first.id, "end")  # which is replayed
+    assert fork.status == "completed"
+    events = await bank.client.events(fork.id)
+    by_itself = [event.step for event in events if event.kind in (Kind.STEP_SKIPPED, Kind.STEP_INHERITED)]
+    assert by_itself == ["early", "late", "told"]
+
+
 async def test_a_fork_goes_on_after_a_restart(tmp_path: Any):
     Bank.done.clear()
     Bank.closed, Bank.opened = False, asyncio.Event()

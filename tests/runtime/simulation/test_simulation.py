@@ -84,6 +84,10 @@ FOUND = {
     10439: "a coordinator that was replaced took a decision about a step that it had never heard of",
     11044: "an agent's wall clock jumped over the time in which an effect could still arrive, and it was had twice",
     13792: "a child that had failed was failed for ever, however often a person had its step tried again",
+    15563: "a step gave up although whoever could do it had only asked to be left alone for a moment",
+    20236: "in a fork, a step behind a barrier had its turn later than a replay of the journal expected",
+    32131: "as 15563",
+    47617: "as 15563",
 }
 
 
