@@ -16,6 +16,7 @@ from typing import Any
 from ..contracts import Tenant
 from ..runtime.federation import Federation
 from ..runtime.statistics import Keeper, readers
+from ..runtime.store.place import Folder
 from ..runtime.world import SystemClock
 from .history import fill
 from .machine import percentile, show
@@ -47,7 +48,7 @@ def count(data: Path) -> dict[str, Any]:
 def _keeper(data: Path) -> Keeper:
     @contextmanager
     def sources() -> Any:
-        found = readers(data, 1)
+        found = readers(Folder(data), 1)
         yield found
         for each in found.values():
             each.close()

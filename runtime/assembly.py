@@ -32,7 +32,7 @@ from .host import Host
 from .journal import Journal
 from .notify import Channel, Mail, Notifier, Webhook
 from .service import Service
-from .store import SqliteStore
+from .store.place import OpenStore, in_memory_store, place_of
 from .world import SystemClock, SystemEntropy
 
 Failure = Callable[[BaseException], None]
@@ -72,11 +72,11 @@ def root_key(data: Path) -> bytes:
     return path.read_bytes()
 
 
-def open_store(configuration: Configuration, name: str, schema: str, *, secure_delete: bool = False) -> SqliteStore:
+def open_store(configuration: Configuration, name: str, schema: str, *, secure_delete: bool = False) -> OpenStore:
     """The store of one writer. A configuration whose data is `:memory:` keeps everything in memory."""
     if in_memory(configuration):
-        return SqliteStore.open(":memory:", schema)
-    return SqliteStore.open(configuration.data / f"{name}.sqlite", schema, secure_delete=secure_delete)
+        return in_memory_store(schema)
+    return place_of(configuration.data).open(name, schema, secure_delete=secure_delete)
 
 
 def make_coordinator(

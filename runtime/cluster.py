@@ -20,6 +20,7 @@ from .lean_ray import lean_node
 from .parts import parts_of
 from .placement import place
 from .ray_link import answer
+from .store.place import place_of
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -200,11 +201,11 @@ def _resources(configuration: Configuration) -> dict[str, dict[str, float]]:
 
 def _at_home(configuration: Configuration) -> set[str]:
     """Hosts with an agent whose store lies on this node already."""
-    stores = configuration.data / "agents"
+    there = set(place_of(configuration.data).names())
     return {
         host
         for host, entries in configuration.hosts.items()
-        if any((stores / f"{agent_id(entry)}.sqlite").exists() for entry in entries)
+        if any(f"agents/{agent_id(entry)}" in there for entry in entries)
     }
 
 

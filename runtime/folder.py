@@ -8,7 +8,7 @@ from ..contracts import Contract, NotFound, TaskId
 from ..contracts.ids import shard_named, shard_of
 from ..contracts.plain import unpack
 from .replay import Replay, replay
-from .store.reading import StoreReader
+from .store.place import Place, place_of
 
 _PAGE = 1000
 Row = tuple[int, bytes, bytes]
@@ -18,12 +18,13 @@ Row = tuple[int, bytes, bytes]
 class Shelf:
     """One coordinator's store. A context manager."""
 
-    def __init__(self, path: Path, shard: int) -> None:
-        self.path = path
+    def __init__(self, place: Place, name: str, shard: int) -> None:
+        self._place = place
+        self.name = name
         self.shard = shard
 
     def __enter__(self) -> Self:
-        self._store = StoreReader(self.path, "journal")
+        self._store = self._place.reader(self.name, "journal")
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -54,10 +55,10 @@ class Shelf:
             after = page[-1][0]
 
 
-def shelves(data: Path) -> list[Shelf]:
-    """The coordinators' stores in a data folder, by shard. Empty where there is none."""
-    found = {shard: path for path in data.glob("*.sqlite") if (shard := shard_named(path.stem)) is not None}
-    return [Shelf(path, shard) for shard, path in sorted(found.items())]
+def shelves(place: Place) -> list[Shelf]:
+    """The coordinators' stores in a place, by shard. Empty where there is none."""
+    found = {shard: name for name in place.names() if (shard := shard_named(name)) is not None}
+    return [Shelf(place, name, shard) for shard, name in sorted(found.items())]
 
 
 def replayed(data: Path, task: str) -> Replay:
@@ -66,7 +67,7 @@ def replayed(data: Path, task: str) -> Replay:
         shard = shard_of(TaskId(task))
     except ValueError:
         shard = None
-    for shelf in shelves(data):
+    for shelf in shelves(place_of(data)):
         if shelf.shard == shard:
             with shelf:
                 if shelf.has(task):
@@ -76,7 +77,7 @@ def replayed(data: Path, task: str) -> Replay:
 
 def all_replayed(data: Path) -> Iterator[Replay]:
     """Every task of the folder, one after the other."""
-    for shelf in shelves(data):
+    for shelf in shelves(place_of(data)):
         with shelf:
             for task in shelf.tasks():
                 yield replay(shelf.entries(task))

@@ -31,7 +31,7 @@ from .late_embedder import LateEmbedder
 from .link import Receiver
 from .memory_client import memory_name
 from .memory_parts import parts
-from .store import SqliteStore
+from .store.place import OpenStore
 
 _DAY = 86_400.0
 _LAID_OUT = (Tenant(""), "layout", "shards")
@@ -82,7 +82,7 @@ class MemoryPart:
         if self._late is not None:
             await self._late.close()
 
-    def _service(self, section: Section, store: SqliteStore) -> MemoryService:
+    def _service(self, section: Section, store: OpenStore) -> MemoryService:
         return MemoryService(
             store,
             self._journal,

@@ -47,6 +47,7 @@ from .intake import Origin
 from .link import Link
 from .questions import Said
 from .replay import Replay
+from .store.place import place_of
 from .views import agent_view, step_views, task_view
 
 _log = logging.getLogger(__name__)
@@ -433,7 +434,7 @@ class Service:
         await coordinator.journal.durable()
         held = anchoring.held()
         notary = Notary(anchoring.signer, coordinator.clock.now_ms(), {held.journal: held} if held else {})
-        return await asyncio.to_thread(make_bundle, data, run.task, notary)
+        return await asyncio.to_thread(make_bundle, place_of(data), run.task, notary)
 
 
 def read_submission(data: Mapping[str, Any]) -> Submission:

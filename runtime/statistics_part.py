@@ -19,6 +19,7 @@ from .config import Configuration
 from .link import Receiver
 from .statistics import Keeper, Sources, readers
 from .statistics.keeper import DAY_SECONDS, MAX_SECONDS
+from .store.place import place_of
 
 NAME = "statistics"
 FILE = "statistics.duckdb"
@@ -111,11 +112,12 @@ def make_statistics(
     """
     os.nice(NICENESS)
     path, shards = configuration.data / FILE, configuration.coordinator.shards
+    place = place_of(configuration.data)
 
     @contextmanager
     def sources() -> Iterator[Sources]:
         """Opened for each reading: a file may have been replaced by a copy."""
-        found = readers(configuration.data, shards)
+        found = readers(place, shards)
         with ExitStack() as stack:
             for reader in found.values():
                 stack.enter_context(closing(reader))

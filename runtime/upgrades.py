@@ -16,7 +16,6 @@ somebody chooses:
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from ..contracts import CapabilityName, Clock, Contract, JsonObject, Kind, StepStatus, StorageError, TaskId
 from ..contracts.wire import decode_event
@@ -24,7 +23,7 @@ from .compatibility import objections
 from .execution import Pin, Run, fold
 from .folder import Shelf, shelves
 from .journal import Journal
-from .store import SqliteStore
+from .store.place import Place
 
 Offered = Mapping[CapabilityName, list[Contract]]
 
@@ -42,7 +41,8 @@ class Choice(StrEnum):
 class Stranded:
     """One open task and one capability that it still needs, in a version that nobody offers."""
 
-    store: Path
+    store: str
+    """The name of the coordinator's store."""
     task: TaskId
     tenant: str
     steps: tuple[str, ...]
@@ -79,19 +79,19 @@ def offered(contracts: Iterable[Contract]) -> dict[CapabilityName, list[Contract
     return found
 
 
-def has_open_tasks(data: Path) -> bool:
+def has_open_tasks(place: Place) -> bool:
     """Whether there is anything that could be stranded."""
-    for shelf in shelves(data):
+    for shelf in shelves(place):
         with shelf:
             if shelf.open_tasks():
                 return True
     return False
 
 
-def stranded(data: Path, promised: Offered) -> list[Stranded]:
-    """Every open task in a data folder that would wait for an agent that nobody starts. Raises StorageError."""
+def stranded(place: Place, promised: Offered) -> list[Stranded]:
+    """Every open task in these stores that would wait for an agent that nobody starts. Raises StorageError."""
     found: list[Stranded] = []
-    for shelf in shelves(data):
+    for shelf in shelves(place):
         with shelf:
             for task in shelf.open_tasks():
                 run = fold(decode_event(entry) for _, entry, _ in shelf.entries(task))
@@ -107,7 +107,7 @@ def _of_task(shelf: Shelf, run: Run, promised: Offered) -> Iterable[Stranded]:
             new, reasons = _best(shelf, pin, there)
             versions = tuple(sorted({contract.version for contract in there}))
             yield Stranded(
-                shelf.path, run.task, run.tenant, tuple(steps), name, pin.version, versions, new, tuple(reasons)
+                shelf.name, run.task, run.tenant, tuple(steps), name, pin.version, versions, new, tuple(reasons)
             )
 
 
@@ -134,27 +134,29 @@ def _best(shelf: Shelf, pin: Pin, there: list[Contract]) -> tuple[Contract | Non
     return min(((new, objections(old, new)) for new in there), key=lambda each: len(each[1]))
 
 
-async def migrate(found: Iterable[Stranded], clock: Clock, by: str) -> int:
+async def migrate(place: Place, found: Iterable[Stranded], clock: Clock, by: str) -> int:
     """Pins tasks to the contracts that take the place of theirs; how many. On disk when this returns.
 
     Nothing else may have the stores open: whoever does is fenced off. Raises StorageError.
     """
-    stores: dict[Path, dict[TaskId, dict[str, Contract]]] = {}
+    stores: dict[str, dict[TaskId, dict[str, Contract]]] = {}
     for each in found:
         assert each.new is not None
         stores.setdefault(each.store, {}).setdefault(each.task, {})[each.capability] = each.new
-    for path, tasks in stores.items():
-        await _repin(path, tasks, clock, by)
+    for name, tasks in stores.items():
+        await _repin(place, name, tasks, clock, by)
     return sum(len(tasks) for tasks in stores.values())
 
 
-async def _repin(path: Path, tasks: Mapping[TaskId, Mapping[str, Contract]], clock: Clock, by: str) -> None:
+async def _repin(
+    place: Place, name: str, tasks: Mapping[TaskId, Mapping[str, Contract]], clock: Clock, by: str
+) -> None:
     failures: list[BaseException] = []
-    store = SqliteStore.open(path, "journal")
+    store = place.open(name, "journal")
     try:
         journal = Journal(store, clock, failures.append)
         for task, contracts in tasks.items():
-            pins = {name: Pin.of(contract).to_data() for name, contract in contracts.items()}
+            pins = {each: Pin.of(contract).to_data() for each, contract in contracts.items()}
             reason = ", ".join(contract.full_name for contract in contracts.values())
             journal.append(Kind.TASK_REPINNED, task, None, {"pins": pins, "by": by, "reason": f"migrated to {reason}"})
         await journal.durable()
@@ -162,4 +164,4 @@ async def _repin(path: Path, tasks: Mapping[TaskId, Mapping[str, Contract]], clo
     finally:
         await store.close()
     if failures:
-        raise StorageError(f"tasks could not be migrated: {failures[0]}", path=str(path))
+        raise StorageError(f"tasks could not be migrated: {failures[0]}", path=place.where(name))

@@ -96,6 +96,10 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.cli.travel", "hanse.runtime.folder"): "as for the audit of files",
     ("hanse.runtime.cli.up", "hanse.runtime.cli.stranded"): "it loads the agents and their engine, and only a data "
     "folder with open tasks needs that before a start",
+    (
+        "hanse.runtime.cli.up",
+        "hanse.runtime.store.place",
+    ): "only a start looks for stores; no other command should wait for them to load",
     ("hanse.runtime.cli.contracts", "hanse.runtime.contract_check"): "only `hanse contracts check` loads agents, and "
     "the engine under them; no other command should wait for it",
     (
@@ -131,6 +135,10 @@ DYNAMIC: dict[str, str] = {
     "hanse.runtime.config": "hanse.yaml names the user's agent classes, which exist only when the federation starts",
 }
 """Modules that import by a name in a string, and why they must."""
+
+KNOW_SQLITE = ("hanse.runtime.store", "hanse.runtime.simulation")
+"""The adapter itself, and what runs it on disks that fail. All others in runtime know a store by its name."""
+SQLITE = {"SqliteStore", "StoreReader"}
 
 
 def test_the_top_level_is_fixed():
@@ -218,6 +226,18 @@ def test_contracts_and_the_pure_rooms_do_no_io():
     _hold("Impure imports", broken)
 
 
+def test_only_a_place_knows_what_a_store_is_on_disk():
+    broken = [
+        f"{modules()[name].relative_to(ROOT)}:{line}: {name} says {said}. The stores of a federation may lie in a "
+        "database as well as in files: ask `place_of(data)`, of runtime/store/place.py, to open, read or list them by "
+        "name."
+        for name in modules()
+        if name.startswith("hanse.runtime") and not f"{name}.".startswith(tuple(f"{each}." for each in KNOW_SQLITE))
+        for line, said in _about_sqlite(name)
+    ]
+    _hold("Stores that are reached past their place", broken)
+
+
 def _all() -> Iterable[Import]:
     return (found for name in modules() for found in imports(name))
 
@@ -254,6 +274,24 @@ def _may_hide(found: Import) -> bool:
 def _dynamic(name: str) -> list[str]:
     calls = (node for node in ast.walk(ast.parse(modules()[name].read_text())) if isinstance(node, ast.Call))
     return [ast.unparse(call) for call in calls if ast.unparse(call.func).endswith(("import_module", "__import__"))]
+
+
+def _about_sqlite(name: str) -> Iterable[tuple[int, str]]:
+    """Lines that name a store's file, or the classes behind a place. What a docstring says is no code."""
+    tree = ast.parse(modules()[name].read_text())
+    prose = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and ".sqlite" in str(node.value) and node not in prose:
+            yield node.lineno, repr(node.value)
+        elif (said := _named(node)) in SQLITE:
+            yield node.lineno, said  # type: ignore[attr-defined]
+
+
+def _named(node: ast.AST) -> str:
+    """What an import or an attribute takes out of a module; empty for all else."""
+    if isinstance(node, ast.alias):
+        return node.name
+    return node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def _folder(module: str) -> str:

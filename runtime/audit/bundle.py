@@ -18,11 +18,10 @@ version of the journal is shown by comparing the head with the anchors (`hanse a
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from ...contracts import Event, HanseError, InvalidInput, JsonObject, Kind, NotFound, TaskId, digest
@@ -30,7 +29,7 @@ from ...contracts.events import timestamp
 from ...contracts.ids import StepId, coordinator_name, shard_of, step_key
 from ...contracts.plain import unpack
 from ...contracts.wire import decode_event
-from ..store.reading import StoreReader
+from ..store.place import Place, Reader
 from .folder import journals
 from .head import SignedHead, Signer
 from .proofs import Prover
@@ -63,22 +62,22 @@ class Notary:
         return held if held and held.sequence >= last else prover.head(self.signer, self.now_ms)
 
 
-def make_bundle(data: Path, task: TaskId, notary: Notary) -> JsonObject:
-    """The bundle of a task, from the files of a data folder; what cannot be had is named in it.
+def make_bundle(place: Place, task: TaskId, notary: Notary) -> JsonObject:
+    """The bundle of a task, from the stores of a federation; what cannot be had is named in it.
 
     Blocks while it reads. Raises NotFound for an unknown task or one that was compacted, StorageError.
     """
-    return _bundle(data, journals(data), task, notary)
+    return _bundle(place, journals(place), task, notary)
 
 
-def _bundle(data: Path, stores: Mapping[str, Path], task: TaskId, notary: Notary) -> JsonObject:
+def _bundle(place: Place, stores: Sequence[str], task: TaskId, notary: Notary) -> JsonObject:
     """`stores` are those with a journal. To find them opens every store: once for a task and its children."""
     owner, missing = _owner(task), list[str]()
-    evidence = {name: _evidence(path, name, task, notary, missing) for name, path in stores.items()}
+    evidence = {name: _evidence(place, name, task, notary, missing) for name in stores}
     own = evidence.get(owner)
     if own is None or not own.events:
         raise NotFound(f"there is no task {task} in {owner}, or it was compacted", task=task)
-    receipts, effects = _of_agents(data, task, own.events, missing)
+    receipts, effects = _of_agents(place, task, own.events, missing)
     body = {
         "kind": BUNDLE,
         "version": 1,
@@ -87,7 +86,7 @@ def _bundle(data: Path, stores: Mapping[str, Path], task: TaskId, notary: Notary
         "journals": [each.data for each in evidence.values() if each and each.events],
         "receipts": receipts,
         "effects": effects,
-        "children": [*_of_children(data, stores, own.events, notary, missing)],
+        "children": [*_of_children(place, stores, own.events, notary, missing)],
         "missing": missing,
     }
     return {**body, "key": notary.signer.public.hex(), "signature": notary.signer.sign_text(text_of(body)).hex()}
@@ -107,17 +106,17 @@ def _owner(task: TaskId) -> str:
         raise NotFound(f"there is no task {task!r:.80}") from error
 
 
-def _evidence(path: Path, name: str, task: TaskId, notary: Notary, missing: list[str]) -> _Evidence | None:
+def _evidence(place: Place, name: str, task: TaskId, notary: Notary, missing: list[str]) -> _Evidence | None:
     """None for a journal that cannot be read, which is then named as missing."""
     try:
-        with closing(StoreReader(path, "journal")) as store:
+        with closing(place.reader(name, "journal")) as store:
             return _entries(store, name, task, notary)
     except HanseError as error:
         missing.append(f"{name}: {error.detail}")
         return None
 
 
-def _entries(store: StoreReader, name: str, task: TaskId, notary: Notary) -> _Evidence:
+def _entries(store: Reader, name: str, task: TaskId, notary: Notary) -> _Evidence:
     rows = [row for row in store.read("entries_of_task", (task, 0, _MAX_ENTRIES)) if not is_stone(row[1])]
     if not rows:
         return _Evidence({}, [])
@@ -128,12 +127,12 @@ def _entries(store: StoreReader, name: str, task: TaskId, notary: Notary) -> _Ev
 
 
 def _of_agents(
-    data: Path, task: TaskId, events: list[Event], missing: list[str]
+    place: Place, task: TaskId, events: list[Event], missing: list[str]
 ) -> tuple[list[JsonObject], list[JsonObject]]:
     receipts, effects = list[JsonObject](), list[JsonObject]()
     for agent, steps in _steps_by_agent(events).items():
         try:
-            with closing(StoreReader(data / "agents" / f"{agent}.sqlite", "agent")) as store:
+            with closing(place.reader(f"agents/{agent}", "agent")) as store:
                 receipts += _receipts(store, agent, task, steps)
                 effects += [_effect(agent, row) for row in store.read("step_effects", (f"{task}/", f"{task}0"))]
         except HanseError as error:
@@ -142,13 +141,13 @@ def _of_agents(
 
 
 def _of_children(
-    data: Path, stores: Mapping[str, Path], events: list[Event], notary: Notary, missing: list[str]
+    place: Place, stores: Sequence[str], events: list[Event], notary: Notary, missing: list[str]
 ) -> Iterator[JsonObject]:
     for event in events:
         if event.kind is Kind.STEP_DELEGATED:
             child = TaskId(event.data["child"])
             try:
-                yield _bundle(data, stores, child, notary)
+                yield _bundle(place, stores, child, notary)
             except HanseError as error:
                 missing.append(f"child task {child}: {error.detail}")
 
@@ -161,7 +160,7 @@ def _steps_by_agent(events: list[Event]) -> dict[str, list[StepId]]:
     return {agent: list(steps) for agent, steps in found.items()}
 
 
-def _receipts(store: StoreReader, agent: str, task: TaskId, steps: list[StepId]) -> Iterator[JsonObject]:
+def _receipts(store: Reader, agent: str, task: TaskId, steps: list[StepId]) -> Iterator[JsonObject]:
     """A capability that only reads has none."""
     for step in steps:
         for capability, wanted, output, award in store.read("receipt", (step_key(task, step),)):

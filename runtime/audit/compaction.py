@@ -24,8 +24,7 @@ from ...contracts import Clock, Corrupt, InvalidInput, JsonObject, Kind, TaskId,
 from ...contracts.events import timestamp
 from ...contracts.wire import decode_event
 from ..journal import Journal
-from ..store import SqliteStore
-from ..store.reading import StoreReader
+from ..store.place import OpenStore, Place
 from .archive import write_archive
 from .chain import PAGE
 from .readable import Readable
@@ -98,9 +97,9 @@ def check_horizon(before_ms: int, now_ms: int) -> None:
         )
 
 
-def plan(path: Path, journal: str, before_ms: int) -> Compacted:
-    """What would go. Reads the file, and writes nothing."""
-    store = StoreReader(path, "journal")
+def plan(place: Place, journal: str, before_ms: int) -> Compacted:
+    """What would go. Reads the store, and writes nothing."""
+    store = place.reader(journal, "journal")
     try:
         return Compacted(journal, list(_doomed(store, before_ms)))
     finally:
@@ -108,14 +107,14 @@ def plan(path: Path, journal: str, before_ms: int) -> Compacted:
 
 
 async def compact(
-    path: Path, journal: str, before_ms: int, clock: Clock, *, archive: Path | None, by: str
+    place: Place, journal: str, before_ms: int, clock: Clock, *, archive: Path | None, by: str
 ) -> Compacted:
     """Lets go of what ended before the moment. `archive` is the folder for entries; without one they are gone.
 
     The caller holds the data folder: no coordinator runs over it. What a crash interrupts is whole up to its last
     transaction, and goes on when called again. Raises StorageError, Fenced.
     """
-    store = SqliteStore.open(path, "journal", secure_delete=True)
+    store = place.open(journal, "journal", secure_delete=True)
     try:
         done = Compacted(journal)
         while portion := _portion(_doomed(store, before_ms)):
@@ -130,17 +129,17 @@ async def compact(
         await store.close()
 
 
-async def forget_receipts(stores: Iterable[Path], tasks: Iterable[TaskId]) -> None:
+async def forget_receipts(place: Place, stores: Iterable[str], tasks: Iterable[TaskId]) -> None:
     """Takes what agents keep of these tasks out of their stores, but for effects whose outcome nobody knows.
 
     To be done before the tasks are forgotten, so that what a crash interrupts is done again.
     """
     ranges = [(f"{task}/", f"{task}0") for task in tasks]
-    for path in stores:
-        store = SqliteStore.open(path, "agent")
+    for name in stores:
+        store = place.open(name, "agent")
         try:
-            for name in ("forget_receipts", "forget_effects"):
-                await store.commit([Write(name, each) for each in ranges])
+            for statement in ("forget_receipts", "forget_effects"):
+                await store.commit([Write(statement, each) for each in ranges])
         finally:
             await store.close()
 
@@ -180,7 +179,7 @@ def _kept(store: Readable, portion: list[Doomed], folder: Path, journal: str) ->
 
 
 async def _let_go(
-    store: SqliteStore, portion: list[Doomed], before_ms: int, clock: Clock, archive: str | None, by: str
+    store: OpenStore, portion: list[Doomed], before_ms: int, clock: Clock, archive: str | None, by: str
 ) -> None:
     """One transaction: the record, the stones, and what is forgotten."""
     failed: list[BaseException] = []

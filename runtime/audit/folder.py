@@ -5,7 +5,7 @@ here. What was cut off at the end of a journal, and a journal that was written a
 heads: `anchors` hold them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from ...contracts import AuditReport, HanseError, InvalidInput, NotFound
 from ...contracts.ids import coordinator_name, shard_named
 from ..journal import GENESIS
-from ..store.reading import StoreReader
+from ..store.place import Place, Reader, place_of
 from .chain import Audit
 from .head import Head
 
@@ -26,7 +26,7 @@ class Audited:
     """One journal."""
 
     journal: str
-    """Its store's file, without the ending, seen from the data folder."""
+    """The name of its store."""
     report: AuditReport
 
     @property
@@ -40,33 +40,29 @@ def audit(data: Path, kept: Iterable[Head] = (), progress: Progress = lambda *_:
 
     Raises NotFound where there is none, InvalidInput for a head that does not say of which it is.
     """
-    heads = list(kept)
-    names = journals(data)
+    heads, place = list(kept), place_of(data)
+    names = journals(place)
     if not names:
         raise NotFound(f"there is no journal in {data}. Say where one is: --data", data=str(data))
-    names |= {name: data / f"{name}.sqlite" for head in heads if (name := _gone(head, names))}
+    names += dict.fromkeys(name for head in heads if (name := _gone(head, names)))
     known = _assigned(heads, names)
-    return [Audited(name, _audited(path, name, known.get(name, []), progress)) for name, path in names.items()]
+    return [Audited(name, _audited(place, name, known.get(name, []), progress)) for name in names]
 
 
-def journals(data: Path) -> dict[str, Path]:
-    """The stores with a journal, by name. One that cannot be read is among them: somebody must say so."""
-    found = {_name(data, path): path for path in sorted(data.rglob("*.sqlite")) if path.is_file() and _counts(path)}
-    return found | {name: data / f"{name}.sqlite" for name in _gaps(found)}
+def journals(place: Place) -> list[str]:
+    """The stores with a journal. One that cannot be read, or is missing, is among them: somebody must say so."""
+    found = [name for name in place.names() if _counts(place, name)]
+    return found + _gaps(found)
 
 
-def shards(data: Path) -> dict[str, Path]:
-    """The coordinators' journals, by name."""
-    return {name: path for name, path in journals(data).items() if shard_named(name) is not None}
+def shards(place: Place) -> list[str]:
+    """The coordinators' journals."""
+    return [name for name in journals(place) if shard_named(name) is not None]
 
 
-def _name(data: Path, path: Path) -> str:
-    return path.relative_to(data).with_suffix("").as_posix()
-
-
-def _counts(path: Path) -> bool:
+def _counts(place: Place, name: str) -> bool:
     try:
-        with closing(StoreReader(path, "journal")) as store:
+        with closing(place.reader(name, "journal")) as store:
             return store.has("journal")
     except HanseError:
         return True
@@ -78,20 +74,20 @@ def _gaps(names: Iterable[str]) -> list[str]:
     return [coordinator_name(number) for number in range(max(there, default=0)) if number not in there]
 
 
-def _gone(head: Head, names: Mapping[str, Path]) -> str:
+def _gone(head: Head, names: Sequence[str]) -> str:
     """A coordinator's journal that is not there. Any other unknown name is a slip of whoever wrote it."""
     name = head.journal or ""
     return name if name not in names and shard_named(name) is not None else ""
 
 
-def _assigned(kept: Iterable[Head], names: Mapping[str, Path]) -> dict[str, list[Head]]:
+def _assigned(kept: Iterable[Head], names: Sequence[str]) -> dict[str, list[Head]]:
     found: dict[str, list[Head]] = {}
     for head in kept:
         found.setdefault(_meant(head, names), []).append(head)
     return found
 
 
-def _meant(head: Head, names: Mapping[str, Path]) -> str:
+def _meant(head: Head, names: Sequence[str]) -> str:
     """A head without a name is the coordinator's, where there is only one."""
     shards = [name for name in names if shard_named(name) is not None]
     name = head.journal or (shards[0] if len(shards) == 1 else "")
@@ -100,24 +96,24 @@ def _meant(head: Head, names: Mapping[str, Path]) -> str:
     return name
 
 
-def _audited(path: Path, name: str, kept: list[Head], progress: Progress) -> AuditReport:
-    if not path.exists():
+def _audited(place: Place, name: str, kept: list[Head], progress: Progress) -> AuditReport:
+    if name not in place.names():
         return _unreadable("it is missing: journals of higher numbers are there, or heads of it were kept")
     try:
-        with closing(StoreReader(path, "journal")) as store:
+        with closing(place.reader(name, "journal")) as store:
             return _checked(store, name, kept, progress)
     except HanseError as error:
         return _unreadable(error.detail)
 
 
-def _checked(store: StoreReader, name: str, kept: list[Head], progress: Progress) -> AuditReport:
-    """The chain, and whether SQLite's pages and indexes fit it: a task is found by an index, not by the chain."""
+def _checked(store: Reader, name: str, kept: list[Head], progress: Progress) -> AuditReport:
+    """The chain, and whether the database's pages and indexes fit it: a task is found by an index, not by the chain."""
     report = _chained(store, name, kept, progress)
     problems = [] if report.problems else store.problems()
     return report.model_copy(update={"ok": False, "problems": problems}) if problems else report
 
 
-def _chained(store: StoreReader, name: str, kept: list[Head], progress: Progress) -> AuditReport:
+def _chained(store: Reader, name: str, kept: list[Head], progress: Progress) -> AuditReport:
     audit = Audit(store, kept, has_subtrees=store.has("subtree"), has_tasks=store.has("task"))
     last = store.read("head")
     expected = last[0][0] if last else 0

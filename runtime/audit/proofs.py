@@ -15,7 +15,7 @@ from typing import Any
 from ...contracts import Corrupt, Event, InvalidInput, JsonObject, NotFound
 from ...contracts.wire import decode_event
 from ..journal import GENESIS
-from ..store.reading import StoreReader
+from ..store.place import place_of
 from .archive import ARCHIVE, find_archived
 from .head import SignedHead, Signer
 from .merkle import consistency, inclusion, is_consistent, root_from_inclusion, root_of
@@ -141,7 +141,7 @@ def prove(
     `since` adds the proof that the journal begins with the first so many entries, as an older head had them. Raises
     NotFound, InvalidInput, StorageError.
     """
-    store = StoreReader(data / f"{journal}.sqlite", "journal")
+    store = place_of(data).reader(journal, "journal")
     try:
         prover = Prover(store, journal, has_subtrees=store.has("subtree"))
         head = head or prover.head(signer, at_ms)

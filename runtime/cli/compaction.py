@@ -1,4 +1,4 @@
-"""`hanse audit compact`: over the files of a data folder on which no federation works."""
+"""`hanse audit compact`: over the stores of a data folder on which no federation works."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from ..audit.archive import ARCHIVE
 from ..audit.compaction import Compacted, check_horizon, compact, forget_receipts, plan
 from ..audit.folder import shards
 from ..data_lock import DataLock
+from ..store.place import Place, place_of
 from ..world import SystemClock
 from .text import plain
 
@@ -34,27 +35,27 @@ def _moment(text: str) -> int:
 
 def planned(data: Path, before_ms: int) -> list[Compacted]:
     """What would go of each shard."""
-    return [plan(path, name, before_ms) for name, path in _shards(data).items()]
+    place = place_of(data)
+    return [plan(place, name, before_ms) for name in _shards(data, place)]
 
 
 async def done(data: Path, before_ms: int, *, discard: bool, by: str) -> list[Compacted]:
     """What went of each shard. Raises Conflict while a federation works on the data."""
-    lock = DataLock(data)
+    lock, place = DataLock(data), place_of(data)
     try:
-        agents = sorted((data / "agents").glob("*.sqlite"))
+        agents = [name for name in place.names() if name.rpartition("/")[0] == "agents"]
         doomed = [each.task for found in planned(data, before_ms) for each in found.tasks]
-        await forget_receipts(agents, doomed)
+        await forget_receipts(place, agents, doomed)
         folder = None if discard else data / ARCHIVE
         return [
-            await compact(path, name, before_ms, SystemClock(), archive=folder, by=by)
-            for name, path in _shards(data).items()
+            await compact(place, name, before_ms, SystemClock(), archive=folder, by=by) for name in _shards(data, place)
         ]
     finally:
         lock.release()
 
 
-def _shards(data: Path) -> dict[str, Path]:
-    if not (found := shards(data)):
+def _shards(data: Path, place: Place) -> list[str]:
+    if not (found := shards(place)):
         raise NotFound(f"there is no coordinator's journal in {data}. Say where one is: --data", data=str(data))
     return found
 

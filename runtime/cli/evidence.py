@@ -11,6 +11,7 @@ from ..audit.bundle import Notary, make_bundle, read_bundle
 from ..audit.head import read_key
 from ..audit.proofs import Findings, prove
 from ..audit.reasons import check
+from ..store.place import place_of
 from ..world import SystemClock
 from .command import Session
 from .journals import anchored
@@ -29,7 +30,8 @@ def bundle_of(session: Session, data: Path, task: str, anchors: Sequence[Path] |
     """The evidence of a task, as the files hold it."""
     heads = anchored(data, anchors, None).heads
     newest = {head.journal: head for head in sorted(heads, key=lambda head: head.sequence)}
-    return make_bundle(data, TaskId(task), Notary(_signer(session, data), SystemClock().now_ms(), newest))
+    notary = Notary(_signer(session, data), SystemClock().now_ms(), newest)
+    return make_bundle(place_of(data), TaskId(task), notary)
 
 
 def checked(file: Path, key: str | None, anchors: Sequence[Path] | None) -> Findings:

@@ -11,6 +11,7 @@ from .. import audit
 from ..audit.anchors import Kept, read_anchors
 from ..audit.head import Signer, read_key
 from ..config import default_heads
+from ..store.place import place_of
 from .command import Session
 from .output import Output
 from .reach import folders
@@ -23,7 +24,7 @@ def found(session: Session, absent: Unavailable | None = None) -> Path:
     Raises InvalidInput when there are several, and `absent`, the reason why no federation answers, when there is none.
     """
     known = list(folders(session.options))
-    held = [folder for folder in known if audit.journals(folder)]
+    held = [folder for folder in known if audit.journals(place_of(folder))]
     if len(held) > 1:
         raise InvalidInput(f"there are journals in {', '.join(map(str, held))}. Say which with --data")
     if not held and absent is not None and session.options.data is None:

@@ -11,6 +11,7 @@ from ...contracts import JsonObject
 from .. import config
 from ..config import Configuration
 from ..contract_check import contracts
+from ..store.place import place_of
 from ..upgrades import Choice, Stranded, has_open_tasks, migrate, offered, stranded
 from ..world import SystemClock
 from .command import Ended, Session
@@ -30,14 +31,15 @@ def weigh(session: Session, configuration: Configuration, data: Path, choice: st
 
     Raises InvalidConfiguration for an agent that cannot be loaded, StorageError for a store that cannot be read.
     """
-    if choice == Choice.IGNORE or not has_open_tasks(data):
+    place = place_of(data)
+    if choice == Choice.IGNORE or not has_open_tasks(place):
         return
     config.importable(configuration.folder)
-    found = stranded(data, offered(contracts(configuration)))
+    found = stranded(place, offered(contracts(configuration)))
     if not found or choice in (Choice.PIN, Choice.DRAIN):
         return
     if choice == Choice.MIGRATE and all(each.migratable for each in found):
-        count = asyncio.run(migrate(found, SystemClock(), "hanse up"))
+        count = asyncio.run(migrate(place, found, SystemClock(), "hanse up"))
         session.out.remark(f"{count} open tasks are migrated to the contracts of these agents")
         return
     session.out.show(_data(found, choice), lambda: _drawn(found, choice))

@@ -79,8 +79,11 @@ def down(
 
 def _weigh(session: Session, configuration: Configuration, data: Path, choice: str | None) -> None:
     """Raises Ended when open tasks would be left waiting and nobody has said what becomes of them."""
+    from ..store.place import place_of
+
     run = runfile.read(data)
-    if any(data.glob(f"{COORDINATORS}*.sqlite")) and not (run is not None and run.alive):
+    there = any(name.startswith(COORDINATORS) for name in place_of(data).names())
+    if there and not (run is not None and run.alive):
         from .stranded import weigh
 
         weigh(session, configuration, data, choice)

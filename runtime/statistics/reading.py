@@ -2,13 +2,12 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from ...contracts import Corrupt, Event
 from ...contracts.ids import coordinator_name
 from ...contracts.wire import decode_event
-from ..store.reading import StoreReader
+from ..store.place import Place, Reader
 from .facts import Batch
 from .projection import Projection
 
@@ -18,13 +17,13 @@ PAGE = 5000
 MODELS = "models"
 
 
-class Reader(Protocol):
+class Readable(Protocol):
     """A store with a journal: a coordinator's, or the model pool's."""
 
     def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
 
 
-Sources = Mapping[str, Reader]
+Sources = Mapping[str, Readable]
 """Journals by name. The name stays the same as long as the journal does."""
 
 
@@ -45,14 +44,13 @@ def read_on(projection: Projection, sources: Sources) -> Iterator[int]:
             yield len(rows)
 
 
-def readers(data: Path, shards: int) -> dict[str, StoreReader]:
-    """Those journals of a data folder that are there, the coordinators' and the model pool's. Raises StorageError."""
-    names = [*(coordinator_name(shard) for shard in range(shards)), MODELS]
-    paths = {name: data / f"{name}.sqlite" for name in names}
-    return {name: StoreReader(path, "journal") for name, path in paths.items() if path.is_file()}
+def readers(place: Place, shards: int) -> dict[str, Reader]:
+    """Those journals of a place that are there, the coordinators' and the model pool's. Raises StorageError."""
+    names, there = [*(coordinator_name(shard) for shard in range(shards)), MODELS], set(place.names())
+    return {name: place.reader(name, "journal") for name in names if name in there}
 
 
-def _is_another(projection: Projection, name: str, source: Reader) -> bool:
+def _is_another(projection: Projection, name: str, source: Readable) -> bool:
     sequence, hash = projection.position(name)
     return sequence > 0 and source.read("hash_of", (sequence,)) != [(hash,)]
 

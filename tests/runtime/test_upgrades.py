@@ -24,6 +24,7 @@ from hanse.runtime.config import Configuration
 from hanse.runtime.contract_check import contracts
 from hanse.runtime.federation import Federation
 from hanse.runtime.simulation.referee import referee
+from hanse.runtime.store.place import Folder
 from hanse.runtime.upgrades import migrate, offered, stranded
 from hanse.runtime.world import SystemClock
 
@@ -158,7 +159,7 @@ def promised(*agents: type) -> Any:
 
 async def test_a_later_minor_version_takes_over(tmp_path: Path):
     task = await asked(tmp_path)
-    assert stranded(tmp_path, promised(LaterShop)) == []
+    assert stranded(Folder(tmp_path), promised(LaterShop)) == []
     async with running(LaterShop, tmp_path) as federation:
         await allowed(federation, task)
         assert (await ended(federation, task)).output == {"item": "hat", "by": "1.1"}
@@ -214,13 +215,13 @@ async def test_what_was_begun_under_one_contract_is_not_done_under_another(tmp_p
     async with Federation.in_process([Slow], data=tmp_path) as federation:
         task = await federation.submit(call="shop.sell", input={"item": "hat"})
         await step_of(federation, task.id, lambda step: step.status == "working")
-    (found,) = stranded(tmp_path, promised(NewShop))
+    (found,) = stranded(Folder(tmp_path), promised(NewShop))
     assert found.steps == ("call",)
     async with Federation.in_process([NewShop], data=tmp_path) as federation:
         step = await step_of(federation, task.id, lambda step: "was begun" in step.reason)
         assert step.reason == "was begun under shop.sell 1.0, and shop offers version 2.0"
         assert Shop.sold == []
-    assert await migrate([found], SystemClock(), "test") == 1
+    assert await migrate(Folder(tmp_path), [found], SystemClock(), "test") == 1
     async with Federation.in_process([NewShop], data=tmp_path) as federation:
         assert (await ended(federation, task.id)).output == {"item": "hat", "by": "2.0"}
 
@@ -254,13 +255,13 @@ def _change_plan(path: Path, task: str) -> None:
 
 async def test_what_would_be_stranded_is_known_before_anything_starts(tmp_path: Path):
     task = await asked(tmp_path)
-    assert stranded(tmp_path, promised(Shop)) == []
-    (new,) = stranded(tmp_path, promised(NewShop))
+    assert stranded(Folder(tmp_path), promised(Shop)) == []
+    (new,) = stranded(Folder(tmp_path), promised(NewShop))
     assert (new.task, new.capability, new.pinned, new.offered) == (task, "shop.sell", "1.0", ("2.0",))
     assert (new.migratable, new.steps, new.tenant) == (True, ("call",), "default")
-    (other,) = stranded(tmp_path, promised(OtherShop))
+    (other,) = stranded(Folder(tmp_path), promised(OtherShop))
     assert (other.migratable, other.objections) == (False, ("input/customer: is required, and may be missing",))
-    (gone,) = stranded(tmp_path, promised(Museum))
+    (gone,) = stranded(Folder(tmp_path), promised(Museum))
     assert (gone.migratable, gone.offered) == (False, ())
 
 
@@ -269,13 +270,13 @@ async def test_an_ended_task_is_never_stranded(tmp_path: Path):
     async with running(Shop, tmp_path) as federation:
         await federation.client.cancel(task)
         await ended(federation, task)
-    assert stranded(tmp_path, promised(Museum)) == []
+    assert stranded(Folder(tmp_path), promised(Museum)) == []
 
 
 async def test_a_migrated_task_goes_on_under_the_new_contract_and_its_journal_says_so(tmp_path: Path):
     task = await asked(tmp_path)
-    assert await migrate(stranded(tmp_path, promised(NewShop)), SystemClock(), "test") == 1
-    assert stranded(tmp_path, promised(NewShop)) == []
+    assert await migrate(Folder(tmp_path), stranded(Folder(tmp_path), promised(NewShop)), SystemClock(), "test") == 1
+    assert stranded(Folder(tmp_path), promised(NewShop)) == []
     async with running(NewShop, tmp_path) as federation:
         await allowed(federation, task)
         view = await ended(federation, task)

@@ -17,6 +17,7 @@ from hanse.runtime.audit.proofs import prove
 from hanse.runtime.audit.reasons import check
 from hanse.runtime.cli.reach import Options
 from hanse.runtime.federation import Federation
+from hanse.runtime.store.place import Folder
 from hanse.runtime.world import SystemClock
 
 from ..cli.shop import AGENTS, RULES, Shop
@@ -55,7 +56,8 @@ def soon() -> int:
 
 async def compacted(data: Path, before_ms: int | None = None, archive: bool = True) -> Any:
     folder = data / "archive" if archive else None
-    return await compact(journal(data), "coordinator-0", before_ms or soon(), SystemClock(), archive=folder, by="me")
+    place, before_ms = Folder(data), before_ms or soon()
+    return await compact(place, "coordinator-0", before_ms, SystemClock(), archive=folder, by="me")
 
 
 def problems(data: Path, *heads: Head) -> list[str]:
@@ -92,7 +94,7 @@ async def test_nothing_of_what_went_is_in_the_files_any_more(data: Path):
 
 async def test_what_would_go_is_said_and_nothing_is_changed(data: Path):
     before = journal(data).read_bytes()
-    planned = plan(journal(data), "coordinator-0", soon())
+    planned = plan(Folder(data), "coordinator-0", soon())
     assert [each.key for each in planned.tasks] == [f"key {number}" for number in range(TASKS)]
     assert journal(data).read_bytes() == before
     done = await compacted(data)
@@ -197,9 +199,9 @@ async def test_receipts_of_these_tasks_go_and_no_others(data: Path):
     def receipts() -> list[Any]:
         return rows(data, "SELECT key FROM receipt ORDER BY key", file="agents/ledger")
 
-    gone, *_, kept = [each.task for each in plan(journal(data), "coordinator-0", soon()).tasks]
+    gone, *_, kept = [each.task for each in plan(Folder(data), "coordinator-0", soon()).tasks]
     assert len(receipts()) == TASKS
-    await forget_receipts([data / "agents" / "ledger.sqlite"], [gone])
+    await forget_receipts(Folder(data), ["agents/ledger"], [gone])
     assert len(receipts()) == TASKS - 1
     assert any(key.startswith(kept) for (key,) in receipts())
     assert not any(key.startswith(gone) for (key,) in receipts())
@@ -209,7 +211,7 @@ async def test_an_effect_whose_outcome_nobody_knows_stays(data: Path):
     sql = "INSERT INTO effect VALUES (?, 'mail', 'send', x'00', ?, 0, NULL, 0)"
     for key, status in (("t/s!0", "unknown"), ("t/s!1", "claimed"), ("t/s!2", "done"), ("u/s!0", "done")):
         rows(data, sql, key, status, file="agents/ledger")
-    await forget_receipts([data / "agents" / "ledger.sqlite"], [TaskId("t")])
+    await forget_receipts(Folder(data), ["agents/ledger"], [TaskId("t")])
     left = rows(data, "SELECT key FROM effect ORDER BY key", file="agents/ledger")
     assert left == [("t/s!0",), ("t/s!1",), ("u/s!0",)]
 

@@ -23,6 +23,7 @@ from hanse.runtime.cli.reach import Options
 from hanse.runtime.federation import Federation
 from hanse.runtime.journal import Journal
 from hanse.runtime.store import SqliteStore
+from hanse.runtime.store.place import Folder
 from hanse.runtime.world import SystemClock
 
 from ..cli.shop import AGENTS, RULES, Shop
@@ -62,7 +63,7 @@ def signer_of(data: Path) -> Signer:
 
 
 def bundle_of(data: Path, task: str) -> dict[str, Any]:
-    made = make_bundle(data, TaskId(task), Notary(signer_of(data), NOW, {}))
+    made = make_bundle(Folder(data), TaskId(task), Notary(signer_of(data), NOW, {}))
     return read_bundle(json.dumps(made))
 
 
@@ -188,11 +189,11 @@ async def test_a_store_that_is_gone_is_named(data: Path, task: str):
 async def test_a_bundle_is_proved_against_a_head_that_an_anchor_holds(data: Path, task: str):
     heads = read_anchors([data.with_name("var.heads")]).heads
     notary = Notary(signer_of(data), NOW, {heads[-1].journal: heads[-1]})
-    bundle = read_bundle(json.dumps(make_bundle(data, TaskId(task), notary)))
+    bundle = read_bundle(json.dumps(make_bundle(Folder(data), TaskId(task), notary)))
     assert check(bundle, signer_of(data).public, heads).problems == []
     assert "no anchor holds" in check(bundle, signer_of(data).public, heads[:-1]).problems[0]
     early = signer_of(data).sign("coordinator-0", 3, b"h" * 32, b"r" * 32, 1)
-    late = make_bundle(data, TaskId(task), Notary(signer_of(data), NOW, {"coordinator-0": early}))
+    late = make_bundle(Folder(data), TaskId(task), Notary(signer_of(data), NOW, {"coordinator-0": early}))
     assert late["journals"][0]["head"]["sequence"] > 3, "one that does not cover the task is of no use"
 
 

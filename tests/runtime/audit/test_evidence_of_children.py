@@ -82,10 +82,10 @@ def test_what_cannot_be_had_is_named(sold: Any, monkeypatch: pytest.MonkeyPatch)
     data, tasks = sold
     made, parent = module._bundle, tasks["sell"]
 
-    def only_the_parent(folder: Path, stores: Any, task: TaskId, notary: Any) -> Any:
+    def only_the_parent(place: Any, stores: Any, task: TaskId, notary: Any) -> Any:
         if task != parent:
             raise NotFound("it was compacted")
-        return made(folder, stores, task, notary)
+        return made(place, stores, task, notary)
 
     monkeypatch.setattr(module, "_bundle", only_the_parent)
     found = check(bundle_of(data, parent), signer_of(data).public)

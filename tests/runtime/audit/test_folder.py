@@ -11,6 +11,7 @@ from hanse.contracts import InvalidInput, Kind, NotFound, TaskId, Write
 from hanse.runtime.audit import Head, audit, journals
 from hanse.runtime.journal import Journal
 from hanse.runtime.store import SqliteStore
+from hanse.runtime.store.place import Folder
 from hanse.runtime.world import SystemClock
 
 ENTRIES = 7
@@ -189,7 +190,7 @@ def test_what_is_no_head_is_refused(text: str):
 
 async def test_a_shard_below_another_one_is_missed(data: Path):
     (data / "coordinator-0.sqlite").unlink()
-    assert list(journals(data)) == ["coordinator-1", "models", "coordinator-0"]
+    assert journals(Folder(data)) == ["coordinator-1", "models", "coordinator-0"]
 
 
 def test_a_folder_without_a_journal_is_an_error(tmp_path: Path):

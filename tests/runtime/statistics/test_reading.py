@@ -12,6 +12,7 @@ from hanse.contracts import Kind, Sequence, TaskId, Tenant, Unavailable, Write
 from hanse.runtime.journal import Journal
 from hanse.runtime.statistics import Keeper, Projection, Sources, facts, projection, readers, reading
 from hanse.runtime.store import SqliteStore
+from hanse.runtime.store.place import Folder
 from hanse.runtime.world import SystemClock
 
 ACME = Tenant("acme")
@@ -60,7 +61,7 @@ async def shard(tmp_path: Path) -> AsyncIterator[Shard]:
 def keeping(data: Path, *, shards: int = 1) -> Iterator[Keeper]:
     @contextmanager
     def sources() -> Iterator[Sources]:
-        found = readers(data, shards)
+        found = readers(Folder(data), shards)
         try:
             yield found
         finally:
