@@ -6,6 +6,7 @@ state change and receipt in the agent's store before the answer does.
 
 import argparse
 import asyncio
+import os
 import shutil
 import tempfile
 import time
@@ -102,7 +103,7 @@ async def measure(federation: Federation, tasks: int, steps: int, concurrency: i
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     try:
-        async with Federation.local(agents=AGENTS, data=folder / "data") as federation:
+        async with Federation.local(agents=AGENTS, data=folder / "data", **_sections(options.store)) as federation:
             await measure(federation, 20, options.steps, 4)
             rows: list[dict[str, Any]] = []
             for concurrency in options.concurrency:
@@ -113,12 +114,17 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _sections(store: str) -> dict[str, Any]:
+    """A federation of its own each time, so that nothing of the last one is found in the database."""
+    return {"store": {"url": store}, "federation": {"name": f"steps-{os.urandom(4).hex()}"}} if store else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=0, help="tasks per row; 0 takes as many as the row needs")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--concurrency", type=_numbers, default=[1, 64, 256], help="such as 1,64,256")
-    parser.add_argument("--store", choices=["sqlite"], default="sqlite")
+    parser.add_argument("--store", default="", help="address of a PostgreSQL database, in place of files")
     parser.add_argument("--folder", default=".", help="where the stores lie; a real disk")
     rows = asyncio.run(run(parser.parse_args()))
     show("steps", rows)

@@ -32,7 +32,7 @@ from .host import Host
 from .journal import Journal
 from .notify import Channel, Mail, Notifier, Webhook
 from .service import Service
-from .store.place import OpenStore, in_memory_store, place_of
+from .store.place import OpenStore, in_memory_store, settled
 from .world import SystemClock, SystemEntropy
 
 Failure = Callable[[BaseException], None]
@@ -76,7 +76,8 @@ def open_store(configuration: Configuration, name: str, schema: str, *, secure_d
     """The store of one writer. A configuration whose data is `:memory:` keeps everything in memory."""
     if in_memory(configuration):
         return in_memory_store(schema)
-    return place_of(configuration.data).open(name, schema, secure_delete=secure_delete)
+    place = settled(configuration.data, configuration.address)
+    return place.open(name, schema, secure_delete=secure_delete)
 
 
 def make_coordinator(

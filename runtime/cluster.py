@@ -188,8 +188,12 @@ def find(configuration: Configuration) -> Cluster:
 
 
 def _resources(configuration: Configuration) -> dict[str, dict[str, float]]:
-    """What each host asks of its node: what its agents say, else to be the node that it was given."""
+    """What each host asks of its node: what its agents say, else to be the node that it was given. With stores in a
+    database it may be any node, and another one when that is lost.
+    """
     asked = {host: _added_up(entries) for host, entries in configuration.hosts.items()}
+    if configuration.address is not None:
+        return asked
     free = [host for host, resources in asked.items() if not resources]
     nodes = sorted({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]})
     if len(nodes) > 1 or (configuration.data / PLACEMENT).exists():

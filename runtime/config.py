@@ -42,6 +42,7 @@ from ..contracts.pool import Purpose
 from ..models.policy import THRESHOLDS, VALIDATORS, Policy
 from ..models.tier import Kind, Tier
 from . import yaml_lines
+from .address import Address
 from .limits import Limits as CoordinatorLimits
 from .limits import Rate
 
@@ -114,6 +115,23 @@ class Federation(Section):
     statistics: bool | None = None
     """Whether outcomes are counted, for `hanse stats` and `/metrics`, in a process of their own. Where there is a
     gateway, when left out. Example: `statistics: false`"""
+
+
+class StoreEntry(Section):
+    """A database in place of files in the data folder, for a cluster: agents may then run on any node and come back on
+    another one. The data folder still holds the signing key and what can be made again.
+    """
+
+    url: SecretStr
+    """Of a PostgreSQL database, as libpq takes it. Each store is a schema of its own in it, named after the federation.
+    Example: `url: "${HANSE_STORE}"`"""
+
+    @field_validator("url")
+    @classmethod
+    def _postgresql(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise PydanticCustomError("store", "write postgresql://USER@HOST/DATABASE")
+        return url
 
 
 class AgentEntry(Section):
@@ -740,6 +758,8 @@ class Configuration(Section):
     """Of this format. Example: `version: 1`"""
     federation: Federation = Federation()
     """Example: `federation: {name: retail, data: ./var}`"""
+    store: StoreEntry | None = None
+    """Where journals and states are kept, if not in the data folder. Example: `store: {url: "${HANSE_STORE}"}`"""
     agents: tuple[AgentEntry, ...] = ()
     """Example: `agents: [{class: "hanse.agents.retail:Orders"}]`"""
     connectors: dict[str, Connector] = Field(default_factory=dict[str, Connector])
@@ -787,6 +807,13 @@ class Configuration(Section):
         if CHILD_TASKS in self.connectors:
             problem = {"at": ("connectors", CHILD_TASKS), "name": CHILD_TASKS}
             raise PydanticCustomError("reserved", "{name} is what child tasks are called; choose another name", problem)
+        return self
+
+    @model_validator(mode="after")
+    def _is_kept_somewhere(self) -> Self:
+        if self.store is not None and str(self.federation.data) == ":memory:":
+            problem = "what is kept in memory is kept in no store. Write a folder for federation.data"
+            raise PydanticCustomError("store", problem, {"at": ("store",)})
         return self
 
     @model_validator(mode="after")
@@ -901,6 +928,11 @@ class Configuration(Section):
         """The same federation, whose first tenant has this token."""
         first, *others = self.tenants
         return self.model_copy(update={"tenants": (first.model_copy(update={"token": SecretStr(token)}), *others)})
+
+    @property
+    def address(self) -> Address | None:
+        """Of the database that holds the stores; None when they are files in the data folder."""
+        return None if self.store is None else Address(self.store.url.get_secret_value(), self.federation.name)
 
     @property
     def hosts(self) -> dict[str, tuple[AgentEntry, ...]]:

@@ -19,7 +19,7 @@ from .config import Configuration
 from .link import Receiver
 from .statistics import Keeper, Sources, readers
 from .statistics.keeper import DAY_SECONDS, MAX_SECONDS
-from .store.place import place_of
+from .store.place import settled
 
 NAME = "statistics"
 FILE = "statistics.duckdb"
@@ -107,12 +107,12 @@ class StatisticsPart:
 def make_statistics(
     configuration: Configuration, world: World, fail: Callable[[BaseException], None]
 ) -> StatisticsPart:
-    """Over the files of a data folder, in a process that gives way to those that work. What it keeps can be made again,
-    so nothing here ends the process.
+    """Over the journals of a federation, in a process that gives way to those that work. What it keeps can be made
+    again, so nothing here ends the process.
     """
     os.nice(NICENESS)
     path, shards = configuration.data / FILE, configuration.coordinator.shards
-    place = place_of(configuration.data)
+    place = settled(configuration.data, configuration.address)
 
     @contextmanager
     def sources() -> Iterator[Sources]:

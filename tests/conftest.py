@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from .support.postgres import Server
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -36,6 +38,14 @@ if not _is_this_checkout():
 # How fast an example is made or runs says how busy the machine is, and nothing of what is tested.
 settings.register_profile("hanse", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hanse")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """One PostgreSQL for all tests of this worker that need one. Who stops it starts it again."""
+    server = Server()
+    yield server
+    server.close()
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

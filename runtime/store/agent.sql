@@ -1,7 +1,7 @@
 -- schema of one agent's local state
 
-CREATE TABLE IF NOT EXISTS writer (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL);
-INSERT OR IGNORE INTO writer VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS writer ("only" INTEGER PRIMARY KEY CHECK ("only" = 1), epoch INTEGER NOT NULL);
+INSERT INTO writer VALUES (1, 0) ON CONFLICT DO NOTHING;
 
 CREATE TABLE IF NOT EXISTS state (
     collection TEXT NOT NULL,

@@ -1,8 +1,8 @@
 -- schema of a coordinator shard
 -- with: tree
 
-CREATE TABLE IF NOT EXISTS writer (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL);
-INSERT OR IGNORE INTO writer VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS writer ("only" INTEGER PRIMARY KEY CHECK ("only" = 1), epoch INTEGER NOT NULL);
+INSERT INTO writer VALUES (1, 0) ON CONFLICT DO NOTHING;
 
 CREATE TABLE IF NOT EXISTS journal (
     sequence INTEGER PRIMARY KEY,
@@ -57,7 +57,7 @@ CREATE TABLE IF NOT EXISTS notice (
 ) WITHOUT ROWID;
 
 -- write: insert_notice puts something that people are to be told into the outbox
-INSERT OR IGNORE INTO notice (id, tenant, body) VALUES (?, ?, ?)
+INSERT INTO notice (id, tenant, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 
 -- write: tell_notice says that one of those who listen has got it: all who have, id
 UPDATE notice SET told = ? WHERE id = ?
@@ -88,15 +88,15 @@ DELETE FROM approval WHERE id >= ? || ':' AND id < ? || ';'
 DELETE FROM task WHERE id = ?
 
 -- write: keep_contract for as long as there may be tasks that rely on it
-INSERT OR IGNORE INTO contract (digest, body) VALUES (?, ?)
+INSERT INTO contract (digest, body) VALUES (?, ?) ON CONFLICT DO NOTHING
 
 -- query: contract by digest
 SELECT body FROM contract WHERE digest = ?
 
 -- write: add_spent sums up what a tenant's tasks spent on a day: tenant, day, microcents, tokens, millionths of minutes
 INSERT INTO spent (tenant, day, microcents, tokens, micro_minutes) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (tenant, day) DO UPDATE SET microcents = microcents + excluded.microcents, tokens = tokens + excluded.tokens,
-    micro_minutes = micro_minutes + excluded.micro_minutes
+ON CONFLICT (tenant, day) DO UPDATE SET microcents = spent.microcents + excluded.microcents,
+    tokens = spent.tokens + excluded.tokens, micro_minutes = spent.micro_minutes + excluded.micro_minutes
 
 -- query: spent_on_day by a tenant
 SELECT microcents, tokens, micro_minutes FROM spent WHERE tenant = ? AND day = ?
@@ -108,7 +108,7 @@ SELECT id, tenant, body, told FROM notice WHERE id > '' ORDER BY id LIMIT ?
 SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1
 
 -- query: reign is the epoch of whoever opened this last
-SELECT epoch FROM writer WHERE only = 1
+SELECT epoch FROM writer WHERE "only" = 1
 
 -- query: entries after a sequence, oldest first, but for those of which compaction has left only hashes
 SELECT sequence, entry, hash FROM journal WHERE sequence > ? AND substr(entry, 1, 1) <> x'00'

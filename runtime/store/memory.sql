@@ -2,8 +2,8 @@
 -- with: tree
 -- Statements of one commit run in the order of this file: what deletes stands last.
 
-CREATE TABLE IF NOT EXISTS writer (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL);
-INSERT OR IGNORE INTO writer VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS writer ("only" INTEGER PRIMARY KEY CHECK ("only" = 1), epoch INTEGER NOT NULL);
+INSERT INTO writer VALUES (1, 0) ON CONFLICT DO NOTHING;
 
 CREATE TABLE IF NOT EXISTS journal (
     sequence INTEGER PRIMARY KEY,
@@ -116,7 +116,7 @@ SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM record WHERE tenant = ?1 A
 ON CONFLICT (tenant, id, version) DO UPDATE SET model = excluded.model, vector = excluded.vector
 
 -- write: insert_derivation says that a record was made from another: tenant, source, id
-INSERT OR IGNORE INTO derivation (tenant, source, id) VALUES (?, ?, ?)
+INSERT INTO derivation (tenant, source, id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 
 -- write: write_grant lets a reader see what an owner keeps to itself
 INSERT INTO granted (tenant, owner, reader, by, at_ms) VALUES (?, ?, ?, ?, ?)
@@ -128,7 +128,7 @@ ON CONFLICT (tenant, key) DO UPDATE SET salt = excluded.salt, digest = excluded.
     at_ms = excluded.at_ms, sequence = excluded.sequence
 
 -- write: insert_receipt_record says which records a receipt is about: tenant, id, key
-INSERT OR IGNORE INTO receipt_record (tenant, id, key) VALUES (?, ?, ?)
+INSERT INTO receipt_record (tenant, id, key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 
 -- write: write_note keeps something beside the records: tenant, collection, key, value
 INSERT INTO note (tenant, collection, key, value) VALUES (?, ?, ?, ?)

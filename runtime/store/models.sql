@@ -1,8 +1,8 @@
 -- schema of the model pool
 -- with: tree
 
-CREATE TABLE IF NOT EXISTS writer (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL);
-INSERT OR IGNORE INTO writer VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS writer ("only" INTEGER PRIMARY KEY CHECK ("only" = 1), epoch INTEGER NOT NULL);
+INSERT INTO writer VALUES (1, 0) ON CONFLICT DO NOTHING;
 
 CREATE TABLE IF NOT EXISTS journal (
     sequence INTEGER PRIMARY KEY,
@@ -77,9 +77,10 @@ DELETE FROM reservation WHERE id = ?
 INSERT INTO usage (tenant, day, task, step, tier, calls, attempts, prompt_tokens, completion_tokens, microcents)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (tenant, day, task, step, tier) DO UPDATE SET
-    calls = calls + excluded.calls, attempts = attempts + excluded.attempts,
-    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = completion_tokens + excluded.completion_tokens, microcents = microcents + excluded.microcents
+    calls = usage.calls + excluded.calls, attempts = usage.attempts + excluded.attempts,
+    prompt_tokens = usage.prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = usage.completion_tokens + excluded.completion_tokens,
+    microcents = usage.microcents + excluded.microcents
 
 -- query: head gives the last entry
 SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1

@@ -3,17 +3,22 @@
 A store has a name, such as `coordinator-0`, `models` or `agents/till`, and nothing else here knows what that becomes.
 """
 
+import json
 import os
 from asyncio import Future
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...contracts import StorageError, Store
+from ...contracts import Conflict, Corrupt, InvalidConfiguration, StorageError, Store
+from ..address import Address
 from .reading import StoreReader
 from .sqlite import SqliteStore, translated
 
 _SUFFIX = ".sqlite"
+ADDRESS = "store.json"
+"""In the data folder: which database holds its stores."""
 
 
 class OpenStore(Store, Protocol):
@@ -96,8 +101,62 @@ class Folder:
 
 
 def place_of(data: Path) -> Place:
-    """Of the federation whose data folder this is."""
-    return Folder(data)
+    """Of the federation whose data folder this is. Raises Corrupt, and InvalidConfiguration without `psycopg`."""
+    address = _address(data)
+    return Folder(data) if address is None else _database(address)
+
+
+def settled(data: Path, address: Address | None) -> Place:
+    """The place that a configuration names, which the folder says from now on.
+
+    Raises Conflict when the stores are somewhere else already: a federation that began anew would not know its tasks.
+    """
+    known = _address(data)
+    if address is None and known is not None:
+        raise Conflict(
+            f"the stores of {data} are in a database, and the configuration names none. Write: store: {{url: …}}"
+        )
+    if address is not None and known != address:
+        _check_nothing_is_left(data, known, address)
+        _write(data / ADDRESS, json.dumps(asdict(address)))
+    return place_of(data)
+
+
+def _check_nothing_is_left(data: Path, known: Address | None, address: Address) -> None:
+    """The same database may be reached under another address, or with another password."""
+    if known is None and Folder(data).names():
+        raise Conflict(f"there are stores in {data}, and the configuration names a database: take another data folder")
+    if known is not None and known.federation != address.federation:
+        raise Conflict(f"the stores of {data} are those of {known.federation}, not of {address.federation}")
+
+
+def _address(data: Path) -> Address | None:
+    path = data / ADDRESS
+    try:
+        return Address(**json.loads(path.read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise Corrupt(f"{path} does not say where the stores are: {error}") from error
+
+
+def _database(address: Address) -> Place:
+    try:
+        from .database import Database
+    except ModuleNotFoundError as error:
+        raise InvalidConfiguration("store: needs psycopg. Write: pip install 'hanse[postgresql]'") from error
+    return Database(address.url, address.federation)
+
+
+def _write(path: Path, text: str) -> None:
+    """For nobody else's eyes: an address may hold a password."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(f".{os.getpid()}.new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
 
 
 def in_memory_store(schema: str) -> OpenStore:

@@ -10,21 +10,17 @@ Reads go through a connection of their own.
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import apsw
 
 from ...contracts import Corrupt, Epoch, Fenced, StorageError, Write
 from ..runfile import sync_folder
+from .committing import Inline, Threaded, Waiting, gathered
 from .statements import Statements, load_statements
-
-_Waiting = tuple[Iterable[Write], "asyncio.Future[None]"]
 
 _PRAGMAS = """
 PRAGMA journal_mode = WAL;
@@ -57,7 +53,6 @@ class SqliteStore:
         """
         self.path = path
         self._statements = statements
-        self._order = list(statements.writes.items())
         self._loop = asyncio.get_running_loop()
         self._broken: StorageError | None = None
         self._closing: asyncio.Future[None] | None = None
@@ -67,7 +62,7 @@ class SqliteStore:
                 list(self._writer.execute("PRAGMA secure_delete = ON"))
             self.epoch = _begin_reign(self._writer, statements.schema)
             self._reader = self._writer if in_memory(path) else _connect(path, vfs, apsw.SQLITE_OPEN_READONLY)
-        self._committer = _Inline(self) if inline or in_memory(path) else _Thread(self)
+        self._committer = Inline(self) if inline or in_memory(path) else Threaded(self)
 
     @classmethod
     def open(
@@ -149,7 +144,7 @@ class SqliteStore:
         self._reader.close(force=True)
         self._writer.close(force=True)  # the last one out checkpoints; if it cannot, the next opening will
 
-    def run(self, group: Sequence[_Waiting]) -> StorageError | None:
+    def run(self, group: Sequence[Waiting]) -> StorageError | None:
         """One transaction for the whole group, to its end on disk. Called by the committer, as are the next three."""
         return self._tried(self._begin, _BUSY_MS) or self.write(group) or self.sync()
 
@@ -162,7 +157,7 @@ class SqliteStore:
         except apsw.Error:
             return False
 
-    def write(self, group: Sequence[_Waiting]) -> StorageError | None:
+    def write(self, group: Sequence[Waiting]) -> StorageError | None:
         """The group's rows, into the transaction that was begun."""
         return self._tried(self._write, group)
 
@@ -188,135 +183,15 @@ class SqliteStore:
         self._writer.set_busy_timeout(wait_ms)
         self._writer.execute("BEGIN IMMEDIATE")
 
-    def _write(self, group: Sequence[_Waiting]) -> None:
-        rows: dict[str, list[tuple[Any, ...]]] = {}
-        for writes, _ in group:
-            for statement, row in writes:
-                rows.setdefault(statement, []).append(row)
+    def _write(self, group: Sequence[Waiting]) -> None:
         self._check_epoch()
-        for name, sql in self._order:
-            if name in rows:
-                self._writer.executemany(sql, rows.pop(name))
-        _refuse_unknown(rows)
+        for sql, rows in gathered(group, self._statements):
+            self._writer.executemany(sql, rows)
 
     def _check_epoch(self) -> None:
         (epoch,) = next(self._writer.execute("SELECT epoch FROM writer"))
         if epoch != self.epoch:
             raise Fenced(path=self.path, epoch=self.epoch, current=epoch)
-
-
-def settle(group: Sequence[_Waiting], error: StorageError | None) -> None:
-    """Tells those who wait. On the event loop."""
-    for _, future in group:
-        if not future.done():
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-
-
-class _Thread:
-    """Waits for the disk in a thread of its own, with everything that queued up at once.
-
-    The rows are written on the event loop all the same: Python runs one thread at a time, and a thread that comes back
-    from SQLite has to wait for its turn, row by row. With the rows in the thread, an agent's call took 65 to 90 µs of
-    processor time and now takes 45 (`benchmarks.engine`).
-    """
-
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
-        self._loop = asyncio.get_running_loop()
-        self._waiting: list[_Waiting] = []
-        self._busy = False
-        self._idle: asyncio.Future[None] | None = None
-        self._work_between: list[tuple[Callable[[], None], asyncio.Future[None]]] = []
-        self._groups: SimpleQueue[Callable[[], Callable[[], None]] | None] = SimpleQueue()
-        """What the thread does; each gives what is then done on the event loop."""
-        self._thread = threading.Thread(target=self._work, name=f"commit {store.path}", daemon=True)
-        self._thread.start()
-
-    def put(self, waiting: _Waiting) -> None:
-        self._waiting.append(waiting)
-        self._wake()
-
-    def do(self, work: Callable[[], None], future: "asyncio.Future[None]") -> None:
-        """Work between two commits, behind those that are asked for already."""
-        self._work_between.append((work, future))
-        self._wake()
-
-    def _wake(self) -> None:
-        if not self._busy:
-            self._busy = True
-            self._loop.call_soon(self._next)
-
-    async def stop(self) -> None:
-        if self._busy:
-            self._idle = self._loop.create_future()
-            await self._idle
-        self._groups.put(None)
-        await asyncio.to_thread(self._thread.join)
-
-    def _next(self) -> None:
-        """Takes all that wait, if any do."""
-        group, self._waiting = self._waiting, []
-        self._busy = bool(group or self._work_between)
-        if group:
-            self._write(group)
-        elif self._work_between:
-            self._groups.put(partial(self._between, *self._work_between.pop(0)))
-        elif self._idle:
-            self._idle.set_result(None)
-
-    def _write(self, group: list[_Waiting]) -> None:
-        begun = self._store.begin_at_once()
-        if begun and (error := self._store.write(group)):
-            self._end(group, error)
-        else:
-            self._groups.put(partial(self._commit, group, begun))
-
-    def _commit(self, group: list[_Waiting], begun: bool) -> Callable[[], None]:
-        return partial(self._end, group, self._store.sync() if begun else self._store.run(group))
-
-    def _between(self, work: Callable[[], None], future: "asyncio.Future[None]") -> Callable[[], None]:
-        return partial(self._end, [((), future)], self._store.between(work))
-
-    def _end(self, group: list[_Waiting], error: StorageError | None) -> None:
-        settle(group, error)
-        self._next()
-
-    def _work(self) -> None:
-        while work := self._groups.get():
-            then = work()
-            try:
-                self._loop.call_soon_threadsafe(then)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                return
-
-
-class _Inline:
-    """Commits on the event loop, once per tick: nothing to wait for in memory, and no thread to make order random."""
-
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
-        self._loop = asyncio.get_running_loop()
-        self._group: list[_Waiting] = []
-
-    def put(self, waiting: _Waiting) -> None:
-        if not self._group:
-            self._loop.call_soon(self._work)
-        self._group.append(waiting)
-
-    def do(self, work: Callable[[], None], future: "asyncio.Future[None]") -> None:
-        self._work()
-        settle([((), future)], self._store.between(work))
-
-    async def stop(self) -> None:
-        self._work()
-
-    def _work(self) -> None:
-        group, self._group = self._group, []
-        if group:
-            settle(group, self._store.run(group))
 
 
 def in_memory(path: str) -> bool:
@@ -365,11 +240,6 @@ def _roll_back(connection: apsw.Connection) -> None:
     with suppress(apsw.Error):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-
-
-def _refuse_unknown(rows: dict[str, Any]) -> None:
-    if rows:
-        raise StorageError(f"no statement named {next(iter(rows))!r}")
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """A small bank for tests with real processes: a ledger, a porter whose work the test holds up, an agent that cannot
 start."""
 
+import asyncio
+
 from pydantic import BaseModel
 
 from hanse import Agent, Context, Refusal, capability
@@ -42,6 +44,30 @@ class Ledger(Agent):
     async def balance(self, request: Amount, context: Context) -> Balance:
         """What is in an account."""
         return Balance(cents=await context.state.get("balance", request.account, default=0))
+
+
+class Entry(BaseModel):
+    text: str
+    seconds: float
+
+
+class Clerk(Agent):
+    """Writes entries, which takes him a while, and strikes them out again."""
+
+    domain = "clerk"
+
+    @capability(version="1.0", effect="reversible", compensation="strike", risk="low", price_cents=1)
+    async def post(self, request: Entry, context: Context) -> Entry:
+        """Write an entry."""
+        await asyncio.sleep(request.seconds)
+        await context.state.put("entry", request.text, request.seconds)
+        return request
+
+    @capability(version="1.0", effect="reversible", compensation="post", risk="low")
+    async def strike(self, request: Entry, context: Context) -> Entry:
+        """Strike it out."""
+        await context.state.put("entry", request.text, 0)
+        return request
 
 
 class PorterOptions(BaseModel):

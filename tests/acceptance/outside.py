@@ -1,19 +1,24 @@
 """Looks at what a federation left behind, from outside: its journals and stores, the world it acted on, and the
 client's own log. Nothing here asks the federation itself."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import apsw
+import psycopg
 
 from hanse.contracts import Event, Kind, StepStatus, TaskId, TaskView
 from hanse.contracts.plain import unpack
 from hanse.contracts.wire import decode_event
+from hanse.runtime.address import Address
 from hanse.runtime.audit import verify
 from hanse.runtime.execution import Run, fold
 from hanse.runtime.simulation.referee import referee
+from hanse.runtime.store.place import ADDRESS
+from hanse.runtime.store.postgresql import in_postgresql, store_names
 from hanse.runtime.store.statements import load_statements
 
 from .town import heard_keys
@@ -23,7 +28,7 @@ class Reader:
     """A store's file, read only."""
 
     def __init__(self, path: Path, schema: str) -> None:
-        self._connection = apsw.Connection(
+        self._connection: Any = apsw.Connection(
             f"file:{path}?mode=ro", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
         )
         self._queries = load_statements(schema).queries
@@ -35,8 +40,39 @@ class Reader:
         return list(self._connection.execute(sql))
 
 
+class DatabaseReader(Reader):
+    """A store that is a schema of a database, read only."""
+
+    def __init__(self, address: Address, name: str, schema: str) -> None:
+        self._address, self._schema = address, f"{address.federation}/{name}"
+        self._queries = in_postgresql(schema).queries
+
+    def read(self, query: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
+        return self.rows(self._queries[query], tuple(parameters))
+
+    def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self._address.url, cursor_factory=psycopg.RawCursor) as connection:
+            connection.execute("SELECT set_config('search_path', quote_ident($1), false)", (self._schema,))
+            return connection.execute(sql.encode(), parameters).fetchall()
+
+
+def _agents(data: Path) -> dict[str, Reader]:
+    if (address := _address(data)) is None:
+        return {path.stem: Reader(path, "agent") for path in sorted((data / "agents").glob("*.sqlite"))}
+    names = [name for name in store_names(address.url, address.federation) if name.startswith("agents/")]
+    return {name.removeprefix("agents/"): DatabaseReader(address, name, "agent") for name in names}
+
+
+def _address(data: Path) -> Address | None:
+    said = data / ADDRESS
+    return Address(**json.loads(said.read_text())) if said.exists() else None
+
+
 def shards(data: Path) -> list[Reader]:
     """The journal of each coordinator, in order."""
+    if (address := _address(data)) is not None:
+        names = [name for name in store_names(address.url, address.federation) if name.startswith("coordinator-")]
+        return [DatabaseReader(address, name, "journal") for name in names]
     found = sorted(data.glob("coordinator-*.sqlite"), key=lambda path: int(path.stem.rpartition("-")[2]))
     return [Reader(path, "journal") for path in found]
 
@@ -109,9 +145,9 @@ class Receipt(NamedTuple):
 def receipts(*data: Path) -> dict[str, list[Receipt]]:
     """By the step's key, from the stores of all agents in these folders."""
     found: dict[str, list[Receipt]] = {}
-    for path in [path for folder in data for path in sorted((folder / "agents").glob("*.sqlite"))]:
-        for key, award, output in Reader(path, "agent").rows("SELECT key, award, output FROM receipt ORDER BY key"):
-            found.setdefault(key, []).append(Receipt(path.stem, award, unpack(output)))
+    for agent, store in [each for folder in data for each in _agents(folder).items()]:
+        for key, award, output in store.rows("SELECT key, award, output FROM receipt ORDER BY key"):
+            found.setdefault(key, []).append(Receipt(agent, award, unpack(output)))
     return found
 
 

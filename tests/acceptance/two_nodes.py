@@ -26,7 +26,9 @@ from hanse.contracts import Kind, Submission, TaskStatus, TimedOut
 from hanse.runtime import actors, cluster
 from hanse.runtime.config import AgentEntry
 from hanse.runtime.federation import Task
+from hanse.runtime.store.place import ADDRESS
 
+from ..support.postgres import Server
 from . import outside
 from .bank import Ledger, Porter
 from .gate import Gate
@@ -81,11 +83,13 @@ def name(nodes: Nodes) -> str:
 
 
 @asynccontextmanager
-async def bank(name: str, *, ledger: Any = "far", porter: Any = "near") -> AsyncIterator[tuple[Federation, Gate]]:
+async def bank(
+    name: str, *, ledger: Any = "far", porter: Any = "near", **sections: Any
+) -> AsyncIterator[tuple[Federation, Gate]]:
     """A bank with each agent where there is the resource of that name, or where it is put."""
     async with Gate() as gate:
         entries = [entry(Ledger, ledger), entry(Porter, porter, gate=gate.port)]
-        async with Federation.local(entries, data=f"~/{name}", federation={"name": name}) as federation:
+        async with Federation.local(entries, data=f"~/{name}", federation={"name": name}, **sections) as federation:
             yield federation, gate
 
 
@@ -103,7 +107,8 @@ async def nodes_of(federation: Federation) -> dict[str, str]:
 def check(name: str, nodes: Nodes, tasks: Iterable[Task]) -> None:
     """From outside, with what lies on both disks."""
     near, far = (home / name for home in nodes.homes.values())
-    outside.check_receipts(near, outside.check_journal(near, [task.id for task in tasks]), far)
+    elsewhere = () if (near / ADDRESS).exists() else (far,)  # a database is the same one from everywhere
+    outside.check_receipts(near, outside.check_journal(near, [task.id for task in tasks]), *elsewhere)
 
 
 async def test_agents_on_two_nodes_do_one_plan(name: str, nodes: Nodes) -> None:
@@ -205,6 +210,29 @@ async def test_agents_that_ask_for_nothing_are_spread_and_stay_where_their_state
     async with bank(name, ledger=None, porter=None) as (federation, _):
         assert await nodes_of(federation) == places
         assert await federation.call("ledger.balance", {"account": "a"}) == {"cents": 1}
+
+
+async def test_with_stores_in_a_database_agents_of_a_lost_node_go_on_elsewhere(
+    name: str, nodes: Nodes, server: Server
+) -> None:
+    async with bank(name, ledger=None, porter=None, store={"url": server.url}) as (federation, gate):
+        places = await nodes_of(federation)
+        assert FAR in places.values()
+        first = await deposit(federation)
+        await first.result(60)
+        task = await federation.submit(plan=CARRY_AND_DEPOSIT)
+        visitor = await gate.visitor()
+        nodes.remove_far()
+        try:
+            if places["porter"] == FAR:
+                await visitor.left()
+                visitor = await gate.visitor()
+            visitor.let_in()
+            assert await task.result(60) == [5, 6]
+            assert await nodes_of(federation) == {"ledger": NEAR, "porter": NEAR}
+        finally:
+            nodes.add_far()
+    check(name, nodes, [first, task])
 
 
 async def test_an_agent_that_no_node_can_take_is_named(

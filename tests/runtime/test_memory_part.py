@@ -27,6 +27,7 @@ from hanse.runtime.audit.folder import audit
 from hanse.runtime.federation import Federation
 
 from ..memory.plain import WordEmbedder
+from ..support.postgres import Server
 
 MEMORY = {"shards": 2}
 
@@ -165,6 +166,23 @@ async def test_work_that_needs_no_memory_goes_on_without_it():
             await running.call("clerk.look", {"text": "a"}, deadline_seconds=1)
         with pytest.raises(Unavailable, match="memory:"):
             _ = running.memory
+
+
+async def test_with_stores_in_a_database_it_is_there_after_a_restart_until_it_is_forgotten(
+    tmp_path: Path, server: Server
+):
+    sections: Any = {"data": tmp_path, "federation": {"name": "memories"}, "store": {"url": server.url}}
+    async with federation(**sections) as running:
+        told = await running.memory.remember([Draft(text="the key lies under the mat"), "the shop is in Kiel"])
+    async with federation(**sections) as running:
+        assert (await running.memory.recall("where is the key")).hits[0].record.id == told[0].record.id
+        await running.memory.forget([told[0].record])
+        assert [hit.record.text for hit in (await running.memory.recall("where is the key")).hits] == [
+            "the shop is in Kiel"
+        ]
+    async with federation(**sections) as running:
+        assert [hit.record.text for hit in (await running.memory.recall(limit=9)).hits] == ["the shop is in Kiel"]
+    assert {each.journal for each in audit(tmp_path) if each.report.ok} == {"coordinator-0", "memory-0", "memory-1"}
 
 
 async def test_what_was_remembered_is_there_after_a_restart_and_shards_stay_as_they_were(tmp_path: Path):

@@ -8,6 +8,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from hanse.runtime.address import Address
 from hanse.runtime.cli import doctor
 from hanse.runtime.cli.app import app
 from hanse.runtime.cli.doctor import FAIL, OK, WARN
@@ -103,3 +104,23 @@ def test_the_proxy_that_comes_with_ray_is_found(monkeypatch):
     assert doctor.haproxy().verdict == OK
     monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", "/nowhere/haproxy")
     assert doctor.haproxy().verdict == FAIL
+
+
+def test_the_database_of_the_stores_is_looked_at(folder, server):
+    (folder / "hanse.yaml").write_text(f'version: 1\nstore: {{url: "{server.url}"}}\n')
+    _, checks = examined()
+    assert checks["database"]["verdict"] == OK
+    assert checks["database"]["found"].startswith("PostgreSQL 1")
+
+
+def test_more_stores_than_a_server_has_connections_for_fail(server):
+    assert doctor.database(Address(server.url, "shop"), 50).verdict == OK
+    check = doctor.database(Address(server.url, "shop"), 51)
+    assert (check.verdict, check.advice) == (FAIL, "51 stores take 102 connections: raise max_connections")
+
+
+def test_a_database_that_nobody_serves_fails_and_its_password_stays_secret(folder):
+    (folder / "hanse.yaml").write_text('version: 1\nstore: {url: "postgresql://hanse:secret@127.0.0.1:1/hanse"}\n')
+    result, checks = examined()
+    assert (checks["database"]["verdict"], result.exit_code) == (FAIL, 1)
+    assert "secret" not in result.output
