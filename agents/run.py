@@ -90,6 +90,14 @@ class Run:
             raise error
         return output, True
 
+    def close(self) -> None:
+        """The handler's part is over. Lets go of what holds this run in its turn: the collector would otherwise have
+        to find some twenty objects for each call, which took a fifth of an agent's time.
+        """
+        self.over = True
+        self.time.end()
+        self.effects = None
+
     def end(self, outcome: tuple[Any, HanseError | None] | None) -> None:
         if self.done and not self.done.done():
             self.done.set_result(outcome)
@@ -195,9 +203,14 @@ class Time:
         self.stood_still += still
         self._set()
 
+    def end(self) -> None:
+        self.stop()
+        self._over = _nobody
+
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _set(self) -> None:
         loop = asyncio.get_running_loop()
@@ -205,6 +218,10 @@ class Time:
             self._timer = loop.call_at(self._deadline, self._over, DeadlineExceeded, self._to_deadline)
         else:
             self._timer = loop.call_at(self._ends, self._over, TimedOut, self._seconds)
+
+
+def _nobody(error: type[HanseError], seconds: float) -> None:
+    """Is told when the time of a run is up that has ended."""
 
 
 def key_reused(call: Call) -> KeyReused:

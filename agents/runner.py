@@ -92,9 +92,8 @@ class Runner:
         finally:
             for each in run.slots:
                 each.give()
-            run.over = True
             self.rows.pins.release(run)
-            run.time.stop()
+            run.close()
 
     def check_deadline(self, call: Call) -> None:
         """Raises DeadlineExceeded when it is too late; OutcomeUnknown if an attempt before a crash did something."""
