@@ -188,10 +188,10 @@ class Budgets:
 
     # Around each event
 
-    def before(self, run: Run, step: StepRun | None, kind: Kind) -> "list[_Was]":
-        """How the steps stand that an event of this kind may settle. Given to `after` once it was folded in."""
+    def before(self, run: Run, step: StepRun | None, kind: Kind, data: Mapping[str, Any]) -> "list[_Was]":
+        """How the steps stand that such an event may settle. Given to `after` once it was folded in."""
         if kind in _OF_STEP and step is not None:
-            return [_Was(step, step.reserved, _charged(step))]
+            return [] if _moves_nothing(step, kind, data) else [_Was(step, step.reserved, _charged(step))]
         if kind in _OF_TASK:
             holders = [*run.in_flight.values(), *run.asking.values(), *run.held.values()]
             return [_Was(step, step.reserved, _charged(step)) for step in holders]
@@ -382,6 +382,16 @@ def _sum(views: Sequence[BudgetView]) -> BudgetView:
 def day_of(unix_ms: int) -> str:
     """The day in UTC, as `2026-11-21`."""
     return datetime.datetime.fromtimestamp(unix_ms / 1000, datetime.UTC).date().isoformat()
+
+
+def _moves_nothing(step: StepRun, kind: Kind, data: Mapping[str, Any]) -> bool:
+    """An award of what costs nothing, and its end: the common case, which must cost nothing."""
+    if step.reserved is not NOTHING_RESERVED:
+        return False
+    if kind is Kind.STEP_AWARDED:
+        return data["reserved"] is None
+    free = kind is Kind.STEP_COMPLETED and not (data["model_cents"] or data["model_tokens"])
+    return free and not (step.award["price_cents"] or step.charged_cents)
 
 
 def _charged(step: StepRun) -> tuple[float, int, float]:

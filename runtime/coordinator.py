@@ -418,7 +418,7 @@ class Coordinator:
 
     def record(self, run: Run, kind: Kind, step: StepRun | None, data: JsonObject) -> Event:
         """Fold and journal. Nothing else changes a run."""
-        was = self.budgets.before(run, step, kind)
+        was = self.budgets.before(run, step, kind, data)
         event = self.journal.append(kind, run.task, step.id if step else None, data, run.apply)
         if was:
             self.budgets.after(run, was, event)

@@ -118,6 +118,8 @@ class StepRun:
     parent: "StepRun | None" = None
     undoes: "StepRun | None" = None
     confirms: "StepRun | None" = None
+    settles: bool = False
+    """Whether it undoes or confirms a step. That is never held up by policy, budget or deadline."""
     item: Any = ABSENT
     index: int = 0
     attempt: int = 0
@@ -212,14 +214,9 @@ class StepRun:
         return None if seconds is None else (self.began_ms or now_ms) + round(seconds * 1000)
 
     @property
-    def settles(self) -> bool:
-        """Whether it undoes or confirms a step. That is never held up by policy, budget or deadline."""
-        return self.undoes is not None or self.confirms is not None
-
-    @property
     def is_top(self) -> bool:
         """Whether it stands in the plan itself: no member of a `for_each`, and nothing that undoes or confirms."""
-        return self.parent is None and self.undoes is None and self.confirms is None
+        return self.parent is None and not self.settles
 
     @property
     def begun(self) -> bool:
@@ -323,6 +320,12 @@ class Run:
         self.by: str = data.get("by") or ""
         self.model: str | None = data.get("model")
         self.created_ms = self.updated_ms = submitted.at_ms
+        seconds = self.budget.seconds
+        self.budget_ends_ms: int | None = None if seconds is None else self.created_ms + round(seconds * 1000)
+        """Unix milliseconds at which the budget's time is over."""
+        ends = [each for each in (self.budget_ends_ms, self.deadline_ms) if each]
+        self.ends_ms: int | None = min(ends, default=self.deadline_ms)
+        """Unix milliseconds at which nobody waits any more, or the budget's time is over; None when neither."""
         self.sequence = submitted.sequence
         self.status = TaskStatus.SUBMITTED
         self.output: Any = None
@@ -441,17 +444,6 @@ class Run:
     def unfinished(self) -> int:
         """Calls of the plan, as far as they are known, that have not ended."""
         return self._left
-
-    @property
-    def ends_ms(self) -> int | None:
-        """Unix milliseconds at which nobody waits any more, or the budget's time is over; None when neither."""
-        ends = self.budget_ends_ms
-        return self.deadline_ms if ends is None else min(ends, self.deadline_ms or ends)
-
-    @property
-    def budget_ends_ms(self) -> int | None:
-        seconds = self.budget.seconds
-        return None if seconds is None else self.created_ms + round(seconds * 1000)
 
     def can_afford(self, cents: float) -> bool:
         """Whether the budget covers this beside what is spent and reserved."""
@@ -887,12 +879,12 @@ class Run:
 
     def _prepared_to_undo(self, step: StepRun) -> StepRun:
         made = self._undoing = self._settler(step, "~", self.pin(step).compensation)
-        made.undoes = step
+        made.undoes, made.settles = step, True
         return made
 
     def _prepared_to_confirm(self, step: StepRun) -> StepRun:
         made = self._confirming = self._settler(step, "+", self.pin(step).confirmation)
-        made.confirms = step
+        made.confirms, made.settles = step, True
         return made
 
     def _settler(self, step: StepRun, mark: str, named: Compensation | None) -> StepRun:

@@ -129,10 +129,18 @@ class SqliteStore:
         if (sql := self._statements.queries.get(query)) is None:
             raise StorageError(f"no query named {query!r}", path=self.path)
         try:
+            return list(self._reader.execute(sql, parameters))
+        except Exception as error:  # looked at only now: each call of an agent reads
+            raise self._unread(error) from error
+
+    def _unread(self, error: Exception) -> StorageError:
+        try:
             with translated(self.path):
-                return list(self._reader.execute(sql, parameters))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise StorageError(f"cannot be looked up: {error}", path=self.path) from error
+                raise error
+        except StorageError as known:
+            return known
+        except (TypeError, ValueError, OverflowError):
+            return StorageError(f"cannot be looked up: {error}", path=self.path)
 
     async def close(self) -> None:
         if self._closing is None:
