@@ -177,6 +177,7 @@ class Engine:
         for run in list(self._running.values()):
             run.give_up(Unavailable("the agent stopped"))
         await self._standing.idle(grace_seconds)
+        self._runner.deadlines.stop()
         await self._stop_recovery()
         await self._reporter.quietly(self.agent.on_stop(), "on_stop")
 

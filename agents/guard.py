@@ -62,12 +62,12 @@ class Guard:
 
     def _check(self) -> None:
         if not self._breaker.admits:
-            left = self._breaker.seconds_left
+            pause = self._breaker.pause_seconds
+            next_try = f"next try in {pause:.1f} s" if self._breaker.seconds_left else "it is being tried just now"
             raise Unavailable(
-                f"{self._name} has failed {self._breaker.failures} times in a row and is left alone; "
-                f"next try in {left:.1f} s",
+                f"{self._name} has failed {self._breaker.failures} times in a row and is left alone; {next_try}",
                 connector=self._name,
-                retry_after_seconds=round(left, 3),
+                retry_after_seconds=pause,
             )
 
     def _enter(self) -> Passage:

@@ -9,6 +9,7 @@ from typing import Any
 from ..contracts import AwardId, DeadlineExceeded, Digest, HanseError, KeyReused, TimedOut
 from ..contracts.messages import Call
 from .asking import NOTHING_USED, Purse, Used
+from .deadlines import Deadlines
 from .effects import Effects
 from .slots import Slots
 from .state import Transaction
@@ -176,48 +177,51 @@ class Time:
     deadline is watched by its coordinator.
     """
 
-    __slots__ = ("_deadline", "_ends", "_over", "_seconds", "_stopped_at", "_timer", "_to_deadline", "stood_still")
+    __slots__ = ("_deadline", "_mine", "_over", "_seconds", "_stopped_at", "_to_deadline", "_watched", "stood_still")
 
     def __init__(self, over: Callable[[type[HanseError], float], None]) -> None:
         self._over = over
-        self._timer: asyncio.TimerHandle | None = None
-        self._seconds = self._ends = self._stopped_at = self._to_deadline = 0.0
-        self._deadline = inf
+        self._watched: Deadlines | None = None
+        self._seconds = self._to_deadline = self._stopped_at = 0.0
+        self._mine = self._deadline = inf
         self.stood_still = 0.0
         """Seconds, in all."""
 
-    def start(self, seconds: float, to_deadline: float) -> None:
+    @property
+    def ends(self) -> float:
+        return min(self._mine, self._deadline)
+
+    def start(self, watched: Deadlines, seconds: float, to_deadline: float) -> None:
         """Both in seconds from now."""
         now = asyncio.get_running_loop().time()
-        self._seconds, self._to_deadline = seconds, to_deadline
-        self._ends, self._deadline = now + seconds, now + to_deadline
-        self._set()
+        self._seconds, self._to_deadline, self._watched = seconds, to_deadline, watched
+        self._mine, self._deadline = now + seconds, now + to_deadline
+        watched.begin(self)
 
     def stand_still(self) -> None:
-        self.stop()
+        self._stop()
         self._stopped_at = asyncio.get_running_loop().time()
 
     def go_on(self) -> None:
         still = asyncio.get_running_loop().time() - self._stopped_at
-        self._ends, self._deadline = self._ends + still, self._deadline + still
+        self._mine, self._deadline = self._mine + still, self._deadline + still
         self.stood_still += still
-        self._set()
+        if self._watched is not None:
+            self._watched.begin(self)
+
+    def is_up(self) -> None:
+        if self._deadline < self._mine:
+            self._over(DeadlineExceeded, self._to_deadline)
+        else:
+            self._over(TimedOut, self._seconds)
 
     def end(self) -> None:
-        self.stop()
+        self._stop()
         self._over = _nobody
 
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _set(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._deadline < self._ends:
-            self._timer = loop.call_at(self._deadline, self._over, DeadlineExceeded, self._to_deadline)
-        else:
-            self._timer = loop.call_at(self._ends, self._over, TimedOut, self._seconds)
+    def _stop(self) -> None:
+        if self._watched is not None:
+            self._watched.end(self)
 
 
 def _nobody(error: type[HanseError], seconds: float) -> None:

@@ -32,6 +32,7 @@ from ..contracts.ports import Faults
 from . import faults as points
 from .agent import Agent
 from .context import Context, Surroundings
+from .deadlines import Deadlines
 from .effects import Effects
 from .ledger import Ledger
 from .reporter import Reporter
@@ -64,7 +65,7 @@ class Runner:
         max_queue: int,
         bounds: Mapping[CapabilityName, int],
     ) -> None:
-        self.rows = Rows(store)
+        self.rows, self.deadlines = Rows(store), Deadlines()
         self._agent, self._store, self._ledger = agent, store, ledger
         self._surroundings, self._reporter, self._standing = surroundings, reporter, standing
         self._faults = faults
@@ -116,7 +117,7 @@ class Runner:
         run.began = self._clock.monotonic()
         deadline = run.call.deadline_ms
         left = (deadline - self._clock.now_ms()) / 1000 if deadline > 0 else inf
-        run.time.start(capability.contract.timeout_seconds, left)
+        run.time.start(self.deadlines, capability.contract.timeout_seconds, left)
 
     async def _wait_for_slot(self, run: Run, capability: Capability, slots: Slots) -> None:
         each_ms = self._standing.latency_ms(capability.contract.name)

@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -172,7 +171,7 @@ def rewrite_the_beginning(rows: list[Row], chance: Random) -> list[Row]:
 def _forged(row: Row, chance: Random) -> Row:
     """An entry of the same kind that says something else."""
     event = decode_event(row[2])
-    entry = encode_event(replace(event, data={**event.data, "number": chance.randrange(1 << 40)}))
+    entry = encode_event(event._replace(data={**event.data, "number": chance.randrange(1 << 40)}))
     return row[0], row[1], entry, row[3]
 
 
@@ -181,7 +180,7 @@ def chained(rows: Sequence[Row]) -> list[Row]:
     made: list[Row] = []
     hash = GENESIS
     for number, (_, task, entry, _) in enumerate(rows, 1):
-        entry = encode_event(replace(decode_event(entry), sequence=Number(number)))
+        entry = encode_event(decode_event(entry)._replace(sequence=Number(number)))
         hash = sha256(hash + entry).digest()
         made.append((number, task, entry, hash))
     return made

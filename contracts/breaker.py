@@ -5,6 +5,7 @@ doubles with each probe that fails. Tiers of the model pool, connectors, and the
 """
 
 from enum import StrEnum
+from math import ceil
 
 from .ports import Clock
 
@@ -40,6 +41,13 @@ class Breaker:
         if self._opened_at is None:
             return 0.0
         return max(0.0, self._opened_at + self._pause - self._clock.monotonic())
+
+    @property
+    def pause_seconds(self) -> float:
+        """For how long whoever is not admitted had better stay away: until the next probe or, while one is on its way
+        and nobody knows what comes of it, once more what it waited for. In whole milliseconds, rounded up.
+        """
+        return ceil((self.seconds_left or self._pause) * 1000) / 1000
 
     @property
     def admits(self) -> bool:

@@ -2,9 +2,8 @@
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from .ids import Epoch, Sequence, StepId, TaskId
 from .schema import JsonObject
@@ -143,8 +142,7 @@ class Kind(StrEnum):
 _ENDS = frozenset({Kind.TASK_COMPLETED, Kind.TASK_FAILED, Kind.TASK_CANCELED})
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One entry of the journal. `sequence` orders; `at_ms` (unix milliseconds) only informs."""
 
     sequence: Sequence

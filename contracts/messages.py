@@ -5,14 +5,12 @@ plain JSON data, checked by whoever owns the schema.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .ids import AgentId, AwardId, CapabilityName, IdempotencyKey, StepId, TaskId, Tenant
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(NamedTuple):
     """A host dials a coordinator: these agents live here, with these contracts (`Contract.to_data`)."""
 
     host: str
@@ -22,16 +20,14 @@ class Hello:
     """Per agent: `agent`, `domain`, `description`, `contracts`, `node`, `pid`, and the `epoch` of its store."""
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
+class Welcome(NamedTuple):
     """The coordinator takes the host in."""
 
     shard: int
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Offers:
+class Offers(NamedTuple):
     """Standing offers (`Offer.to_data`) of the agents behind this link. Also the heartbeat."""
 
     offers: Sequence[Mapping[str, Any]]
@@ -39,8 +35,7 @@ class Offers:
     """The host's wall clock, unix milliseconds; 0 when it does not say."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One awarded step. The key is the same for each attempt; the award is not."""
 
     award: AwardId
@@ -65,8 +60,7 @@ class Call:
     """The tier that answers whatever it asks of models; None lets the router choose."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """The outcome of one call: an output, or an error (`HanseError.to_data`)."""
 
     award: AwardId
@@ -81,29 +75,25 @@ class Result:
     """What models read and wrote for it this time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Calls:
+class Calls(NamedTuple):
     """Many calls in one frame: everything for this link since the last one was sent."""
 
     calls: Sequence[Call]
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
+class Results(NamedTuple):
     """Many results in one frame."""
 
     results: Sequence[Result]
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(NamedTuple):
     """Nobody waits for these awards any more. A handler that has not committed is canceled."""
 
     awards: Sequence[AwardId]
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """A running step says how far it is. Not journaled; may be lost."""
 
     task: TaskId
@@ -112,8 +102,7 @@ class Progress:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """A call for proposals, sent to one agent. The answer is `Proposed` with the same number."""
 
     number: int
@@ -125,28 +114,25 @@ class Proposal:
     input: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Proposed:
+class Proposed(NamedTuple):
     """A bid (`Bid.to_data`)."""
 
     number: int
     bid: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A client asks the coordinator for something. The answer is `Response` with the same number."""
 
     number: int
     method: str
     tenant: Tenant
-    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    parameters: Mapping[str, Any] = {}
     by: str = ""
     """Who asks, taken from the credential."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """The answer to a request: a result, or an error (`HanseError.to_data`)."""
 
     number: int
@@ -154,16 +140,14 @@ class Response:
     error: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A part of the answer to the request with this number, before its `Response` ends it."""
 
     number: int
     data: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(NamedTuple):
     """Nobody waits for the answer to the request with this number any more."""
 
     number: int

@@ -33,9 +33,16 @@ _pack = cast("Callable[[Any], bytes]", msgpack.Packer(use_bin_type=True, autores
 
 def check(value: Any, at: str = "") -> None:
     """Raises InvalidInput with a pointer, below `at`, to the first thing that is not plain data."""
-    if not (_is_packable(value) and plain_json(value)) and not _is_clearly_plain(value):
+    checked(value, at)
+
+
+def checked(value: Any, at: str = "") -> bytes | None:
+    """The same check. Gives the JSON with sorted keys that it made on the way, where it made one."""
+    text = plain_json(value) if _is_packable(value) else None
+    if text is None and not _is_clearly_plain(value):
         for where, what in _objections(value, at):
             raise InvalidInput(f"{where or '/'}: {what}", pointer=where)
+    return text
 
 
 def _is_packable(value: Any) -> bool:

@@ -14,7 +14,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from .errors import InvalidContract, InvalidInput
 from .ids import Digest
-from .plain import check, pack, pointer, unpack
+from .plain import check, checked, pack, pointer, unpack
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -24,7 +24,8 @@ JsonObject = dict[str, Any]
 
 def canonical(value: Any) -> bytes:
     """Canonical JSON of plain data. Raises InvalidInput, with a pointer, for anything else."""
-    check(value)
+    if (text := checked(value)) is not None:
+        return text
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # it takes no subclasses of text as keys, nor named tuples; there and back they are plain

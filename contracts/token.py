@@ -11,6 +11,7 @@ it can check what was minted for it and cannot mint for another. Tests carry vec
 import hmac
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NewType, cast
 
 from .errors import Corrupt, TokenInvalid
@@ -77,15 +78,27 @@ class Token:
 def mint(key: Key, caveats: Mapping[str, Any]) -> Token:
     """A token that allows what `caveats` say and nothing else."""
     block = pack(dict(caveats))
-    return Token((block,), hmac.digest(key, block, "sha256"))
+    return Token((block,), _signature(key, block))
+
+
+def _signature(key: Key, block: bytes) -> bytes:
+    """HMAC(key, block), in half the time of `hmac.digest` for the few keys that sign and check most tokens."""
+    signed = _keyed(key).copy()
+    signed.update(block)
+    return signed.digest()
+
+
+@lru_cache(maxsize=1024)
+def _keyed(key: Key) -> hmac.HMAC:
+    return hmac.new(key, digestmod="sha256")
 
 
 def verify(token: Token, key: Key, demand: Demand) -> None:
     """Raises TokenInvalid unless the signature is right and every caveat allows the demand."""
     if not 1 <= len(token.blocks) <= _MAX_BLOCKS:
         raise _refused(f"a token has between 1 and {_MAX_BLOCKS} blocks", demand)
-    signature = bytes(key)
-    for block in token.blocks:
+    signature = _signature(key, token.blocks[0])
+    for block in token.blocks[1:]:
         signature = hmac.digest(signature, block, "sha256")
     if not hmac.compare_digest(signature, token.signature):
         raise _refused("the signature does not fit this agent and these caveats", demand)

@@ -5,9 +5,7 @@ at the end, which an older reader ignores, and an older writer may leave them ou
 version byte changes only if this very rule does. Golden files in the tests keep yesterday's bytes readable.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
-from operator import attrgetter
+from collections.abc import Mapping
 from typing import Any, cast
 
 from . import messages as m
@@ -22,7 +20,7 @@ MAX_FRAME = 64 * 1024 * 1024
 
 _PREFIX = bytes([VERSION])
 
-_TAGS: dict[str, type] = {
+_TAGS: Mapping[str, type[Any]] = {
     "hello": m.Hello,
     "welcome": m.Welcome,
     "offers": m.Offers,
@@ -47,7 +45,7 @@ def encode(message: Any) -> bytes:
     cls = message.__class__
     if cls not in _tag_of:
         raise TypeError(f"{cls.__name__} is no message")
-    frame = _PREFIX + pack((_tag_of[cls], _row(message)))
+    frame = _PREFIX + pack((_tag_of[cls], message))
     if len(frame) > MAX_FRAME:
         raise TooLarge(f"a frame has at most {MAX_FRAME} bytes, this {_tag_of[cls]} has {len(frame)}")
     return frame
@@ -66,7 +64,7 @@ def decode(frame: bytes) -> Any:
 
 def encode_event(event: Event) -> bytes:
     """What the journal's hash chain runs over. Raises TypeError when the data is not plain."""
-    return _PREFIX + pack((event.sequence, event.epoch, event.at_ms, event.kind, event.task, event.step, event.data))
+    return _PREFIX + pack(event)
 
 
 def decode_event(data: bytes) -> Event:
@@ -80,15 +78,6 @@ def decode_event(data: bytes) -> Event:
         return Event(Sequence(sequence), Epoch(epoch), at_ms, Kind(kind), task, step, _dict(body))
     except (TypeError, ValueError) as error:
         raise Corrupt(f"not a journal entry: {str(error)[:200]}") from error
-
-
-def _row(message: Any) -> Any:
-    cls = message.__class__
-    if cls is m.Calls:
-        return [[_ROWS[m.Call](call) for call in message.calls]]
-    if cls is m.Results:
-        return [[_ROWS[m.Result](result) for result in message.results]]
-    return _ROWS[cls](message)
 
 
 def _message(cls: type, row: Any) -> Any:
@@ -117,11 +106,4 @@ def _dict(value: Any) -> dict[str, Any]:
     raise TypeError(f"a map, not {type(value).__name__}")
 
 
-def _reader(cls: type) -> Callable[[Any], Any]:
-    names = [field.name for field in fields(cls)]
-    get = attrgetter(*names)
-    return get if len(names) > 1 else lambda message: (get(message),)
-
-
-_ROWS: Mapping[type, Callable[[Any], Any]] = {cls: _reader(cls) for cls in _TAGS.values()}
-_WIDTHS: Mapping[type, int] = {cls: len(fields(cls)) for cls in _TAGS.values()}
+_WIDTHS: Mapping[type, int] = {cls: len(cls._fields) for cls in _TAGS.values()}

@@ -227,8 +227,8 @@ class Rung:
         return passage
 
     def _left_alone(self) -> ModelUnavailable:
-        seconds = round(self.breaker.seconds_left, 1)
-        detail = f"tier {self.name!r} failed too often, and is left alone for {seconds} seconds"
+        seconds = self.breaker.pause_seconds
+        detail = f"tier {self.name!r} failed too often, and is left alone for {seconds:.1f} seconds"
         return ModelUnavailable(detail, tier=self.name, retry_after_seconds=seconds)
 
     def _seconds(self, caller: Caller) -> float:

@@ -53,7 +53,6 @@ from ..contracts.events import FORMAT
 from ..contracts.holding import Why
 from ..contracts.ids import award_id, coordinator_name, uuid7
 from ..contracts.messages import Drop, Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
-from ..contracts.plain import check as check_plain
 from ..contracts.ports import Faults, NoFaults
 from . import faults
 from .approvals import AUTOMATIC
@@ -165,6 +164,7 @@ class Coordinator:
         self._entropy = entropy
         self._faults = faults_port or NoFaults()
         self._tested = faults_port is not None
+        self._weighed = settings.weights.to_data()
         self._loop = asyncio.get_running_loop()
         self._roster = Roster(self.directory, root_key, clock)
         self._tenders = Tenders(self._roster, self._bids_are_in)
@@ -467,7 +467,7 @@ class Coordinator:
 
     def _start(self, run: Run, step: StepRun) -> None:
         try:
-            check_plain(step.input)  # outputs put into templates, and those into others, can become too deep
+            step.input_digest = digest(step.input)  # refuses what templates in templates made too deep
             contract = self.directory.contract(step.call, run.version(step))
         except NotFound:
             self._parking.park(run, step, self._eligibility.obstacles(run, step))
@@ -531,8 +531,8 @@ class Coordinator:
         attempt = step.attempt + 1
         award = award_id(run.task, step.id, attempt)
         approval = step.approval
-        input, most = digest(step.input), self.settings.limits.repeated_calls
-        if most is not None and len(run.steps) > most and run.made(winner.agent, step, input) >= most:
+        most = self.settings.limits.repeated_calls
+        if most is not None and len(run.steps) > most and run.made(winner.agent, step) >= most:
             self.fail(run, step, _in_a_loop(run, step, winner, most), None)
             return
         self.record(
@@ -547,10 +547,10 @@ class Coordinator:
                 "price_cents": winner.price_cents,
                 "reason": reason,
                 "bids": [bid.to_data() for bid in bids],
-                "input": input,
+                "input": step.input_digest,
                 "rule": approval["rule"] if approval else step.rule,
                 "approval": approval["approval"] if approval else None,
-                "weights": self.settings.weights.to_data(),
+                "weights": self._weighed,
                 "reserved": self.budgets.reserved(run, step, winner),
                 "before": self._roster.expiry(run, step, winner.agent),
             },

@@ -115,6 +115,8 @@ class StepRun:
 
     status: StepStatus = StepStatus.WAITING
     input: Any = ABSENT
+    input_digest: str = ""
+    """Digest of the input with which it is about to be awarded. Not journaled before that."""
     parent: "StepRun | None" = None
     undoes: "StepRun | None" = None
     confirms: "StepRun | None" = None
@@ -449,11 +451,11 @@ class Run:
         """Whether the budget covers this beside what is spent and reserved."""
         return self.budget_cents is None or _cents(self.spent_cents + self.reserved_cents + cents) <= self.budget_cents
 
-    def made(self, agent: AgentId, step: StepRun, input: str) -> int:
-        """How many other steps have made this very call, with this digest as input. Members of a `for_each` do not
+    def made(self, agent: AgentId, step: StepRun) -> int:
+        """How many other steps have made this very call. Members of a `for_each` do not
         count, since their list says how many there are; neither does undoing or confirming, nor another attempt.
         """
-        return 0 if step.attempt or not step.is_top else self._calls.get((agent, step.call, input), 0)
+        return 0 if step.attempt or not step.is_top else self._calls.get((agent, step.call, step.input_digest), 0)
 
     def retry(self, step: StepRun) -> None:
         """Its waiting time is over."""

@@ -89,8 +89,6 @@ class SocketLink(asyncio.Protocol):
         self._buffer = bytearray()
         self._reason = "the other side is gone"
         self._loop = asyncio.get_running_loop()
-        self._taking = False
-        """Whether the next frame is to be looked for in the next turn."""
 
     def send(self, message: Any) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -110,39 +108,27 @@ class SocketLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if not self._taking:
-            self._take_turn()
+        while (message := self._next()) is not None:
+            if self._receiver is not None:
+                self._receiver.received(self, message)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        while self._taking:
-            self._take_turn()
         self._transport = None
         if self._receiver is not None:
             self._receiver.closed(self, str(exc) if exc else self._reason)
 
-    def _take_turn(self) -> None:
-        """Delivers one frame, and the next one in the next turn of the event loop: what came of the first is then on
-        its way to disk while the second is looked at."""
-        self._taking = False
+    def _next(self) -> Any:
+        """The next message, or None while its frame is not complete. Nothing follows what is no frame."""
         try:
-            message = self._next()
+            return self._take_frame()
         except HanseError as error:
             _log.warning("closing %s: %s", self.name, error, extra={"action": "link.refused"})
             self._buffer.clear()
             self.close(str(error))
-            return
-        if message is not None:
-            self._taking = True
-            self._loop.call_soon(self._go_on)
-            if self._receiver is not None:
-                self._receiver.received(self, message)
+            return None
 
-    def _go_on(self) -> None:
-        if self._taking:
-            self._take_turn()
-
-    def _next(self) -> Any:
-        """The next message, or None while its frame is not complete. Raises Unavailable or Corrupt."""
+    def _take_frame(self) -> Any:
+        """Raises Unavailable or Corrupt."""
         buffer = self._buffer
         if len(buffer) < 4:
             return None

@@ -127,16 +127,16 @@ class Service:
         if slow is None:
             raise NotFound(f"a coordinator has no method {request.method!r}")
         self._coordinator.check_reign()
-        self._run_aside(self._answer(link, request, slow(request)))
+        self._run_aside(self._answer(link, request, slow))
 
     def _run_aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _answer(self, link: Link, request: Request, answer: Awaitable[Any]) -> None:
+    async def _answer(self, link: Link, request: Request, slow: Callable[[Request], Awaitable[Any]]) -> None:
         try:
-            self._tell(link, request, await answer)
+            self._tell(link, request, await slow(request))
         except Exception as error:
             self._refuse(link, request, error)
 

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from ...contracts import HanseError, InvalidInput, StorageError, Unavailable
 from ..runfile import sync_folder
@@ -57,21 +57,15 @@ class FileAnchor:
 
     def _append(self, line: bytes) -> None:
         try:
-            with self.path.open("ab") as file:
+            with self.path.open("ab+") as file:
                 is_new = file.tell() == 0
-                file.write(line if is_new or self._ends_with_a_line() else b"\n" + line)
+                file.write(line if is_new or _ends_with_a_line(file) else b"\n" + line)
                 file.flush()
                 os.fsync(file.fileno())
             if is_new:
                 sync_folder(self.path.parent)
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror}", path=str(self.path)) from error
-
-    def _ends_with_a_line(self) -> bool:
-        """Not when somebody died in the middle of one."""
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read() == b"\n"
 
     def _last(self, journal: str) -> SignedHead | None:
         try:
@@ -84,6 +78,12 @@ class FileAnchor:
             raise StorageError(f"{self.path}: {error.strerror}", path=str(self.path)) from error
         found = (head for line in reversed(lines) if (head := _head_in(line)) and head.journal == journal)
         return next(found, None)
+
+
+def _ends_with_a_line(file: BinaryIO) -> bool:
+    """Not when somebody died in the middle of one."""
+    file.seek(-1, os.SEEK_END)
+    return file.read() == b"\n"
 
 
 class SyslogAnchor:

@@ -6,7 +6,6 @@ What came from outside and decided nothing, such as how long a call took, is not
 
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -38,7 +37,7 @@ def _changed(
         place = random.choice(places)
         data = dict(history[place].data)
         change(data)
-        return [*history[:place], replace(history[place], data=data), *history[place + 1 :]]
+        return [*history[:place], history[place]._replace(data=data), *history[place + 1 :]]
 
     return plant
 
@@ -200,7 +199,7 @@ def _undo_swapped(history: History, random: Random) -> History | None:
     if len(names) < 2:
         return None
     swap = {names[0]: names[1], names[1]: names[0]}
-    return [replace(event, step=swap.get(event.step, event.step)) for event in history]  # type: ignore[arg-type]
+    return [event._replace(step=swap.get(event.step, event.step) if event.step else None) for event in history]
 
 
 def _undo_left_out(history: History, random: Random) -> History | None:
@@ -234,7 +233,7 @@ def _reordered(history: History, random: Random) -> History | None:
 
 def _of_another_task(history: History, random: Random) -> History | None:
     place = random.randrange(len(history))
-    return [*history[:place], replace(history[place], task="another"), *history[place + 1 :]] if place else None  # type: ignore[arg-type]
+    return [*history[:place], history[place]._replace(task="another"), *history[place + 1 :]] if place else None
 
 
 def _other_end(history: History, random: Random) -> History | None:
@@ -243,7 +242,7 @@ def _other_end(history: History, random: Random) -> History | None:
         return None
     kind = Kind.TASK_FAILED if last.kind is Kind.TASK_COMPLETED else Kind.TASK_COMPLETED
     data: Mapping[str, Any] = {"output": None, "error": None, "cost_cents": last.data["cost_cents"]}
-    return [*history[:-1], replace(last, kind=kind, data=data)]
+    return [*history[:-1], last._replace(kind=kind, data=data)]
 
 
 CHANGES: Mapping[str, Callable[[History, Random], History | None]] = {

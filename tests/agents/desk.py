@@ -71,8 +71,7 @@ def call_of(
 
 def again(call: Call, **changes: Any) -> Call:
     """The same step in another attempt, or otherwise changed."""
-    names = Call.__slots__
-    return Call(**{name: getattr(call, name) for name in names} | changes)
+    return call._replace(**changes)
 
 
 async def answer(engine: Engine, capability: str, input: Any = None, **options: Any) -> Any:

@@ -148,7 +148,10 @@ async def test_a_probe_goes_alone():
     probe = asyncio.create_task(engine.execute(call_of("clerk.look", {"number": 1})))
     for _ in range(20):
         await asyncio.sleep(0)
-    assert isinstance(await refusal(engine, "clerk.look", {}), Unavailable)
+    refused = await refusal(engine, "clerk.look", {})
+    assert isinstance(refused, Unavailable)
+    assert "is being tried just now" in refused.detail
+    assert refused.pause_seconds == 1, "or a step would use up its attempts while nobody knows yet how the probe ends"
     post.gate.set()
     assert (await probe).error is None
     post.gate = None

@@ -6,7 +6,6 @@ When a message gets a new field, add an example with the next number (`call.2`):
 yesterday's bytes are read, the new one what is written from now on.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,19 +113,19 @@ MESSAGES: Mapping[str, Any] = {
     "offers.2": m.Offers([Offer(LEDGER, 3, working=[AWARD]).to_data()]),
     "offers.3": m.Offers([Offer(LEDGER).to_data()], 1_800_000_000_000),
     "call.1": CALL,
-    "call.2": dataclasses.replace(CALL, ruling={"happened": True, "result": {"id": 7}}),
-    "call.3": dataclasses.replace(CALL, ruling={"happened": False, "result": None}, budget_tokens=900),
-    "call.4": dataclasses.replace(CALL, budget_tokens=900, model="planner"),
+    "call.2": CALL._replace(ruling={"happened": True, "result": {"id": 7}}),
+    "call.3": CALL._replace(ruling={"happened": False, "result": None}, budget_tokens=900),
+    "call.4": CALL._replace(budget_tokens=900, model="planner"),
     "calls.1": m.Calls([CALL, m.Call(AWARD, CALL.key, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD, [], 2, 0)]),
-    "calls.2": m.Calls([CALL, dataclasses.replace(CALL, ruling={"happened": False, "result": None})]),
+    "calls.2": m.Calls([CALL, CALL._replace(ruling={"happened": False, "result": None})]),
     "result.1": RESULT,
-    "result.2": dataclasses.replace(RESULT, model_cents=0.25),
-    "result.3": dataclasses.replace(RESULT, model_cents=0.25, model_tokens=137),
+    "result.2": RESULT._replace(model_cents=0.25),
+    "result.3": RESULT._replace(model_cents=0.25, model_tokens=137),
     "results.1": m.Results([RESULT, FAILURE, m.Result(AWARD, ODD)]),
-    "results.2": m.Results([dataclasses.replace(RESULT, model_cents=0.25), FAILURE, m.Result(AWARD, ODD)]),
-    "calls.3": m.Calls([dataclasses.replace(CALL, ruling={"happened": False, "result": None}, budget_tokens=900)]),
-    "calls.4": m.Calls([dataclasses.replace(CALL, budget_tokens=900, model="planner")]),
-    "results.3": m.Results([dataclasses.replace(RESULT, model_cents=0.25, model_tokens=137), FAILURE]),
+    "results.2": m.Results([RESULT._replace(model_cents=0.25), FAILURE, m.Result(AWARD, ODD)]),
+    "calls.3": m.Calls([CALL._replace(ruling={"happened": False, "result": None}, budget_tokens=900)]),
+    "calls.4": m.Calls([CALL._replace(budget_tokens=900, model="planner")]),
+    "results.3": m.Results([RESULT._replace(model_cents=0.25, model_tokens=137), FAILURE]),
     "stop.1": m.Stop([AWARD, AwardId(f"{TASK}/pay[3]#2")]),
     "progress.1": m.Progress(TASK, STEP, 0.5, "half of it"),
     "proposal.1": m.Proposal(7, LEDGER, TASK, STEP, SHOP, DEPOSIT, ODD),

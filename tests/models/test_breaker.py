@@ -42,6 +42,7 @@ def test_after_the_pause_one_call_probes():
     clock.pass_seconds(5)
     probe = entered(breaker)
     assert breaker.enter() is None
+    assert breaker.pause_seconds == 5, "nobody knows yet what comes of the probe; 0 would mean: come again at once"
     probe.succeeded()
     assert breaker.state is BreakerState.CLOSED
     entered(breaker)

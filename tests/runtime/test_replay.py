@@ -1,6 +1,5 @@
 """Replay: what a coordinator wrote comes out the same; what was changed in any decision does not."""
 
-import dataclasses
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
@@ -201,7 +200,7 @@ async def test_a_federation_replays_a_task_and_calls_nobody():
             await other.acting("somebody", "else").replay(task.id)  # type: ignore[arg-type]
 
 
-async def test_weights_of_its_own_are_written_down_and_weighed_again():
+def test_weights_of_its_own_are_written_down_and_weighed_again():
     assert Weights().to_data() is None
     assert Weights(3.0).to_data() == {"cents_per_waiting_second": 3.0}
     history = list(simulated(1)[0])
@@ -227,11 +226,11 @@ async def test_an_abort_by_a_fault_of_our_own_is_taken_as_it_is(monkeypatch: pyt
 
 
 def _with(event: Event, **data: Any) -> Event:
-    return dataclasses.replace(event, data={**event.data, **data})
+    return event._replace(data={**event.data, **data})
 
 
 def _without(event: Event, names: set[str]) -> Event:
-    return dataclasses.replace(event, data={name: value for name, value in event.data.items() if name not in names})
+    return event._replace(data={name: value for name, value in event.data.items() if name not in names})
 
 
 def test_the_benchmark_finds_no_divergence_and_every_planted_change():

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +169,7 @@ async def test_an_award_for_something_else_than_the_plan_gives_is_found(data: Pa
     for sequence, held in list(connection.execute("SELECT sequence, entry FROM journal WHERE task = ?", (task,))):
         event = decode_event(held)
         if event.kind == "step.awarded" and event.step == "out":
-            wrong = encode_event(replace(event, data={**event.data, "input": "sha256:00"}))
+            wrong = encode_event(event._replace(data={**event.data, "input": "sha256:00"}))
             connection.execute("UPDATE journal SET entry = ? WHERE sequence = ?", (wrong, sequence))
     connection.close()
     problems = check(bundle_of(data, task), signer_of(data).public).problems

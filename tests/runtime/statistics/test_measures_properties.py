@@ -7,7 +7,6 @@ side.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -103,7 +102,7 @@ def journal(random: Random, tasks: int) -> list[Event]:
     while games:
         own = random.choice(games)
         at += random.choice([0, 1, 7, 300])
-        events.append(replace(own.pop(0), sequence=Sequence(len(events) + 1), at_ms=at))
+        events.append(own.pop(0)._replace(sequence=Sequence(len(events) + 1), at_ms=at))
         games = [each for each in games if each]
     return events
 
@@ -128,4 +127,4 @@ def retold(random: Random, events: list[Event], task: str) -> Iterator[Event]:
             changed = {"latency_ms": random.choice([0.5, 3.0, 40.0, 1200.0]), "model_cents": random.choice([0, 0.1])}
         if "approval" in event.data:
             changed["approval"] = f"{task}:{event.step}"
-        yield replace(event, task=TaskId(task), data={**event.data, **changed})
+        yield event._replace(task=TaskId(task), data={**event.data, **changed})
