@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..contracts import Contract, JsonObject, digest
 from ..contracts.template import ABSENT, MissingOutput, look_up
@@ -65,11 +65,10 @@ class Ruling:
     """What the rule looked at, where that is a number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(NamedTuple):
     """What rules may look at besides contract and input."""
 
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[str, str] = {}
     """Of the task."""
     key: str = ""
     """The step's, for the lot that is drawn."""

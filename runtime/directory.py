@@ -18,6 +18,9 @@ STALE_SECONDS = 5.0
 AHEAD_SECONDS = 5.0
 """Nor is one whose clock is so far ahead of the coordinator's: deadlines and tokens run out too early there."""
 
+_KEPT_FITS = 10_000
+"""A version may be asked for in many ways (`1`, `1.0`), and some who ask do not wish us well."""
+
 
 @dataclass(slots=True)
 class Member:
@@ -78,6 +81,7 @@ class Directory:
     def __init__(self) -> None:
         self.members: dict[AgentId, Member] = {}
         self._providers: dict[CapabilityName, list[Member]] = {}
+        self._fit: dict[tuple[CapabilityName, str | None], list[Member]] = {}
         self.generation = 0
         """Changes whenever contracts may have."""
 
@@ -123,7 +127,17 @@ class Directory:
 
     def eligible(self, name: CapabilityName, version: str | None, now: float) -> list[Member]:
         """Those who may be given it now."""
-        return [member for member in self.providers(name) if not self.objection(member, name, version, now)]
+        return [member for member in self._fitting(name, version) if not self.absence(member, now)]
+
+    def _fitting(self, name: CapabilityName, version: str | None) -> list[Member]:
+        """Everybody who offers it in a version that fits: looked up for each step, and new only when somebody joins."""
+        found = self._fit.get((name, version))
+        if found is None:
+            offered = self.providers(name)
+            found = [member for member in offered if member.contracts[name].satisfies(version)]
+            if found and len(self._fit) < _KEPT_FITS:
+                self._fit[name, version] = found
+        return found
 
     def objection(self, member: Member, name: CapabilityName, version: str | None, now: float) -> str:
         """Why this provider may not be given it now; empty when it may."""
@@ -148,11 +162,11 @@ class Directory:
         """The contract of a capability: of several the newest major version, and of that what all providers promise.
         Raises NotFound, naming near ones.
         """
-        found = [member.contracts[name] for member in self.providers(name)]
-        if fitting := [contract for contract in found if contract.satisfies(version)]:
+        if fitting := [member.contracts[name] for member in self._fitting(name, version)]:
             return fitting[0] if len(fitting) == 1 else min(fitting, key=_newest_major_lowest_minor)
-        if found:
-            raise NotFound(f"{name} is offered in version {found[0].version}, not {version}", capability=name)
+        if found := self.providers(name):
+            offered = found[0].contracts[name].version
+            raise NotFound(f"{name} is offered in version {offered}, not {version}", capability=name)
         raise NotFound(f"no agent offers {name!r}{self._near(name)}", capability=name)
 
     def contracts(self) -> Iterator[Contract]:
@@ -178,6 +192,7 @@ class Directory:
     def _index(self) -> None:
         self.generation += 1
         self._providers = {}
+        self._fit.clear()
         for member in sorted(self.members.values(), key=lambda member: member.agent):
             for name in member.contracts:
                 self._providers.setdefault(name, []).append(member)
