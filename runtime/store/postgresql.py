@@ -365,13 +365,14 @@ class _Whole(NumericBinaryLoader):
 
 
 def _patient(url: str, seconds: float) -> "psycopg.Connection[Any]":
-    """A server that restarts is waited for. One that answers and says no is not."""
-    until, pause = time.monotonic() + seconds, 0.05
+    """A server that restarts is waited for. One that says no is not, if it was up before it said so and is still."""
+    until, pause, is_up = time.monotonic() + seconds, 0.05, False
     while True:
         try:
             return _connected(url)
         except psycopg.OperationalError:
-            if time.monotonic() > until or _is_up(url):
+            was_up, is_up = is_up, _is_up(url)
+            if time.monotonic() > until or (was_up and is_up):
                 raise
             time.sleep(pause)
             pause = min(2 * pause, 1.0)

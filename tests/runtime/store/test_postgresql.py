@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
+import psycopg
 import pytest
 
 from hanse.contracts import Fenced, StorageError, Write
+from hanse.runtime.store import postgresql
 from hanse.runtime.store.postgresql import PostgresReader, PostgresStore, in_postgresql, namespace, store_names
 from hanse.runtime.store.statements import load_statements
 
@@ -106,6 +109,21 @@ async def test_opening_waits_for_a_server_that_is_down(
     later = asyncio.get_running_loop().run_in_executor(None, asyncio.run, _opened(server.url, federation))
     await starting
     assert await later == 2
+
+
+async def test_a_server_that_comes_up_just_after_it_said_no_is_asked_again(
+    server: Server, open: Callable[[], PostgresStore], federation: str, monkeypatch: pytest.MonkeyPatch
+):
+    await open().close()
+    connected, answers = postgresql._connected, iter([psycopg.OperationalError("the database system is starting up")])
+
+    def starts_up(url: str) -> Any:
+        if (error := next(answers, None)) is not None:
+            raise error
+        return connected(url)
+
+    monkeypatch.setattr(postgresql, "_connected", starts_up)
+    assert await _opened(server.url, federation) == 2
 
 
 async def _opened(url: str, federation: str) -> int:
