@@ -45,6 +45,8 @@ TEAMS = 3
 TURNS = 20
 """Records of one episode."""
 LIMIT = 10
+STREAM, SOME, CALLERS = 512, 32, 4
+"""Records that are added in one go, how many of them a caller sends at once, and how many callers there are."""
 
 
 @dataclass
@@ -170,18 +172,25 @@ async def adds(data: Data, projection: Projection, embedder: LocalEmbedder, roun
     """Rate of embedding and taking in, in parts of that of embedding alone: the median of rounds that take turns."""
     ratios = list[float]()
     for number in range(rounds):
-        part = [each.model_copy(update={"id": f"new{number}-{each.id}"}) for each in data.records[:256]]
-        texts = [each.text for each in part]
-        started = time.perf_counter()
-        await embedder.embed(texts)
-        alone = time.perf_counter()
-        pending = asyncio.create_task(embedder.embed(texts[64:]))
-        for each in zip(part[:64], await embedder.embed(texts[:64]), strict=True):
-            projection.put(Kept(*each))
-        for each in zip(part[64:], await pending, strict=True):
-            projection.put(Kept(*each))
-        ratios.append((alone - started) / (time.perf_counter() - alone))
+        part = [each.model_copy(update={"id": f"new{number}-{each.id}"}) for each in data.records[:STREAM]]
+        alone = await _stream(part, embedder, lambda each: None)
+        ratios.append(alone / await _stream(part, embedder, projection.put))
     return percentile(ratios, 0.5)
+
+
+async def _stream(part: Sequence[Record], embedder: LocalEmbedder, take_in: Callable[[Kept], None]) -> float:
+    """Seconds for all of it, by callers who each send the next few when the last ones are taken in."""
+    waiting = iter([part[at : at + SOME] for at in range(0, len(part), SOME)])
+
+    async def caller() -> None:
+        for some in waiting:
+            vectors = await embedder.embed([each.text for each in some])
+            for each in zip(some, vectors, strict=True):
+                take_in(Kept(*each))
+
+    started = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(CALLERS)))
+    return time.perf_counter() - started
 
 
 def vectors_alone(data: Data) -> Iterator[dict[str, Any]]:
