@@ -4,9 +4,10 @@ answers kept from before, writes, revisions, deletions, and kills.
 Each record says in its text, its payload, its labels, its subject and its episode whose it is, in a word that stands
 nowhere else; so does what an agent keeps to itself. Whatever a read gives, answer or error, is searched for the word of
 anybody else. A process of its own holds the memory and asks; it is killed again and again, and goes on over the same
-files. `--reads 1000000` is the whole of it.
+files. `--workers 2` has two such memories side by side, each with half of the reads. `--reads 1000000` is the whole of
+it: three hours of one core.
 
-    python -m hanse.benchmarks.tenancy --reads 1000000 --tenants 50 --kills 20
+    python -m hanse.benchmarks.tenancy --reads 1000000 --tenants 50 --kills 20 --workers 2
 """
 
 import argparse
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ from ..runtime.world import SystemClock, SystemEntropy
 from .machine import show
 
 DIMENSIONS = 64
+READERS, WRITERS = 16, 8
+"""At once. A write waits at more places than a read does, so there are some twenty reads to each."""
 WORDS = ("order", "refund", "address", "letter", "kettle", "door", "red", "blue", "late", "lost", "paid", "open")
 AGENTS = ("orders", "mail", "payments")
 HOSTILE = (
@@ -123,7 +127,8 @@ class Reader:
     async def run(self, seconds: float, reads: int) -> None:
         """Reads and writes side by side."""
         until = time.monotonic() + seconds
-        await asyncio.gather(*(self._work(until, reads) for _ in range(16)), self._write(until, reads))
+        readers = (self._work(until, reads) for _ in range(READERS))
+        await asyncio.gather(*readers, *(self._write(until, reads) for _ in range(WRITERS)))
 
     async def _work(self, until: float, reads: int) -> None:
         while time.monotonic() < until and self.counts["reads"] < reads:
@@ -303,8 +308,8 @@ def _say(data: dict[str, Any]) -> None:
 class Lives:
     """One process after the other over the same files, all but the last of them killed."""
 
-    def __init__(self, arguments: Sequence[str], reads: int, kills: int) -> None:
-        self._arguments, self._reads, self._kills = arguments, reads, kills
+    def __init__(self, arguments: Sequence[str], reads: int, kills: int, first_seed: int = 0) -> None:
+        self._arguments, self._reads, self._kills, self._first_seed = arguments, reads, kills, first_seed
         self.counts = Counter[str]()
         self.foreign: list[str] = []
 
@@ -316,7 +321,7 @@ class Lives:
         left = self._reads - self.counts["reads"]
         share = max(1, left // (self._kills - self.counts["kills"] + 1)) if killed else left
         self.counts["lives"] += 1
-        seed = str(self.counts["lives"])
+        seed = str(self._first_seed + self.counts["lives"])
         command = [sys.executable, "-m", "hanse.benchmarks.tenancy", "--life", seed, *self._arguments]
         with subprocess.Popen([*command, "--reads", str(left)], stdout=subprocess.PIPE, text=True) as child:
             last = self._watch(child, lambda said: killed and said.get("reads", 0) >= share)
@@ -339,14 +344,29 @@ class Lives:
         return last
 
 
-def measure(reads: int, tenants: int, records: int, kills: int, folder: Path) -> dict[str, Any]:
+def measure(reads: int, tenants: int, records: int, kills: int, folder: Path, workers: int = 1) -> dict[str, Any]:
     """What came of so many reads. Beats are counted as they are heard: what came after the last one was not read."""
     started = time.perf_counter()
-    lives = Lives(["--folder", str(folder), "--tenants", str(tenants), "--records", str(records)], reads, kills)
-    lives.run()
-    seconds = time.perf_counter() - started
-    row = {"tenants": tenants, **lives.counts, "foreign": len(lives.foreign), "seconds": round(seconds, 1)}
-    return {"row": row, "foreign": lives.foreign[:20]}
+    sizes = ["--tenants", str(tenants), "--records", str(records)]
+    lives: list[Lives] = []
+    for worker in range(workers):
+        (own := folder / str(worker)).mkdir(exist_ok=True)
+        arguments = ["--folder", str(own), *sizes]
+        lives.append(Lives(arguments, _part(reads, worker, workers), _part(kills, worker, workers), 1_000_000 * worker))
+    with ThreadPoolExecutor(workers) as threads:
+        list(threads.map(Lives.run, lives))
+    counts, foreign = Counter[str](), [text for each in lives for text in each.foreign]
+    for each in lives:
+        counts.update(each.counts)
+    seconds = round(time.perf_counter() - started, 1)
+    return {
+        "row": {"tenants": workers * tenants, **counts, "foreign": len(foreign), "seconds": seconds},
+        "foreign": foreign[:20],
+    }
+
+
+def _part(whole: int, worker: int, workers: int) -> int:
+    return whole // workers + (worker < whole % workers)
 
 
 def main() -> None:
@@ -355,6 +375,7 @@ def main() -> None:
     parser.add_argument("--tenants", type=int, default=50)
     parser.add_argument("--records", type=int, default=30, help="that each tenant begins with")
     parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=1, help="memories side by side, each in a process of its own")
     parser.add_argument("--folder", type=Path, help="where the memory lies; a temporary one when left out")
     parser.add_argument("--life", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -363,7 +384,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        found = measure(options.reads, options.tenants, options.records, options.kills, folder)
+        found = measure(options.reads, options.tenants, options.records, options.kills, folder, options.workers)
     show("tenancy", [found["row"]], foreign=found["foreign"])
     if found["foreign"]:
         raise SystemExit("\n".join(found["foreign"]))
