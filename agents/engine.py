@@ -310,7 +310,8 @@ class Engine:
         return None
 
     async def _run(self, call: Call, capability: Capability, wanted: Digest) -> tuple[Any, Used]:
-        run = self._running[call.key] = Run(call, wanted, Transaction(self._runner.rows), self._clock.monotonic())
+        transaction, accepted = Transaction(self._runner.rows), self._clock.monotonic()
+        run = self._running[call.key] = Run(call, wanted, transaction, self._runner.deadlines, accepted)
         try:
             output, commit = await self._runner.run(run, capability)
         except BaseException as error:

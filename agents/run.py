@@ -38,7 +38,9 @@ class Run:
         "transaction",
     )
 
-    def __init__(self, call: Call, digest: Digest, transaction: Transaction, accepted: float) -> None:
+    def __init__(
+        self, call: Call, digest: Digest, transaction: Transaction, deadlines: Deadlines, accepted: float
+    ) -> None:
         self.call = call
         self.accepted = accepted
         """When it was taken on, in monotonic seconds."""
@@ -59,7 +61,7 @@ class Run:
         self.done: asyncio.Future[tuple[Any, HanseError | None] | None] | None = None
         self.slots: list[Slots] = []
         """What it has taken, in the order in which they are taken."""
-        self.time = Time(self.time_out)
+        self.time = Time(self.time_out, deadlines)
         self._aside = 0
         """Child tasks that its handler waits for."""
         self._given_back: list[Slots] = []
@@ -177,11 +179,10 @@ class Time:
     deadline is watched by its coordinator.
     """
 
-    __slots__ = ("_deadline", "_mine", "_over", "_seconds", "_stopped_at", "_to_deadline", "_watched", "stood_still")
+    __slots__ = ("_deadline", "_deadlines", "_mine", "_over", "_seconds", "_stopped_at", "_to_deadline", "stood_still")
 
-    def __init__(self, over: Callable[[type[HanseError], float], None]) -> None:
-        self._over = over
-        self._watched: Deadlines | None = None
+    def __init__(self, over: Callable[[type[HanseError], float], None], deadlines: Deadlines) -> None:
+        self._over, self._deadlines = over, deadlines
         self._seconds = self._to_deadline = self._stopped_at = 0.0
         self._mine = self._deadline = inf
         self.stood_still = 0.0
@@ -191,23 +192,22 @@ class Time:
     def ends(self) -> float:
         return min(self._mine, self._deadline)
 
-    def start(self, watched: Deadlines, seconds: float, to_deadline: float) -> None:
+    def start(self, seconds: float, to_deadline: float) -> None:
         """Both in seconds from now."""
         now = asyncio.get_running_loop().time()
-        self._seconds, self._to_deadline, self._watched = seconds, to_deadline, watched
+        self._seconds, self._to_deadline = seconds, to_deadline
         self._mine, self._deadline = now + seconds, now + to_deadline
-        watched.begin(self)
+        self._deadlines.begin(self)
 
     def stand_still(self) -> None:
-        self._stop()
+        self._deadlines.end(self)
         self._stopped_at = asyncio.get_running_loop().time()
 
     def go_on(self) -> None:
         still = asyncio.get_running_loop().time() - self._stopped_at
         self._mine, self._deadline = self._mine + still, self._deadline + still
         self.stood_still += still
-        if self._watched is not None:
-            self._watched.begin(self)
+        self._deadlines.begin(self)
 
     def is_up(self) -> None:
         if self._deadline < self._mine:
@@ -216,12 +216,8 @@ class Time:
             self._over(TimedOut, self._seconds)
 
     def end(self) -> None:
-        self._stop()
+        self._deadlines.end(self)
         self._over = _nobody
-
-    def _stop(self) -> None:
-        if self._watched is not None:
-            self._watched.end(self)
 
 
 def _nobody(error: type[HanseError], seconds: float) -> None:

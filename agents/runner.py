@@ -117,7 +117,7 @@ class Runner:
         run.began = self._clock.monotonic()
         deadline = run.call.deadline_ms
         left = (deadline - self._clock.now_ms()) / 1000 if deadline > 0 else inf
-        run.time.start(self.deadlines, capability.contract.timeout_seconds, left)
+        run.time.start(capability.contract.timeout_seconds, left)
 
     async def _wait_for_slot(self, run: Run, capability: Capability, slots: Slots) -> None:
         each_ms = self._standing.latency_ms(capability.contract.name)

@@ -350,8 +350,7 @@ def measure(reads: int, tenants: int, records: int, kills: int, folder: Path, wo
     sizes = ["--tenants", str(tenants), "--records", str(records)]
     lives: list[Lives] = []
     for worker in range(workers):
-        (own := folder / str(worker)).mkdir(exist_ok=True)
-        arguments = ["--folder", str(own), *sizes]
+        arguments = ["--folder", str(folder / str(worker)), *sizes]
         lives.append(Lives(arguments, _part(reads, worker, workers), _part(kills, worker, workers), 1_000_000 * worker))
     with ThreadPoolExecutor(workers) as threads:
         list(threads.map(Lives.run, lives))

@@ -31,13 +31,11 @@ _pack_strictly = cast("Callable[[Any], bytes]", msgpack.Packer(strict_types=True
 _pack = cast("Callable[[Any], bytes]", msgpack.Packer(use_bin_type=True, autoreset=True).pack)
 
 
-def check(value: Any, at: str = "") -> None:
-    """Raises InvalidInput with a pointer, below `at`, to the first thing that is not plain data."""
-    checked(value, at)
+def check(value: Any, at: str = "") -> bytes | None:
+    """The JSON with sorted keys that was made on the way, where one was made.
 
-
-def checked(value: Any, at: str = "") -> bytes | None:
-    """The same check. Gives the JSON with sorted keys that it made on the way, where it made one."""
+    Raises InvalidInput with a pointer, below `at`, to the first thing that is not plain data.
+    """
     text = plain_json(value) if _is_packable(value) else None
     if text is None and not _is_clearly_plain(value):
         for where, what in _objections(value, at):

@@ -14,7 +14,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from .errors import InvalidContract, InvalidInput
 from .ids import Digest
-from .plain import check, checked, pack, pointer, unpack
+from .plain import check, pack, pointer, unpack
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -24,7 +24,7 @@ JsonObject = dict[str, Any]
 
 def canonical(value: Any) -> bytes:
     """Canonical JSON of plain data. Raises InvalidInput, with a pointer, for anything else."""
-    if (text := checked(value)) is not None:
+    if (text := check(value)) is not None:
         return text
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

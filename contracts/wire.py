@@ -63,7 +63,9 @@ def decode(frame: bytes) -> Any:
 
 
 def encode_event(event: Event) -> bytes:
-    """What the journal's hash chain runs over. Raises TypeError when the data is not plain."""
+    """What the journal's hash chain runs over: the event's fields in their order. Raises TypeError when the data is not
+    plain.
+    """
     return _PREFIX + pack(event)
 
 

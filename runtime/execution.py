@@ -452,8 +452,8 @@ class Run:
         return self.budget_cents is None or _cents(self.spent_cents + self.reserved_cents + cents) <= self.budget_cents
 
     def made(self, agent: AgentId, step: StepRun) -> int:
-        """How many other steps have made this very call. Members of a `for_each` do not
-        count, since their list says how many there are; neither does undoing or confirming, nor another attempt.
+        """How many other steps have made this very call. Members of a `for_each` do not count, since their list says
+        how many there are; neither does undoing or confirming, nor another attempt.
         """
         return 0 if step.attempt or not step.is_top else self._calls.get((agent, step.call, step.input_digest), 0)
 

@@ -34,7 +34,7 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 STOP_SECONDS = 2.0
 """How long an orderly stop waits for the last head to be kept."""
-LEAST_SECONDS = 0.2
+LEAST_SECONDS = 0.05
 """Between two heads for one anchor. Signing, sending and syncing one costs about what thirty commits do, so under full
 load, at some thousand entries a second, a head covers what came in this time rather than a hundred entries."""
 _PAGE = 256

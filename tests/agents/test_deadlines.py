@@ -17,10 +17,11 @@ class Sand:
         self._said.append((self.ends, asyncio.get_running_loop().time()))
 
 
-def told(
-    story: Callable[[Deadlines, Callable[[float], Sand]], None], seconds: float = 100
-) -> list[tuple[float, float]]:
-    """What comes of a story within so many seconds: who was told, and when."""
+Story = Callable[[Deadlines, Callable[[float], Sand]], None]
+
+
+def told(story: Story) -> list[tuple[float, float]]:
+    """What comes of a story within a hundred seconds: who was told, and when."""
     said: list[tuple[float, float]] = []
 
     async def live() -> None:
