@@ -34,9 +34,6 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 STOP_SECONDS = 2.0
 """How long an orderly stop waits for the last head to be kept."""
-LEAST_SECONDS = 0.05
-"""Between two heads for one anchor. Signing, sending and syncing one costs about what thirty commits do, so under full
-load, at some thousand entries a second, a head covers what came in this time rather than a hundred entries."""
 _PAGE = 256
 _MAX_FRESH = 512
 """Entries whose bytes wait in memory for the tree, which then takes them in: half a millisecond of work at most."""
@@ -195,7 +192,7 @@ class Anchoring:
         behind = False
         for line in self._lines:
             wants = self._sequence - line.sequence
-            if not line.busy and (wants >= self._witnesses.every_entries or (at_once and wants)):
+            if not line.busy and (self.is_due(line.sequence) or (at_once and wants)):
                 line.send()
             behind = behind or wants > 0
         if behind and self._timer is None:
@@ -205,9 +202,9 @@ class Anchoring:
         self._timer = None
         self._look(at_once=True)
 
-    def freed(self) -> None:
-        """A line has delivered, a moment ago; what came meanwhile may be due already."""
-        self._look()
+    def is_due(self, held: int) -> bool:
+        """Whether so many entries are behind the last that is held that they want a head."""
+        return self._sequence - held >= self._witnesses.every_entries
 
 
 class _Line:
@@ -218,7 +215,6 @@ class _Line:
         self._anchoring = anchoring
         self._task: asyncio.Task[None] | None = None
         self._error = ""
-        self._resting = False
         self.held: SignedHead | None = None
         self.name = anchor.name
 
@@ -229,8 +225,8 @@ class _Line:
 
     @property
     def busy(self) -> bool:
-        """Has one on its way, or had one a moment ago."""
-        return self._resting or (self._task is not None and not self._task.done())
+        """Has one on its way."""
+        return self._task is not None and not self._task.done()
 
     async def last(self, journal: str) -> SignedHead | None:
         """What it held before this start. One that cannot say so now will take the next head, or fail then."""
@@ -262,7 +258,14 @@ class _Line:
         return AnchorView(name=self.name, sequence=self.sequence, at=at, error=self._error)
 
     async def _deliver(self) -> None:
-        """Until the anchor has taken a head: each attempt hands over the newest."""
+        """Until the anchor is not far behind: what came while a head was on its way may be due already."""
+        while True:
+            self.held, self._error = await self._taken(), ""
+            if not self._anchoring.is_due(self.sequence):
+                return
+
+    async def _taken(self) -> SignedHead:
+        """The head that the anchor has taken: each attempt hands over the newest."""
         pause = FIRST_PAUSE_SECONDS
         while True:
             head = self._anchoring.head()
@@ -273,19 +276,9 @@ class _Line:
             except Exception as error:
                 self._failed(f"{type(error).__name__}: {error}")
             else:
-                break
+                return head
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-        self._kept(head)
-
-    def _kept(self, head: SignedHead) -> None:
-        self.held, self._error = head, ""
-        self._resting = True
-        asyncio.get_running_loop().call_later(LEAST_SECONDS, self._rested)
-
-    def _rested(self) -> None:
-        self._resting = False
-        self._anchoring.freed()
 
     def _failed(self, why: str) -> None:
         self._error = why
