@@ -40,7 +40,7 @@ from ..runtime.world import SystemClock, SystemEntropy
 from .machine import show
 
 DIMENSIONS = 64
-READERS, WRITERS = 16, 8
+READERS, WRITERS = 16, 16
 """At once. A write waits at more places than a read does, so there are some twenty reads to each."""
 WORDS = ("order", "refund", "address", "letter", "kettle", "door", "red", "blue", "late", "lost", "paid", "open")
 AGENTS = ("orders", "mail", "payments")
@@ -272,7 +272,7 @@ async def live(folder: Path, tenants: int, records: int, reads: int, seconds: fl
         SystemEntropy(),
         HashedWords(),
         parts(clock),
-        settings=Settings(open_tenants=max(2, tenants // 2)),
+        settings=Settings(open_tenants=max(2, tenants * 9 // 10)),
         scrubber=store,
         snapshots=Snapshots(folder / "snapshots", b"k" * 32),
     )
