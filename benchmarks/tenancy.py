@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+from rich.progress import Progress
 
 from ..contracts import Conflict, Digest, HanseError, StorageError, Tenant
 from ..contracts.caller import Caller
@@ -308,8 +309,12 @@ def _say(data: dict[str, Any]) -> None:
 class Lives:
     """One process after the other over the same files, all but the last of them killed."""
 
-    def __init__(self, arguments: Sequence[str], reads: int, kills: int, first_seed: int = 0) -> None:
+    def __init__(
+        self, arguments: Sequence[str], reads: int, kills: int, first_seed: int, tell: Callable[[int], None]
+    ) -> None:
         self._arguments, self._reads, self._kills, self._first_seed = arguments, reads, kills, first_seed
+        self._tell = tell
+        """How many reads there were so far."""
         self.counts = Counter[str]()
         self.foreign: list[str] = []
 
@@ -337,6 +342,7 @@ class Lives:
         assert child.stdout is not None
         for line in child.stdout:
             last = json.loads(line)
+            self._tell(self.counts["reads"] + last.get("reads", 0))
             if enough(last) and not last.get("over"):
                 child.kill()
                 self.counts["kills"] += 1
@@ -347,12 +353,8 @@ class Lives:
 def measure(reads: int, tenants: int, records: int, kills: int, folder: Path, workers: int = 1) -> dict[str, Any]:
     """What came of so many reads. Beats are counted as they are heard: what came after the last one was not read."""
     started = time.perf_counter()
-    sizes = ["--tenants", str(tenants), "--records", str(records)]
-    lives: list[Lives] = []
-    for worker in range(workers):
-        arguments = ["--folder", str(folder / str(worker)), *sizes]
-        lives.append(Lives(arguments, _part(reads, worker, workers), _part(kills, worker, workers), 1_000_000 * worker))
-    with ThreadPoolExecutor(workers) as threads:
+    with Progress(transient=True) as progress, ThreadPoolExecutor(workers) as threads:
+        lives = [_lives(worker, workers, reads, kills, folder, tenants, records, progress) for worker in range(workers)]
         list(threads.map(Lives.run, lives))
     counts, foreign = Counter[str](), [text for each in lives for text in each.foreign]
     for each in lives:
@@ -362,6 +364,20 @@ def measure(reads: int, tenants: int, records: int, kills: int, folder: Path, wo
         "row": {"tenants": workers * tenants, **counts, "foreign": len(foreign), "seconds": seconds},
         "foreign": foreign[:20],
     }
+
+
+def _lives(
+    worker: int, workers: int, reads: int, kills: int, folder: Path, tenants: int, records: int, progress: Progress
+) -> Lives:
+    """One worker's part, with a bar."""
+    arguments = ["--folder", str(folder / str(worker)), "--tenants", str(tenants), "--records", str(records)]
+    own = _part(reads, worker, workers)
+    bar = progress.add_task(f"reads of memory {worker + 1}", total=own)
+
+    def tell(done: int) -> None:
+        progress.update(bar, completed=done)
+
+    return Lives(arguments, own, _part(kills, worker, workers), 1_000_000 * worker, tell)
 
 
 def _part(whole: int, worker: int, workers: int) -> int:
