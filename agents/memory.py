@@ -12,40 +12,16 @@ What was recalled labels what is said and asked after it in this run: who has re
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 from ..contracts import IdempotencyKey, InvalidInput
 from ..contracts.caller import Caller
-from ..contracts.memory import Certificate, Change, Draft, Memory, Query, Recollection, Record, Remembered
+from ..contracts.memory import BoundMemory, Certificate, Change, Draft, Memory, Query, Recollection, Record, Remembered
 from ..contracts.schema import fitted
 
 
-class Bound(Protocol):
-    """The memory on behalf of one caller: `contracts.memory.Memory`, which knows who asks."""
-
-    async def remember(self, drafts: Sequence[Draft], *, key: IdempotencyKey | None = None) -> list[Remembered]: ...
-
-    async def recall(self, query: Query) -> Recollection: ...
-
-    async def revise(self, id: str, change: Change, *, version: int, key: IdempotencyKey | None = None) -> Record: ...
-
-    async def get(self, id: str) -> Record: ...
-
-    async def history(self, id: str) -> list[Record]: ...
-
-    async def timeline(
-        self, *, episode: str | None = None, limit: int = 100, before: int | None = None
-    ) -> list[Record]: ...
-
-    async def forget(self, ids: Sequence[str], *, reason: str = "") -> Certificate: ...
-
-    async def pin(self, id: str, *, pinned: bool = True) -> Record: ...
-
-    async def tell(self, verb: str, parameters: Mapping[str, Any]) -> Any: ...
-
-
 class StepMemory:
-    """Keeps `Bound` for one run of a handler. The caller is made anew for each question: its labels grow."""
+    """Keeps `BoundMemory` for one run of a handler. The caller is made anew for each question: its labels grow."""
 
     def __init__(
         self,
@@ -111,7 +87,7 @@ class Memories:
 
     __slots__ = ("_key", "_memory", "_said")
 
-    def __init__(self, memory: Bound, key: IdempotencyKey | None = None) -> None:
+    def __init__(self, memory: BoundMemory, key: IdempotencyKey | None = None) -> None:
         """`key` is that of the step in which it is asked."""
         self._memory, self._key = memory, key
         self._said = 0

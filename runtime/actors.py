@@ -30,7 +30,6 @@ from ray.exceptions import RayError
 from ..contracts import AgentId, HanseError, Tenant, Unavailable
 from ..contracts.ids import coordinator_name
 from ..contracts.token import Key
-from ..contracts.wire import decode
 from .assembly import World, make_coordinator, make_host, root_key
 from .client import LinkClient, Shard
 from .config import Configuration, importable
@@ -38,7 +37,7 @@ from .delegating import LinkDelegates
 from .link import Link, Receiver, dial, listen, socket_path
 from .memory_client import MemoryClient, memory_name
 from .models_client import ModelsClient
-from .ray_link import Asked, AskLink, Switchboard, answer
+from .ray_link import AskLink, Switchboard, answer, answered
 from .world import crash_points, faults_from_environment
 
 _log = logging.getLogger(__name__)
@@ -177,12 +176,7 @@ class _CoordinatorProcess:
     async def ask(self, frame: bytes) -> bytes:
         """One question of a client on another node."""
         await self.process.started()
-        return await self.process.do(self._ask(frame))
-
-    async def _ask(self, frame: bytes) -> bytes:
-        asked = Asked(self.process.loop)
-        self._coordinator.received(asked, decode(frame))
-        return await asked.answer
+        return await self.process.do(answered(self._coordinator, frame))
 
     @ray.method(concurrency_group="control")
     async def stop(self) -> None:
@@ -295,12 +289,7 @@ class _PartProcess:
     async def ask(self, frame: bytes) -> bytes:
         """One question of somebody on another node."""
         await self.process.started()
-        return await self.process.do(self._ask(frame))
-
-    async def _ask(self, frame: bytes) -> bytes:
-        asked = Asked(self.process.loop)
-        self._receiver.received(asked, decode(frame))
-        return await asked.answer
+        return await self.process.do(answered(self._receiver, frame))
 
     @ray.method(concurrency_group="control")
     async def stop(self) -> None:

@@ -34,11 +34,13 @@ from ..contracts import (
 from ..contracts.caller import Caller
 from ..contracts.delegation import Delegation
 from ..contracts.ids import shard_of
+from ..contracts.memory import BoundMemory
 from ..contracts.messages import Drop, Piece, Request, Response
 from ..contracts.outcomes import OutcomesView, Total
+from ..contracts.pool import TierView
 from .budgets import summed
 from .link import Link, Receiver
-from .tenant_memory import LinkedMemory, ReachedMemory, TenantMemory
+from .tenant_memory import LinkedMemory, ReachedMemory
 from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
 
 _END = object()
@@ -161,7 +163,7 @@ class Client(Protocol):
         ...
 
     @property
-    def memory(self) -> TenantMemory:
+    def memory(self) -> BoundMemory:
         """The shared memory on behalf of this client. Raises Unavailable when none is configured."""
         ...
 
@@ -280,6 +282,16 @@ class LinkLost(Unavailable):
     """The link broke before the answer came. Never leaves this module."""
 
     code = "link_lost"
+
+
+async def known_tiers(client: Client, view: FederationView) -> list[TierView]:
+    """None of them where the pool is away, which the view has found out already."""
+    if view.models in (NO_POOL, SILENT_POOL):
+        return []
+    try:
+        return await client.models.tiers()
+    except HanseError:
+        return []
 
 
 class LinkClient:

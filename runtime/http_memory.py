@@ -19,7 +19,7 @@ RECORDS = "/v1/memory/records"
 
 
 class HttpMemory:
-    """Keeps `TenantMemory` over the HTTP surface."""
+    """Keeps `BoundMemory` over the HTTP surface."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask

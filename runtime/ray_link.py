@@ -141,13 +141,20 @@ class _Forgetting:
         self._receiver.closed(link, reason)
 
 
-class Asked:
-    """The coordinator's end of one question that came as an actor call."""
+async def answered(receiver: Receiver, frame: bytes) -> bytes:
+    """What comes of one question that came as an actor call, on the receiver's event loop."""
+    question = _Question()
+    receiver.received(question, decode(frame))
+    return await question.answer
+
+
+class _Question:
+    """The receiver's end of it."""
 
     name = "ask"
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.answer: asyncio.Future[bytes] = loop.create_future()
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def send(self, message: Any) -> None:
         if not isinstance(message, Piece) and not self.answer.done():  # the answer has all that its pieces had

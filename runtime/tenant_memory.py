@@ -1,6 +1,6 @@
 """The shared memory on behalf of somebody outside of any step: a person's program, a client of the gateway.
 
-Two classes keep `TenantMemory`: `LinkedMemory` here speaks to the memory of its own cluster, `HttpMemory`
+Two classes keep `BoundMemory`: `LinkedMemory` here speaks to the memory of its own cluster, `HttpMemory`
 (`http_memory.py`) to a gateway.
 """
 
@@ -18,32 +18,8 @@ class ReachedMemory(Memory, Protocol):
     async def close(self) -> None: ...
 
 
-class TenantMemory(Protocol):
-    """`Memory` of the contracts for one caller. Raises what that raises."""
-
-    async def remember(self, drafts: Sequence[Draft], *, key: IdempotencyKey | None = None) -> list[Remembered]: ...
-
-    async def recall(self, query: Query) -> Recollection: ...
-
-    async def revise(self, id: str, change: Change, *, version: int, key: IdempotencyKey | None = None) -> Record: ...
-
-    async def get(self, id: str) -> Record: ...
-
-    async def history(self, id: str) -> list[Record]: ...
-
-    async def timeline(
-        self, *, episode: str | None = None, limit: int = 100, before: int | None = None
-    ) -> list[Record]: ...
-
-    async def forget(self, ids: Sequence[str], *, reason: str = "") -> Certificate: ...
-
-    async def pin(self, id: str, *, pinned: bool = True) -> Record: ...
-
-    async def tell(self, verb: str, parameters: Mapping[str, Any]) -> Any: ...
-
-
 class LinkedMemory:
-    """Keeps `TenantMemory` over a memory and a caller."""
+    """Keeps `BoundMemory` over a memory and a caller."""
 
     def __init__(self, memory: Memory, caller: Caller) -> None:
         self._memory, self._caller = memory, caller

@@ -14,9 +14,20 @@ from rich.text import Text
 
 from ...contracts import InvalidInput
 from ...contracts.events import timestamp
-from ...contracts.memory import Certificate, Change, Draft, Fact, Hit, Layer, Query, Record, Remembered, Scope
+from ...contracts.memory import (
+    BoundMemory,
+    Certificate,
+    Change,
+    Draft,
+    Fact,
+    Hit,
+    Layer,
+    Query,
+    Record,
+    Remembered,
+    Scope,
+)
 from ...memory.report import Report, plot
-from ..tenant_memory import TenantMemory
 from .command import Ended, Session, command
 from .exits import Exit
 from .output import table
@@ -232,7 +243,7 @@ async def export(
     session.out.remark(f"{count} records" + (f" in {file}" if file else ""))
 
 
-async def _everything(memory: TenantMemory) -> AsyncIterator[Mapping[str, Any]]:
+async def _everything(memory: BoundMemory) -> AsyncIterator[Mapping[str, Any]]:
     after = None
     while True:
         page = await memory.tell("export", {"limit": EXPORT_PAGE} | ({"after": after} if after else {}))
@@ -245,7 +256,7 @@ async def _everything(memory: TenantMemory) -> AsyncIterator[Mapping[str, Any]]:
 # Asking again
 
 
-async def _confirm_erasure(session: Session, memory: TenantMemory, subject: str) -> None:
+async def _confirm_erasure(session: Session, memory: BoundMemory, subject: str) -> None:
     told = await memory.tell("access", {"subject": subject})
     about = f"{len(told['records'])} records about {plain(subject)}, and {len(told['derived'])} derived from them"
     _confirm(session, Text(about), "Erase for good?")

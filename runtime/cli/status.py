@@ -7,9 +7,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ...contracts import AgentView, AnchoringView, FederationView, HanseError
-from ...contracts.pool import TierView
-from ..client import NO_POOL, SILENT_POOL, Client
+from ...contracts import AgentView, AnchoringView, FederationView
+from ..client import known_tiers
 from .command import Session, command
 from .models import drawn
 from .output import table
@@ -27,18 +26,8 @@ async def status(session: Session) -> None:
     """Show the federation: agents and their health, tasks, questions, models, memory."""
     async with session.client() as client:
         view = await client.status()
-        tiers = await _tiers(client, view)
+        tiers = await known_tiers(client, view)
     session.out.show(view, lambda: Group(_drawn(view), *([Text(), drawn(tiers)] if tiers else [])))
-
-
-async def _tiers(client: Client, view: FederationView) -> list[TierView]:
-    """None when the pool does not answer, which the view has found out already."""
-    if view.models in (NO_POOL, SILENT_POOL):
-        return []
-    try:
-        return await client.models.tiers()
-    except HanseError:
-        return []
 
 
 @command(app, "version")

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ...contracts import FederationView, HanseError, TaskStatus, Unavailable
 from ...contracts.pool import TierState, TierView
-from ..client import NO_POOL, SILENT_POOL, Client
+from ..client import known_tiers
 from . import answers
 from .desk import Desk, client_of, desk_of
 from .meter import metric
@@ -65,7 +65,7 @@ async def metrics(request: Request) -> Response:
     """The caller's tasks, approvals and outcomes, the agents, the tiers, and the requests that were answered here."""
     desk, client = desk_of(request), client_of(request)
     view = await client.status()
-    lines = [*_federation(view), *_tiers(await _pool(client, view)), *await outcomes(client), *_requests(desk)]
+    lines = [*_federation(view), *_tiers(await known_tiers(client, view)), *await outcomes(client), *_requests(desk)]
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 
@@ -102,16 +102,6 @@ def _anchoring(view: FederationView) -> Iterable[str]:
     yield from metric(
         "hanse_journal_rolled_back", "gauge", "Whether an anchor holds what the journal does not.", alarms
     )
-
-
-async def _pool(client: Client, view: FederationView) -> list[TierView]:
-    """The tiers, unless the pool is away; the view has found that out already."""
-    if view.models in (NO_POOL, SILENT_POOL):
-        return []
-    try:
-        return await client.models.tiers()
-    except HanseError:
-        return []
 
 
 def _tiers(tiers: Sequence[TierView]) -> Iterable[str]:

@@ -12,9 +12,8 @@ from fastapi import Query as Parameter
 from starlette.responses import Response
 
 from ...contracts import Conflict, IdempotencyKey, InvalidInput, NotFound
-from ...contracts.memory import Certificate, Change, Layer, Query, Recollection, Record, Scope
+from ...contracts.memory import BoundMemory, Certificate, Change, Layer, Query, Recollection, Record, Scope
 from ...memory import tools
-from ..tenant_memory import TenantMemory
 from . import answers
 from .bodies import read_json, read_model
 from .desk import client_of, desk_of
@@ -237,7 +236,7 @@ async def other_subject_verb(subject: str, verb: str) -> Response:
     raise NotFound(f"a subject has no verb {verb[:64]!r}. Known: access, erase")
 
 
-def _memory(request: Request) -> TenantMemory:
+def _memory(request: Request) -> BoundMemory:
     return client_of(request).memory
 
 

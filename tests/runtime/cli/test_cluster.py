@@ -15,6 +15,9 @@ from hanse.runtime import runfile
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
+DOWN = ("down", "--timeout-seconds", "120")
+"""With more patience than anybody at a keyboard has: how long it takes is not what is asked here."""
+
 
 class Shell:
     """Runs `hanse` as a user would, in a folder."""
@@ -60,7 +63,7 @@ def free_port() -> int:
 def shell(tmp_path) -> Iterator[Shell]:
     made = Shell(tmp_path)
     yield made
-    made("down", "--force", "--timeout-seconds", "60")
+    made(*DOWN, "--force")
 
 
 def test_a_new_project_runs_keeps_its_state_and_goes_down(shell, tmp_path):
@@ -76,7 +79,7 @@ def test_a_new_project_runs_keeps_its_state_and_goes_down(shell, tmp_path):
     task = shell.data("call", "ledger.withdraw", "account=ann", "cents=20000", code=5)
     assert "runs already" in json.dumps(shell.data("up", code=1))
 
-    shell("down")
+    shell(*DOWN)
     shell("status", code=3)
     shell("up")
 
@@ -101,5 +104,5 @@ def test_the_store_serves_its_74_customers_with_an_agent_killed_on_the_way(shell
     assert ran["audit"]["ok"]
 
     assert shell.data("status")["tasks"] == {"completed": 74}
-    shell("down")
+    shell(*DOWN)
     shell("status", code=3)
