@@ -5,7 +5,7 @@ Each record says in its text, its payload, its labels, its subject and its episo
 nowhere else; so does what an agent keeps to itself. Whatever a read gives, answer or error, is searched for the word of
 anybody else. A process of its own holds the memory and asks; it is killed again and again, and goes on over the same
 files. `--workers 2` has two such memories side by side, each with half of the reads. `--reads 1000000` is the whole of
-it: three hours of one core.
+it: an hour and a half of two cores.
 
     python -m hanse.benchmarks.tenancy --reads 1000000 --tenants 50 --kills 20 --workers 2
 """

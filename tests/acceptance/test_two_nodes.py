@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 HEALTH = {
     "RAY_health_check_initial_delay_ms": "0",
@@ -33,5 +33,5 @@ def test_a_federation_over_two_nodes(tmp_path: Path) -> None:
         "no:cacheprovider",
         str(Path(__file__).with_name("two_nodes.py")),
     ]
-    ended = subprocess.run(inner, env=environment, capture_output=True, text=True, timeout=280)
+    ended = subprocess.run(inner, env=environment, capture_output=True, text=True, timeout=580)
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
