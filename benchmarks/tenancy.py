@@ -5,7 +5,7 @@ Each record says in its text, its payload, its labels, its subject and its episo
 nowhere else; so does what an agent keeps to itself. Whatever a read gives, answer or error, is searched for the word of
 anybody else. A process of its own holds the memory and asks; it is killed again and again, and goes on over the same
 files. `--workers 2` has two such memories side by side, each with half of the reads. `--reads 1000000` is the whole of
-it: an hour and a half of two cores.
+it: three hours of one quick core, or of two slow ones.
 
     python -m hanse.benchmarks.tenancy --reads 1000000 --tenants 50 --kills 20 --workers 2
 """
@@ -41,7 +41,7 @@ from ..runtime.world import SystemClock, SystemEntropy
 from .machine import show
 
 DIMENSIONS = 64
-READERS, WRITERS = 16, 16
+READERS, WRITERS = 16, 8
 """At once. A write waits at more places than a read does, so there are some twenty reads to each."""
 WORDS = ("order", "refund", "address", "letter", "kettle", "door", "red", "blue", "late", "lost", "paid", "open")
 AGENTS = ("orders", "mail", "payments")
@@ -273,7 +273,7 @@ async def live(folder: Path, tenants: int, records: int, reads: int, seconds: fl
         SystemEntropy(),
         HashedWords(),
         parts(clock),
-        settings=Settings(open_tenants=max(2, tenants * 9 // 10)),
+        settings=Settings(open_tenants=max(2, tenants // 2)),
         scrubber=store,
         snapshots=Snapshots(folder / "snapshots", b"k" * 32),
     )
@@ -309,12 +309,11 @@ def _say(data: dict[str, Any]) -> None:
 class Lives:
     """One process after the other over the same files, all but the last of them killed."""
 
-    def __init__(
-        self, arguments: Sequence[str], reads: int, kills: int, first_seed: int, tell: Callable[[int], None]
-    ) -> None:
-        self._arguments, self._reads, self._kills, self._first_seed = arguments, reads, kills, first_seed
-        self._tell = tell
-        """How many reads there were so far."""
+    def __init__(self, worker: int, arguments: Sequence[str], reads: int, kills: int, progress: Progress) -> None:
+        self._arguments, self._reads, self._kills = arguments, reads, kills
+        self._first_seed = 1_000_000 * worker
+        self._progress = progress
+        self._bar = progress.add_task(f"reads of memory {worker + 1}", total=reads)
         self.counts = Counter[str]()
         self.foreign: list[str] = []
 
@@ -342,7 +341,7 @@ class Lives:
         assert child.stdout is not None
         for line in child.stdout:
             last = json.loads(line)
-            self._tell(self.counts["reads"] + last.get("reads", 0))
+            self._progress.update(self._bar, completed=self.counts["reads"] + last.get("reads", 0))
             if enough(last) and not last.get("over"):
                 child.kill()
                 self.counts["kills"] += 1
@@ -353,8 +352,18 @@ class Lives:
 def measure(reads: int, tenants: int, records: int, kills: int, folder: Path, workers: int = 1) -> dict[str, Any]:
     """What came of so many reads. Beats are counted as they are heard: what came after the last one was not read."""
     started = time.perf_counter()
+    sizes = ["--tenants", str(tenants), "--records", str(records)]
     with Progress(transient=True) as progress, ThreadPoolExecutor(workers) as threads:
-        lives = [_lives(worker, workers, reads, kills, folder, tenants, records, progress) for worker in range(workers)]
+        lives = [
+            Lives(
+                worker,
+                ["--folder", str(folder / str(worker)), *sizes],
+                _part(reads, worker, workers),
+                _part(kills, worker, workers),
+                progress,
+            )
+            for worker in range(workers)
+        ]
         list(threads.map(Lives.run, lives))
     counts, foreign = Counter[str](), [text for each in lives for text in each.foreign]
     for each in lives:
@@ -364,20 +373,6 @@ def measure(reads: int, tenants: int, records: int, kills: int, folder: Path, wo
         "row": {"tenants": workers * tenants, **counts, "foreign": len(foreign), "seconds": seconds},
         "foreign": foreign[:20],
     }
-
-
-def _lives(
-    worker: int, workers: int, reads: int, kills: int, folder: Path, tenants: int, records: int, progress: Progress
-) -> Lives:
-    """One worker's part, with a bar."""
-    arguments = ["--folder", str(folder / str(worker)), "--tenants", str(tenants), "--records", str(records)]
-    own = _part(reads, worker, workers)
-    bar = progress.add_task(f"reads of memory {worker + 1}", total=own)
-
-    def tell(done: int) -> None:
-        progress.update(bar, completed=done)
-
-    return Lives(arguments, own, _part(kills, worker, workers), 1_000_000 * worker, tell)
 
 
 def _part(whole: int, worker: int, workers: int) -> int:

@@ -1,4 +1,6 @@
-"""Rows come to the tables in few, as parameters, or in many, by Arrow. Either way the same questions find the same."""
+"""Rows are taken into the tables when a question comes, one or many at a time. Either way the same questions find the
+same.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -68,11 +70,8 @@ def test_rows_are_found_however_they_came(database: Database, at_once: int):
 def test_a_few_rows_and_many_are_the_same_rows(database: Database):
     few, many = filled(database, 1), filled(database, len(RECORDS))
     assert [found(few, query) for query in QUESTIONS] == [found(many, query) for query in QUESTIONS]
-    assert few.select("SELECT * FROM {records} ORDER BY number") == many.select(
-        "SELECT * FROM {records} ORDER BY number"
-    )
-    rows = "SELECT * FROM {payload} ORDER BY number, path"
-    assert few.select(rows) == many.select(rows)
+    for rows in ("SELECT * FROM {records} ORDER BY number", "SELECT * FROM {payload} ORDER BY number, path"):
+        assert few.select(rows) == many.select(rows)
 
 
 @pytest.mark.parametrize("count", [1, 5, 100])
