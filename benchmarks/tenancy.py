@@ -43,6 +43,8 @@ from .machine import show
 DIMENSIONS = 64
 READERS, WRITERS = 16, 8
 """At once. A write waits at more places than a read does, so there are some twenty reads to each."""
+FULL = 60
+"""Records of a tenant from which on none are added, so that the last read of a million takes as long as the first."""
 WORDS = ("order", "refund", "address", "letter", "kettle", "door", "red", "blue", "late", "lost", "paid", "open")
 AGENTS = ("orders", "mail", "payments")
 HOSTILE = (
@@ -150,7 +152,7 @@ class Reader:
         caller = _caller(tenant, agent)
         ids = self._ids[tenant]
         what = self._chance.random()
-        if what < 0.4 or not ids:
+        if not ids or (what < 0.4 and len(ids) < FULL):
             await self._remember(tenant, agent, 2)
         elif what < 0.7:
             record = await self._service.get(self._chance.choice(ids), caller)

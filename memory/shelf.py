@@ -240,7 +240,7 @@ class Shelf:
         return [(each, record) for each, record in found if record is not None]
 
     async def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of an analytical question over `{records}` and `{payload}`."""
+        """Rows of an analytical question over `records` and `payload`."""
         return await self._in_turn(lambda: self._present.tables.select(sql, parameters))
 
     async def indexed(self) -> tuple[set[str], set[str]]:

@@ -45,7 +45,7 @@ async def stats(service: "MemoryService", parameters: Mapping[str, Any], caller:
     async with service.shelves.use(caller.tenant) as shelf:
         rows = await shelf.select(
             "SELECT layer, scope, quarantined, count(*), count(*) FILTER (expires_ms < 1152921504606846976) "
-            "FROM {records} GROUP BY ALL ORDER BY ALL"
+            "FROM records GROUP BY ALL ORDER BY ALL"
         )
         names = ("layer", "scope", "quarantined", "records", "expiring")
         budget = service.settings.budget

@@ -3,6 +3,7 @@ same.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ def test_rows_are_found_however_they_came(database: Database, at_once: int):
 def test_a_few_rows_and_many_are_the_same_rows(database: Database):
     few, many = filled(database, 1), filled(database, len(RECORDS))
     assert [found(few, query) for query in QUESTIONS] == [found(many, query) for query in QUESTIONS]
-    for rows in ("SELECT * FROM {records} ORDER BY number", "SELECT * FROM {payload} ORDER BY number, path"):
+    for rows in ("SELECT * FROM records ORDER BY number", "SELECT * FROM payload ORDER BY number, path"):
         assert few.select(rows) == many.select(rows)
 
 
@@ -83,4 +84,27 @@ def test_rows_go_in_few_or_in_many(database: Database, count: int):
     for number in range(count):
         tables.remove(number)
     assert tables.ids() == {f"r{number}" for number in range(count, 101)}
-    assert len(tables.select("SELECT * FROM {payload}")) == 101 - count
+    assert len(tables.select("SELECT * FROM payload")) == 101 - count
+
+
+def test_no_tenant_has_a_name_for_the_tables_of_another(database: Database):
+    filled(database, len(RECORDS))
+    other = Tables(database)
+    assert other.ids() == set()
+    assert other.select("SELECT table_name FROM duckdb_tables() ORDER BY 1") == [("payload",), ("records",)]
+
+
+def test_the_same_question_of_many_tenants_at_once(database: Database):
+    """Each on a thread of its own, all with one parsed statement."""
+
+    def ask(tenant: int) -> list[set[str]]:
+        tables = Tables(database)
+        tables.put(0, record(f"of-{tenant}", labels=("a",)))
+        questions = (Query(labels=("a",), min_confidence=share / 100) for share in range(9))
+        found = [tables.ids() for each in questions if tables.allowed(each, EVERYTHING, NOW) == [0]]
+        tables.close()
+        return found
+
+    with ThreadPoolExecutor(8) as threads:
+        for tenant, found in enumerate(threads.map(ask, range(80))):
+            assert found == [{f"of-{tenant}"}] * 9
