@@ -5,7 +5,7 @@ Each record says in its text, its payload, its labels, its subject and its episo
 nowhere else; so does what an agent keeps to itself. Whatever a read gives, answer or error, is searched for the word of
 anybody else. A process of its own holds the memory and asks; it is killed again and again, and goes on over the same
 files. `--workers 2` has two such memories side by side, each with half of the reads. `--reads 1000000` is the whole of
-it: three hours of one quick core, or of two slow ones.
+it, and Ctrl-C ends it with what was found until then.
 
     python -m hanse.benchmarks.tenancy --reads 1000000 --tenants 50 --kills 20 --workers 2
 """
@@ -34,6 +34,7 @@ from ..contracts.caller import Caller
 from ..contracts.memory import Change, Draft, Layer, Query, Scope
 from ..memory.service import MemoryService, Settings
 from ..memory.snapshot import Snapshots
+from ..runtime.actors import calm_collector
 from ..runtime.journal import Journal
 from ..runtime.memory_parts import parts
 from ..runtime.store import SqliteStore
@@ -43,7 +44,7 @@ from .machine import show
 DIMENSIONS = 64
 READERS, WRITERS = 16, 8
 """At once. A write waits at more places than a read does, so there are some twenty reads to each."""
-FULL = 60
+FULL = 30
 """Records of a tenant from which on none are added, so that the last read of a million takes as long as the first."""
 WORDS = ("order", "refund", "address", "letter", "kettle", "door", "red", "blue", "late", "lost", "paid", "open")
 AGENTS = ("orders", "mail", "payments")
@@ -287,6 +288,7 @@ async def live(folder: Path, tenants: int, records: int, reads: int, seconds: fl
         if any((found := await service.check(Tenant(tenant))).values())
     ]
     await reader.prepare(records)
+    calm_collector()
     _say({"ready": True})
     beat = asyncio.create_task(_beat(reader))
     await reader.run(seconds, reads)
@@ -318,6 +320,13 @@ class Lives:
         self._bar = progress.add_task(f"reads of memory {worker + 1}", total=reads)
         self.counts = Counter[str]()
         self.foreign: list[str] = []
+        self._child: subprocess.Popen[str] | None = None
+
+    def stop(self) -> None:
+        """What was found until now remains."""
+        self._reads = 0
+        if self._child is not None:
+            self._child.kill()
 
     def run(self) -> None:
         while self.counts["reads"] < self._reads:
@@ -330,11 +339,12 @@ class Lives:
         seed = str(self._first_seed + self.counts["lives"])
         command = [sys.executable, "-m", "hanse.benchmarks.tenancy", "--life", seed, *self._arguments]
         with subprocess.Popen([*command, "--reads", str(left)], stdout=subprocess.PIPE, text=True) as child:
+            self._child = child
             last = self._watch(child, lambda said: killed and said.get("reads", 0) >= share)
         for name in ("reads", "writes", "hits", "refused"):
             self.counts[name] += last.get(name, 0)
         self.foreign += [*last.get("foreign", []), *last.get("unsound", [])]
-        if not (killed or last.get("over")):
+        if not (killed or last.get("over")) and self._reads:
             raise SystemExit(f"a life ended by itself: {child.returncode}")
 
     def _watch(self, child: "subprocess.Popen[str]", enough: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -366,7 +376,11 @@ def measure(reads: int, tenants: int, records: int, kills: int, folder: Path, wo
             )
             for worker in range(workers)
         ]
-        list(threads.map(Lives.run, lives))
+        try:
+            list(threads.map(Lives.run, lives))
+        except KeyboardInterrupt:
+            for each in lives:
+                each.stop()
     counts, foreign = Counter[str](), [text for each in lives for text in each.foreign]
     for each in lives:
         counts.update(each.counts)

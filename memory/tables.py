@@ -18,7 +18,7 @@ import numpy
 
 from ..contracts import InvalidInput, StorageError
 from ..contracts.memory import Layer, Query, Record, Scope, State
-from ..contracts.schema import canonical
+from ..contracts.schema import JsonObject, canonical
 from .access import View
 
 if TYPE_CHECKING:
@@ -234,15 +234,15 @@ def _row(number: int, record: Record, known_ms: int, ended_ms: int | None) -> tu
     return (number, record.id, *whose, *flags, *times, *valid, list(_properties(number, record.payload)))
 
 
-def _properties(number: int, payload: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+def _properties(number: int, payload: JsonObject) -> Iterator[tuple[Any, ...]]:
     for path, value in _leaves(payload, "", 0):
         yield number, path, *_value(value)
 
 
 def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
     """JSON pointers and what is there. A list is a leaf; so is what lies deep."""
-    if isinstance(value, Mapping) and value and depth < _MAX_DEPTH:
-        for key, inner in cast("Mapping[str, Any]", value).items():
+    if isinstance(value, dict) and value and depth < _MAX_DEPTH:
+        for key, inner in cast("JsonObject", value).items():
             yield from _leaves(inner, f"{path}/{key.replace('~', '~0').replace('/', '~1')}", depth + 1)
     else:
         yield path, value
