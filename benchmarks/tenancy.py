@@ -190,34 +190,35 @@ class Reader:
             raise
         except HanseError as error:
             self.counts["refused"] += 1
-            answer = error.to_data()
-        self._look(tenant, agent, json.dumps(answer, default=str, ensure_ascii=False), "read")
+            answer = _text(error.to_data())
+        self._look(tenant, agent, answer, "read")
 
-    async def _recall(self, tenant: str, caller: Caller) -> Any:
+    async def _recall(self, tenant: str, caller: Caller) -> str:
         found = await self._service.recall(self._query(tenant), caller)
         self.counts["hits"] += len(found.hits)
-        return found.model_dump(mode="json")
+        return found.model_dump_json()
 
-    async def _by_id(self, tenant: str, caller: Caller) -> Any:
+    async def _by_id(self, tenant: str, caller: Caller) -> str:
         """A record by an id: one's own, anybody's, or none at all."""
         ids = self._ids[self._chance.choice(self._tenants)] or [""]
         id = self._chance.choice([self._chance.choice(ids), self._chance.choice(HOSTILE), f"{ids[-1]}@1"])
         if self._chance.random() < 0.5:
-            return (await self._service.get(id, caller)).model_dump(mode="json")
-        return [each.model_dump(mode="json") for each in await self._service.history(id, caller)]
+            return (await self._service.get(id, caller)).model_dump_json()
+        return "".join(each.model_dump_json() for each in await self._service.history(id, caller))
 
-    async def _line(self, tenant: str, caller: Caller) -> Any:
+    async def _line(self, tenant: str, caller: Caller) -> str:
         episode = self._chance.choice([None, canary(tenant), self._mark(), self._chance.choice(HOSTILE)])
         line = await self._service.timeline(caller, episode=episode, limit=20)
-        return [each.model_dump(mode="json") for each in line]
+        return "".join(each.model_dump_json() for each in line)
 
-    async def _other(self, tenant: str, caller: Caller) -> Any:
+    async def _other(self, tenant: str, caller: Caller) -> str:
         """Verbs, and writes that only somebody else may do."""
         verb = self._chance.choice(("stats", "export", "grants", "audit", *HOSTILE))
         if self._chance.random() < 0.3:
             ids = self._ids[self._chance.choice(self._tenants)] or [""]
-            return await self._service.revise(self._chance.choice(ids), Change(importance=0.1), caller, version=99)
-        return await self._service.tell(verb, {"limit": 20}, caller)
+            revised = await self._service.revise(self._chance.choice(ids), Change(importance=0.1), caller, version=99)
+            return revised.model_dump_json()
+        return _text(await self._service.tell(verb, {"limit": 20}, caller))
 
     def _query(self, tenant: str) -> Query:
         """Words, filters and moments, half of them another's or an attack."""
@@ -260,6 +261,10 @@ class Reader:
             self.foreign.append(f"{where}: {tenant!r} saw {mark}")
 
 
+def _text(answer: Any) -> str:
+    return json.dumps(answer, default=str, ensure_ascii=False)
+
+
 def _caller(tenant: str, agent: str) -> Caller:
     return Caller.model_validate({"tenant": tenant, "by": agent, "agent": agent})
 
@@ -288,7 +293,6 @@ async def live(folder: Path, tenants: int, records: int, reads: int, seconds: fl
         if any((found := await service.check(Tenant(tenant))).values())
     ]
     await reader.prepare(records)
-    calm_collector()
     _say({"ready": True})
     beat = asyncio.create_task(_beat(reader))
     await reader.run(seconds, reads)
@@ -406,6 +410,7 @@ def main() -> None:
     parser.add_argument("--life", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.life is not None:
+        calm_collector()
         _say(asyncio.run(live(options.folder, options.tenants, options.records, options.reads, 1e9, options.life)))
         return
     with tempfile.TemporaryDirectory() as temporary:

@@ -84,6 +84,7 @@ class Database:
         return found
 
     def close(self) -> None:
+        self._parsed.clear()
         self._connection.close()
 
 
