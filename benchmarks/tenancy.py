@@ -44,14 +44,12 @@ from .machine import show
 DIMENSIONS = 64
 READERS, WRITERS = 16, 8
 """At once. A write waits at more places than a read does, so there are some twenty reads to each."""
-FULL = 30
-"""Records of a tenant from which on none are added, so that the last read of a million takes as long as the first."""
 WORDS = ("order", "refund", "address", "letter", "kettle", "door", "red", "blue", "late", "lost", "paid", "open")
 AGENTS = ("orders", "mail", "payments")
 HOSTILE = (
     "' OR 1=1 --",
-    "'; DROP TABLE t1; --",
-    "t1'; SELECT * FROM t2 --",
+    "'; DROP TABLE records; --",
+    "records'; SELECT * FROM payload --",
     '" OR ""="',
     "%",
     "_",
@@ -110,14 +108,16 @@ def names(count: int) -> list[str]:
 class Reader:
     """Asks, and looks through what comes back."""
 
-    def __init__(self, service: MemoryService, tenants: Sequence[str], chance: random.Random) -> None:
+    def __init__(self, service: MemoryService, tenants: Sequence[str], records: int, chance: random.Random) -> None:
         self._service, self._tenants, self._chance = service, tenants, chance
+        self._records = records
+        """Of a tenant, first and last: the last read of a million takes as long as the first."""
         self.counts = Counter[str]()
         self.foreign: list[str] = []
         self._ids: dict[str, list[str]] = {tenant: [] for tenant in tenants}
         """Records by tenant, some of them forgotten by now."""
 
-    async def prepare(self, records: int) -> None:
+    async def prepare(self) -> None:
         """Gives a tenant that has nothing its records."""
         for tenant in self._tenants:
             found = await self._service.recall(
@@ -126,7 +126,7 @@ class Reader:
             self._ids[tenant] = [hit.record.id for hit in found.hits]
             if not found.hits:
                 for agent in AGENTS:
-                    await self._remember(tenant, agent, records // len(AGENTS))
+                    await self._remember(tenant, agent, self._records // len(AGENTS))
 
     async def run(self, seconds: float, reads: int) -> None:
         """Reads and writes side by side."""
@@ -153,7 +153,7 @@ class Reader:
         caller = _caller(tenant, agent)
         ids = self._ids[tenant]
         what = self._chance.random()
-        if not ids or (what < 0.4 and len(ids) < FULL):
+        if not ids or (what < 0.4 and len(ids) < self._records):
             await self._remember(tenant, agent, 2)
         elif what < 0.7:
             record = await self._service.get(self._chance.choice(ids), caller)
@@ -286,13 +286,13 @@ async def live(folder: Path, tenants: int, records: int, reads: int, seconds: fl
         snapshots=Snapshots(folder / "snapshots", b"k" * 32),
     )
     await service.start()
-    reader = Reader(service, names(tenants), random.Random(seed))
+    reader = Reader(service, names(tenants), records, random.Random(seed))
     unsound = [
         f"{tenant!r}: {found}"
         for tenant in names(tenants)
         if any((found := await service.check(Tenant(tenant))).values())
     ]
-    await reader.prepare(records)
+    await reader.prepare()
     _say({"ready": True})
     beat = asyncio.create_task(_beat(reader))
     await reader.run(seconds, reads)
@@ -403,7 +403,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reads", type=int, default=20_000)
     parser.add_argument("--tenants", type=int, default=50)
-    parser.add_argument("--records", type=int, default=30, help="that each tenant begins with")
+    parser.add_argument("--records", type=int, default=30, help="that each tenant has")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1, help="memories side by side, each in a process of its own")
     parser.add_argument("--folder", type=Path, help="where the memory lies; a temporary one when left out")

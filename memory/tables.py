@@ -32,13 +32,13 @@ _REMEMBERED_STATEMENTS = 1024
 _MAX_DEPTH = 16
 _FOR_EVER = 1 << 62
 
-_SCHEMA = """
-CREATE TEMP TABLE records (
+_SCHEMA = (
+    """CREATE TEMP TABLE records (
     number BIGINT, id VARCHAR, layer VARCHAR, scope VARCHAR, owner VARCHAR, subject VARCHAR, episode VARCHAR,
     labels VARCHAR[], quarantined BOOLEAN, pinned BOOLEAN, confidence DOUBLE, importance DOUBLE, created_ms BIGINT,
-    known_ms BIGINT, ended_ms BIGINT, valid_from_ms BIGINT, valid_to_ms BIGINT, expires_ms BIGINT);
-CREATE TEMP TABLE payload (number BIGINT, path VARCHAR, kind VARCHAR, text VARCHAR, amount DOUBLE);
-"""
+    known_ms BIGINT, ended_ms BIGINT, valid_from_ms BIGINT, valid_to_ms BIGINT, expires_ms BIGINT)""",
+    "CREATE TEMP TABLE payload (number BIGINT, path VARCHAR, kind VARCHAR, text VARCHAR, amount DOUBLE)",
+)
 _RANGES = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -69,7 +69,7 @@ class Database:
         """A connection with empty tables of its own, which go with it."""
         with self._lock:
             connection = self._connection.cursor()
-        for sql in filter(str.strip, _SCHEMA.split(";")):
+        for sql in _SCHEMA:
             connection.execute(self.parsed(sql))
         return connection
 

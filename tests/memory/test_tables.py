@@ -14,7 +14,7 @@ from hanse.memory.tables import Database, Tables
 
 from .making import NOW, record
 
-HOSTILE = ("it's", "'; DROP TABLE t1; --", "$1", "?", "\x00 and on", "\u202e", "NULL", "", "naïve", "𝄞")
+HOSTILE = ("it's", "'; DROP TABLE records; --", "$1", "?", "\x00 and on", "\u202e", "NULL", "", "naïve", "𝄞")
 PAYLOAD: dict[str, Any] = {"cents": 5, "none": None, "deep": {"a/b": [1, {"c": 2}]}, "yes": True, "share": 0.5}
 RECORDS = [
     *(record(f"h{i}", subject=each, labels=(each,), payload={"word": each}) for i, each in enumerate(HOSTILE)),
