@@ -16,6 +16,7 @@ import hashlib
 import json
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -324,6 +325,8 @@ class Lives:
         self._bar = progress.add_task(f"reads of memory {worker + 1}", total=reads)
         self.counts = Counter[str]()
         self.foreign: list[str] = []
+        self.broken: list[str] = []
+        """Lives that ended neither by being killed nor when all was read."""
         self._child: subprocess.Popen[str] | None = None
 
     def stop(self) -> None:
@@ -333,7 +336,7 @@ class Lives:
             self._child.kill()
 
     def run(self) -> None:
-        while self.counts["reads"] < self._reads:
+        while self.counts["reads"] < self._reads and not self.broken:
             self._live(self.counts["lives"] < self._kills)
 
     def _live(self, killed: bool) -> None:
@@ -348,8 +351,8 @@ class Lives:
         for name in ("reads", "writes", "hits", "refused"):
             self.counts[name] += last.get(name, 0)
         self.foreign += [*last.get("foreign", []), *last.get("unsound", [])]
-        if not (killed or last.get("over")) and self._reads:
-            raise SystemExit(f"a life ended by itself: {child.returncode}")
+        if self._reads and not (last.get("over") or (killed and child.returncode == -signal.SIGKILL)):
+            self.broken.append(f"life {seed} ended by itself: {child.returncode}")
 
     def _watch(self, child: "subprocess.Popen[str]", enough: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """What it said last."""
@@ -385,13 +388,16 @@ def measure(reads: int, tenants: int, records: int, kills: int, folder: Path, wo
         except KeyboardInterrupt:
             for each in lives:
                 each.stop()
-    counts, foreign = Counter[str](), [text for each in lives for text in each.foreign]
+    foreign = [text for each in lives for text in each.foreign]
+    broken = [text for each in lives for text in each.broken]
+    counts = Counter[str]()
     for each in lives:
         counts.update(each.counts)
     seconds = round(time.perf_counter() - started, 1)
     return {
         "row": {"tenants": workers * tenants, **counts, "foreign": len(foreign), "seconds": seconds},
         "foreign": foreign[:20],
+        "broken": broken,
     }
 
 
@@ -416,9 +422,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         found = measure(options.reads, options.tenants, options.records, options.kills, folder, options.workers)
-    show("tenancy", [found["row"]], foreign=found["foreign"])
-    if found["foreign"]:
-        raise SystemExit("\n".join(found["foreign"]))
+    wrong = {name: found[name] for name in ("foreign", "broken")}
+    show("tenancy", [found["row"]], **wrong)
+    if any(wrong.values()):
+        raise SystemExit("\n".join([*wrong["foreign"], *wrong["broken"]]))
 
 
 if __name__ == "__main__":

@@ -123,6 +123,8 @@ class Shelf:
         """Not in the projection yet: records, or ids that went."""
         self._meanwhile: list[Kept | tuple[str, ...]] | None = None
         """While another projection is made: what it may not have seen in the log."""
+        self._making = asyncio.Lock()
+        """One other projection at a time: two would share what happened meanwhile, and the first would end it."""
         self._turn = Turn()
         self._cache: OrderedDict[str, Record] = OrderedDict()
         self._facts: defaultdict[str, dict[str, None]] = defaultdict(dict)
@@ -249,6 +251,10 @@ class Shelf:
 
     async def rebuild(self) -> None:
         """Makes the projections anew beside the old ones, which answer until then."""
+        async with self._making:
+            await self._make_anew()
+
+    async def _make_anew(self) -> None:
         fresh = Projection(self._make_index(self._dimensions), self._database)
         self._meanwhile = []
         try:

@@ -474,6 +474,16 @@ async def test_a_rebuild_needs_no_embedder(tmp_path: Path):
         assert await texts(service, "red kettle") == ["the red kettle"]
 
 
+async def test_rebuilds_at_once_lose_nothing_that_is_written_meanwhile():
+    async with memory() as service:
+        said = [f"kettle number {number}" for number in range(30)]
+        await remembered(service, said[0])
+        rebuilds = (service.tell("rebuild", {}, ann()) for _ in range(5))
+        await asyncio.gather(*rebuilds, *(remembered(service, text) for text in said[1:]))
+        assert not any((await service.check(ann().tenant)).values())
+        assert set(await texts(service, "kettle", limit=50)) == set(said)
+
+
 async def test_a_verb_that_there_is_not_names_those_there_are():
     async with memory() as service:
         with pytest.raises(NotFound, match="stats"):
