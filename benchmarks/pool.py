@@ -398,7 +398,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--asks", type=int, default=128, help="of each round")
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=192, help="of an answer; recorded conversations have 211 (mean)")
     parser.add_argument("--single", type=int, default=100, help="asks that are sent one at a time")
     parser.add_argument("--single-tokens", type=int, default=16)
     parser.add_argument("--trace", type=Path, help="CSV of arrivals")

@@ -6,7 +6,7 @@ does.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +14,7 @@ import ray
 from ray import serve
 from ray._private.state import available_resources_per_node
 from ray.autoscaler.sdk import request_resources
+from ray.serve._private.common import ReplicaState
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ApplicationStatus
 
@@ -78,20 +79,20 @@ class ServeDeployer:
             serve.delete(self._name(tier), _blocking=False)
 
     def _deployed(self, tiers: Sequence[Tier]) -> dict[str, Deployed | None]:
-        found = serve.status().applications if _running() else {}
+        found = _applications()
         return {tier.name: self._how(tier, found.get(self._name(tier))) for tier in tiers}
 
-    def _how(self, tier: Tier, application: Any) -> Deployed | None:
-        if application is None or application.status in (ApplicationStatus.DELETING, ApplicationStatus.NOT_STARTED):
+    def _how(self, tier: Tier, application: Mapping[str, Any] | None) -> Deployed | None:
+        if application is None or application["status"] in (ApplicationStatus.DELETING, ApplicationStatus.NOT_STARTED):
             return None
-        deployment = application.deployments.get(tier.name)
-        states = deployment.replica_states if deployment else {}
-        running = states.get("RUNNING", 0)
+        deployment = application["deployments"].get(tier.name, {})
+        states = [replica["state"] for replica in deployment.get("replicas", ())]
+        running = states.count(ReplicaState.RUNNING)
         return Deployed(
             running=running,
             wanted=max(tier.min_replicas, running),
-            failed=application.status == ApplicationStatus.DEPLOY_FAILED,
-            message=_last_line((deployment.message if deployment else "") or application.message),
+            failed=application["status"] == ApplicationStatus.DEPLOY_FAILED,
+            message=_last_line(deployment.get("message") or application["message"]),
             stage=None if running or not states else announced(self._name(tier)),
         )
 
@@ -104,6 +105,14 @@ def application_name(prefix: str, tier: str) -> str:
 def _running() -> bool:
     """Asking for Serve in a process without Ray would start a cluster."""
     return ray.is_initialized() and _get_global_client(raise_if_no_controller_running=False) is not None
+
+
+def _applications() -> Mapping[str, Any]:
+    """By name, as plain data. To make Serve's own types of it, as `serve.status` does, would hold this process up for
+    some 90 ms at each look: they pickle the class that routes requests.
+    """
+    client = _get_global_client(raise_if_no_controller_running=False) if ray.is_initialized() else None
+    return client.get_serve_details()["applications"] if client else {}
 
 
 def _free() -> list[dict[str, float]]:

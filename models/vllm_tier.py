@@ -53,7 +53,7 @@ def arguments(tier: Tier, weights: Weights) -> dict[str, Any]:
     """Of Ray's `LLMConfig`. Raises InvalidConfiguration for an option that may not be set."""
     return {
         "model_loading_config": {"model_id": tier.name, "model_source": str(weights.folder)},
-        "engine_kwargs": engine_options(tier, weights),
+        "engine_kwargs": engine_options(tier, weights) | {"disable_log_stats": True},
         "accelerator_type": tier.accelerator,
         "accelerator_config": {"kind": "gpu" if tier.accelerator else "cpu"},
         "placement_group_config": {"bundles": bundles(tier), "strategy": "PACK"},
@@ -101,8 +101,9 @@ def _only_known(tier: Tier) -> None:
 def environment_of(tier: Tier) -> dict[str, str]:
     """Of a replica and its engine's processes.
 
-    A replica is no ingress for the world: without HAProxy and direct ingress it opens no HTTP port. Threads are not
-    bound to processors, because tiers of one node would be bound to the same ones.
+    A replica is no ingress for the world: without HAProxy and direct ingress it opens no HTTP port. A call stays on one
+    thread: two of them would wait for one another at each of its steps. Threads are not bound to processors, because
+    tiers of one node would be bound to the same ones.
     """
     common = {
         "HF_HUB_OFFLINE": "1",
@@ -114,6 +115,7 @@ def environment_of(tier: Tier) -> dict[str, str]:
         "VLLM_XGRAMMAR_CACHE_MB": str(SCHEMA_CACHE_MB),
         "RAY_SERVE_ENABLE_HA_PROXY": "0",
         "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }
     return common | ({} if tier.accelerator else _on_processors(tier))

@@ -1,10 +1,13 @@
 """What Ray Serve says about a tier, in its own words, and what the keeper hears."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
-from ray.serve._private.common import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
+from ray.serve._private.common import ReplicaState
 from ray.serve.exceptions import BackPressureError
-from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
+from ray.serve.schema import ApplicationStatus
 
 from hanse.contracts import InvalidInput, ModelUnavailable, Overloaded
 from hanse.models import serve_deployer
@@ -23,13 +26,9 @@ def deployer(monkeypatch: pytest.MonkeyPatch) -> ServeDeployer:
     return ServeDeployer("shop")
 
 
-def application(
-    status: ApplicationStatus, states: dict[ReplicaState, int] | None = None, message: str = ""
-) -> ApplicationStatusOverview:
-    deployment = DeploymentStatusOverview(
-        DeploymentStatus.UPDATING, DeploymentStatusTrigger.CONFIG_UPDATE_STARTED, states or {}, message
-    )
-    return ApplicationStatusOverview(status, "", 0.0, {"planner": deployment})
+def application(status: ApplicationStatus, states: Sequence[ReplicaState] = (), message: str = "") -> dict[str, Any]:
+    deployment = {"replicas": [{"state": state} for state in states], "message": message}
+    return {"status": status, "message": "", "deployments": {"planner": deployment}}
 
 
 @pytest.mark.parametrize("status", [ApplicationStatus.DELETING, ApplicationStatus.NOT_STARTED])
@@ -39,12 +38,12 @@ def test_one_that_goes_is_gone(deployer: ServeDeployer, status: ApplicationStatu
 
 
 def test_one_that_starts_says_how_far_it_is(deployer: ServeDeployer) -> None:
-    found = deployer._how(TIER, application(ApplicationStatus.DEPLOYING, {ReplicaState.STARTING: 2}))
+    found = deployer._how(TIER, application(ApplicationStatus.DEPLOYING, [ReplicaState.STARTING] * 2))
     assert found == Deployed(running=0, wanted=2, stage=Stage.LOADING)
 
 
 def test_those_that_run_are_counted(deployer: ServeDeployer) -> None:
-    states = {ReplicaState.RUNNING: 1, ReplicaState.STARTING: 1}
+    states = [ReplicaState.RUNNING, ReplicaState.STARTING]
     found = deployer._how(TIER, application(ApplicationStatus.UNHEALTHY, states))
     assert found == Deployed(running=1, wanted=2)
 
