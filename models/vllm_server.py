@@ -12,7 +12,6 @@ from ray.llm._internal.serve.core.configs.openai_api_models import (
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
-from vllm.envs import enable_envs_cache
 
 from .source import Weights
 from .tier import Tier
@@ -37,6 +36,8 @@ class Engine(VLLMEngine):
         """Ray 2.60 looks for the tokenizer's service under a name that vLLM 0.32 has changed. And vLLM looks into the
         environment some twenty times for each request, if it is not told that nothing will change there.
         """
+        from vllm.envs import enable_envs_cache
+
         await super().start()
         enable_envs_cache()
         self._oai_serving_tokenization = self._oai_serving_tokenization or getattr(
