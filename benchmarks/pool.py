@@ -26,7 +26,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import cycle, islice
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from ..contracts import HanseError, Overloaded, Tenant
@@ -55,6 +57,11 @@ POLICY = Policy(validators={}, thresholds={}, repairs=0, cache_entries=0, semant
 SUBJECTS = ("the order", "a refund", "my address", "this lamp", "the invoice", "two chairs", "a gift card", "delivery")
 Way = Callable[[Ask], Awaitable[int]]
 """Answers an ask; gives the tokens that it wrote."""
+
+
+RECORDED = (33, 53, 68, 81, 89, 95, 104, 118, 141, 171, 223, 389, 397, 411, 427, 502)
+"""Tokens of an answer at 1/32, 3/32 … of Azure's recorded conversations (AzureLLMInferenceTrace_conv, CC BY 4.0,
+Patel et al., "Splitwise", ISCA 2024): answers end one by one, as they do for real, and not all at once."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +110,14 @@ async def long_answered(bare: Way, options: argparse.Namespace) -> list[Ask]:
     """Asks to which the model has much to say, so that writing is measured and not reading. All ways take them: at
     temperature 0 they write the same. They are shorter than a block of the prefix cache.
     """
-    asks = [ask(number, options.tokens) for number in range(4 * options.asks)]
+    lengths = [options.tokens] if options.tokens else RECORDED
+    asks = [ask(number, max(lengths)) for number in range(4 * options.asks)]
     written = await asyncio.gather(*map(bare, asks))
     ranked = sorted(zip(written, range(len(asks)), strict=True), reverse=True)[: options.asks]
-    return [asks[number] for _, number in ranked]
+    longest = sorted(islice(cycle(lengths), options.asks), reverse=True)
+    chosen = [ask(number, most) for (_, number), most in zip(ranked, longest, strict=True)]
+    Random(0).shuffle(chosen)
+    return chosen
 
 
 async def latency(ways: dict[str, Way], options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -397,8 +408,8 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=1024)
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--asks", type=int, default=128, help="of each round")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--tokens", type=int, default=192, help="of an answer; recorded conversations have 211 (mean)")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--tokens", type=int, default=0, help="of every answer; 0 takes recorded lengths")
     parser.add_argument("--single", type=int, default=100, help="asks that are sent one at a time")
     parser.add_argument("--single-tokens", type=int, default=16)
     parser.add_argument("--trace", type=Path, help="CSV of arrivals")

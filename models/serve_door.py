@@ -15,6 +15,10 @@ class ServeDoor:
     """Handles of Ray Serve. Measured against HTTP to the same replica they carry a fifteenth more tokens per second.
 
     All calls come from one event loop, on which the router runs too: a thread of its own would cost each call two hops.
+
+    A call for one answer is one call of Ray's. Serve would make a stream of two answers of it, the first of which says
+    whether the replica takes it; half as slow again. The tier's queue sends no more than its replicas take, and what
+    comes past it, such as texts to embed, waits in the replica.
     """
 
     def __init__(self, application: str, deployment: str) -> None:
@@ -58,7 +62,15 @@ class ServeDoor:
         if self._made is None:
             self._made = serve.get_deployment_handle(self._deployment, self._application)
             self._made._init(_run_router_in_separate_loop=False)
+        self._expect_room(self._made._router._asyncio_router)
         return self._made
+
+    def _expect_room(self, router: Any) -> None:
+        """Once the router counts what it has sent to each replica: who was told before that it need not ask would not
+        count either.
+        """
+        if router._request_router is not None:
+            router._enable_strict_max_ongoing_requests = False
 
 
 def translated(error: Exception, tier: str) -> HanseError:

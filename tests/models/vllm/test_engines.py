@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import signal
+from unittest.mock import AsyncMock
 
 import numpy
 import pytest
@@ -141,6 +142,26 @@ async def test_a_cancelled_call_is_over_in_the_engine_too(serving: Serving) -> N
     with pytest.raises(asyncio.CancelledError):
         await call
     await _idle(serving.planner)
+
+
+async def test_what_a_replica_has_in_hand_is_counted_and_not_asked_for(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that of several replicas the one with the least to do is taken, and a call is one call."""
+    handle = serving.planner.door._handle  # type: ignore[attr-defined]
+    router = handle._router._asyncio_router._active_request_router
+    (replica,) = router.curr_replicas
+    await serving.pid("planner")
+    monkeypatch.setattr(router, "_probe_queue_lens", AsyncMock(side_effect=AssertionError("a replica was asked")))
+    call = asyncio.create_task(serving.planner.complete(ask("Count", **LONG), 60))
+    await _busy(serving.planner)
+    assert router.replica_queue_len_cache.get(replica) == 1
+    call.cancel()
+    await _idle(serving.planner)
+    assert router.replica_queue_len_cache.get(replica) == 0
+    answer = handle.report.remote()
+    await answer
+    assert (await answer._replica_result_future)._obj_ref_gen is None, "a stream of two answers"
 
 
 async def test_vectors_are_those_of_the_reference(serving: Serving) -> None:
