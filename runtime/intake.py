@@ -56,12 +56,10 @@ class Intake:
 def plan_of(submission: Submission) -> JsonObject:
     """The plan of a submission, as data. A call is a plan of one step whose input is the task's.
 
-    Raises ModelUnavailable for a goal in words.
+    Raises ModelUnavailable for a goal in words: no planner makes plans of them yet, whatever tiers there are.
     """
     if submission.goal is not None:
-        raise ModelUnavailable(
-            "a goal in words needs a planner, and none is configured. Send call and input, or a plan"
-        )
+        raise ModelUnavailable("a goal in words needs a planner, and there is none yet. Send call and input, or a plan")
     if submission.call is not None:
         step = {"id": "call", "call": submission.call, "input": {"$from": "input"}}
         return {"steps": [step], "output": {"$from": "call"}}
