@@ -7,6 +7,8 @@ whatever else the machine does falls on all of them:
     backend   the tier on Ray Serve, by its handle
     pool      the whole of it: cascade, queue, budget, journal on disk, then the tier; without validators and caches
 
+And what the exact cache saves, when the pool is asked the same once more.
+
 Tokens per second are those that were written, over all asks together. What a call costs is the difference to bare vLLM
 for the same ask, one at a time. `--trace FILE` replays arrivals (TIMESTAMP, ContextTokens, GeneratedTokens, as in
 Azure's LLM traces): its middle, scaled in tokens to the tier's window and in time to shares of what the pool can do.
@@ -53,7 +55,8 @@ from .machine import percentile, show
 
 START_SECONDS = 600.0
 CALLER = Caller(tenant=Tenant("bench"), by="bench")
-POLICY = Policy(validators={}, thresholds={}, repairs=0, cache_entries=0, semantic_threshold=None)
+POLICY = Policy(validators={}, thresholds={}, repairs=0, semantic_threshold=None)
+"""Only asks that say that they are pure are kept in the cache: those of `repeated`."""
 SUBJECTS = ("the order", "a refund", "my address", "this lamp", "the invoice", "two chairs", "a gift card", "delivery")
 Way = Callable[[Ask], Awaitable[int]]
 """Answers an ask; gives the tokens that it wrote."""
@@ -139,6 +142,19 @@ async def latency(ways: dict[str, Way], options: argparse.Namespace) -> list[dic
     ]
 
 
+async def repeated(pool: Way, options: argparse.Namespace) -> dict[str, Any]:
+    """The same pure asks twice. The second time they are answered from the exact cache."""
+    asks = [ask(4 * 10**6 + number, options.repeated_tokens) for number in range(options.asks)]
+    pure = [each.model_copy(update={"pure": True}) for each in asks]
+    first, again = [await _seconds(pool, pure, options.concurrency) for _ in range(2)]
+    return {
+        "asks": len(pure),
+        "asks_per_s_first": round(len(pure) / first, 1),
+        "asks_per_s_again": round(len(pure) / again, 1),
+        "times": round(first / again, 1),
+    }
+
+
 async def replay(way: Way, arrivals: Sequence[Arrival], share: float, capacity: float) -> tuple[dict[str, Any], Any]:
     """Sends asks at their times, whatever became of those before. `capacity` is in asks per second."""
     scale = len(arrivals) / (share * capacity) / arrivals[-1].seconds
@@ -165,9 +181,7 @@ def read_trace(path: Path, count: int, window: int) -> list[Arrival]:
 async def capacity_of(way: Way, arrivals: Sequence[Arrival], concurrency: int) -> float:
     """Asks per second when the same asks come as fast as they are answered."""
     asks = [_asked(each, 3 * 10**6 + number) for number, each in enumerate(arrivals)]
-    started = time.perf_counter()
-    await _rate(way, asks, concurrency)
-    return len(asks) / (time.perf_counter() - started)
+    return len(asks) / await _seconds(way, asks, concurrency)
 
 
 def _asked(arrival: Arrival, number: int) -> Ask:
@@ -213,6 +227,12 @@ async def _rate(way: Way, asks: Sequence[Ask], concurrency: int) -> float:
     started = time.perf_counter()
     await asyncio.gather(*(take() for _ in range(concurrency)))
     return tokens / (time.perf_counter() - started)
+
+
+async def _seconds(way: Way, asks: Sequence[Ask], concurrency: int) -> float:
+    started = time.perf_counter()
+    await _rate(way, asks, concurrency)
+    return time.perf_counter() - started
 
 
 def _against_bare(name: str, rates: dict[str, list[float]]) -> dict[str, Any]:
@@ -364,8 +384,9 @@ async def run(options: argparse.Namespace) -> None:
             ways = {"bare": bare, "backend": by_backend(keeper.backend("bench")), "pool": pool}
             rates = await throughput(ways, options)
             times = await latency(ways, options)
+            again = await repeated(pool, options)
             replayed = await _replays(pool, options)
-    _tell(rates, times, replayed, options)
+    _tell(rates, times, again, replayed, options)
 
 
 async def _replays(pool: Way, options: argparse.Namespace) -> list[tuple[dict[str, Any], Any]]:
@@ -376,13 +397,15 @@ async def _replays(pool: Way, options: argparse.Namespace) -> list[tuple[dict[st
     return [await replay(pool, arrivals, share, capacity) for share in options.loads]
 
 
-def _tell(rates: Any, times: Any, replayed: Any, options: argparse.Namespace) -> None:
+def _tell(rates: Any, times: Any, again: Any, replayed: Any, options: argparse.Namespace) -> None:
     if replayed:
         show("pool, replay", [row for row, _ in replayed], trace=options.trace.name)
         if options.plot:
             _plot(replayed, options.plot)
     show("pool, one at a time", times)
-    show("pool", rates, concurrency=options.concurrency, single=times, replay=[row for row, _ in replayed])
+    show("pool, the same once more", [again])
+    rows = [row for row, _ in replayed]
+    show("pool", rates, concurrency=options.concurrency, single=times, repeated=again, replay=rows)
 
 
 def _plot(replayed: Any, path: Path) -> None:
@@ -412,6 +435,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=0, help="of every answer; 0 takes recorded lengths")
     parser.add_argument("--single", type=int, default=100, help="asks that are sent one at a time")
     parser.add_argument("--single-tokens", type=int, default=16)
+    parser.add_argument("--repeated-tokens", type=int, default=64, help="of an answer that is asked for twice")
     parser.add_argument("--trace", type=Path, help="CSV of arrivals")
     parser.add_argument("--arrivals", type=int, default=600, help="of the trace")
     parser.add_argument("--loads", type=float, nargs="+", default=[0.5, 0.8, 1.2])
