@@ -1,6 +1,6 @@
 """The points of a coordinator's and a gateway's work at which a test may kill the process.
 
-There are two for each kind of event that a task can have: before its commit has begun, when only memory knows of it,
+There are two for each kind of event that moves a task on: before its commit has begun, when only memory knows of it,
 and after it is on disk, when nobody outside knows of it yet. Undoing has its own, and so has recovery. The agents'
 points are in `agents.faults`.
 """
@@ -16,14 +16,18 @@ BEFORE_ANSWER: Final = "gateway.before_answer"
 
 _KINDS = (
     Kind.TASK_SUBMITTED,
+    Kind.STEP_EXPANDED,
+    Kind.STEP_SKIPPED,
     Kind.STEP_AWARDED,
     Kind.STEP_COMPLETED,
     Kind.STEP_FAILED,
     Kind.APPROVAL_REQUESTED,
     Kind.APPROVAL_DECIDED,
     Kind.TASK_ABORTING,
+    Kind.TASK_CANCELING,
     Kind.TASK_COMPLETED,
     Kind.TASK_FAILED,
+    Kind.TASK_CANCELED,
 )
 _UNDOING = (Kind.STEP_AWARDED, Kind.STEP_COMPLETED)
 

@@ -16,6 +16,7 @@ from hanse.contracts.wire import decode_event
 from hanse.runtime.address import Address
 from hanse.runtime.audit import verify
 from hanse.runtime.execution import Run, fold
+from hanse.runtime.replay import Replay
 from hanse.runtime.simulation.referee import referee
 from hanse.runtime.store.place import ADDRESS
 from hanse.runtime.store.postgresql import in_postgresql, store_names
@@ -122,6 +123,18 @@ def check_replay(told: Mapping[str, Run], views: Mapping[str, TaskView]) -> None
     """I13: what the journal tells is what the federation said."""
     for task, view in views.items():
         assert (told[task].status, told[task].output) == (view.status, view.output)
+
+
+def check_states(data: Path, states: Mapping[str, str]) -> None:
+    """I13: the journals on disk, replayed, come event by event to the states that the federation's own replay gave."""
+    histories = {task: history for store in shards(data) for task, history in by_task(_events(store)).items()}
+    for task, state in states.items():
+        replay = Replay()
+        for event in histories[TaskId(task)]:
+            replay.take(event)
+        report = replay.end().report()
+        assert report.ok, report.divergence
+        assert report.state == state
 
 
 def check_effects(square: Path, runs: dict[str, Run], capability: str) -> None:
