@@ -1,10 +1,10 @@
 """A thousand deaths (G1, G6, G7): `python -m tests.acceptance.kills --kills 1000`.
 
-A town on real Ray works off plans of twenty steps, with an outside that counts, questions to a person, refusals and
-compensations, while its processes are killed with SIGKILL one after the other: at every named point of a coordinator's,
-an agent's and a gateway's work in turn, and every other time at any moment. Everything is submitted over HTTP under
-idempotency keys. At the end journals, stores and the outside are read as they lie on disk: nothing that was
-acknowledged is lost, and nothing happened twice.
+A town on real Ray works off plans of twenty steps, with an outside that counts, questions to a person, refusals,
+compensations and tasks that are cancelled, while its processes are killed with SIGKILL one after the other: at every
+named point of a coordinator's, an agent's and a gateway's work in turn, and every other time at any moment. Everything
+is submitted over HTTP under idempotency keys. At the end journals, stores and the outside are read as they lie on disk:
+nothing that was acknowledged is lost, and nothing happened twice.
 
 How long each took to come back is measured too: from the kill to the next step that the same agent completes, or to
 the first step that the next reign completes.
@@ -47,6 +47,8 @@ from .town import Crier, Square, Vault
 AT_ONCE = 16
 """Tasks under way."""
 STEPS = 20
+CANCELLED = 0.1
+"""Share of the tasks of which nobody wants to know any more as soon as they are there."""
 HOSTS = {"vault": "hall", "crier": "square"}
 COORDINATOR, GATEWAY = "coordinator", "gateway"
 POINTS = {
@@ -120,6 +122,8 @@ class Slaughter:
         if self.acknowledged.setdefault(key, view.id) != view.id:
             self.problems.append(f"one key, two tasks: {key}")
         task = view.id
+        if Random(key).random() < CANCELLED:
+            await _insisting(lambda: http.cancel(task, "thought better of it"))
         while not view.status.terminal:
             view = await _insisting(lambda: http.wait(task, 10))
             if view.status is TaskStatus.INPUT_REQUIRED:
@@ -270,6 +274,7 @@ def _plan(random: Random) -> dict[str, Any]:
         steps.append({"id": f"s{number}", "after": after} | (cry if random.random() < 0.25 else put))
     last = "vault.refuse" if random.random() < 0.2 else "vault.total"
     kept = [step["id"] for step in steps if step["call"] == "vault.put"]
+    steps[-1] |= {"for_each": [1, 2]} if random.random() < 0.5 else {"when": False}
     steps.append({"id": "last", "call": last, "input": {"name": "a", "number": 1}, "after": kept[-3:]})
     return {"steps": steps}
 
