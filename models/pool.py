@@ -48,7 +48,7 @@ from .cascade import Try, Work
 from .course import Call, Courses, agrees
 from .jury import Jury
 from .policy import Policy
-from .price import price
+from .price import guess_tokens, price
 from .prompt import Prompt, PromptBook
 from .record import Records, lessons
 from .router import Router
@@ -176,7 +176,9 @@ class Pool:
         self._check_open(caller)
         if len(text) + sum(map(len, sources)) > MAX_TEXT_CHARS:
             raise TooLarge(f"a text and its sources have at most {MAX_TEXT_CHARS} characters together")
-        return await self._jury.judge(validator, text, sources)
+        if not all(map(_is_unicode, (text, *sources))):
+            raise InvalidInput("a text has half of a surrogate pair, which is no Unicode")
+        return await self._judged(validator, text, caller, sources)
 
     async def tiers(self) -> list[TierView]:
         totals = self._records.totals()
@@ -218,10 +220,13 @@ class Pool:
         template = self._prompts.find(ask.prompt) if ask.prompt and ask.inputs is not None else None
         inputs, ask = ask.inputs, _filled(ask, template)
         self._check_ask(ask)
-        id = uuid7(self._clock.now_ms(), self._entropy.bytes(8))
+        id = self._new_id()
         subject = caller.capability or (template.name if template else str(ask.purpose))
         money, rungs = self._budget.open_call(id, caller), self._rungs_for(ask, caller)
         return Call(id, ask, caller, subject, money, rungs, self._clock.monotonic(), template, inputs)
+
+    def _new_id(self) -> str:
+        return uuid7(self._clock.now_ms(), self._entropy.bytes(8))
 
     def _check_open(self, caller: Caller) -> None:
         if self._closed:
@@ -335,10 +340,9 @@ class Pool:
     # The other tiers
 
     async def _embedded(self, texts: Sequence[str], caller: Caller, tier: Tier, by: Embedder) -> "NDArray[float32]":
-        """Tokens are guessed from characters, and never too few."""
-        used = Used(prompt_tokens=sum(len(text) // 3 + 2 for text in texts))
+        used = Used(guess_tokens(texts))
         cost = price(tier, used.prompt_tokens, 0)
-        money = self._budget.open_call(uuid7(self._clock.now_ms(), self._entropy.bytes(8)), caller)
+        money = self._budget.open_call(self._new_id(), caller)
         held = money.reserve(tier.name, cost, tier.timeout_seconds + LEASE_SECONDS) if cost else None
         if held:
             await self._recorder.durable()
@@ -349,6 +353,22 @@ class Pool:
                 money.settle(held, Used(used.prompt_tokens, 0, cost))
             else:
                 money.use(tier.name, used)
+
+    async def _judged(self, validator: str, text: str, caller: Caller, sources: Sequence[str]) -> Judgement:
+        """Counted under the validator's name, and written down as other calls are, also when it has no opinion."""
+        id, began, used = self._new_id(), self._clock.monotonic(), Used(guess_tokens((text, *sources)))
+        said: Judgement | ModelUnavailable
+        try:
+            said = await self._jury.judge(validator, text, sources)
+        except ModelUnavailable as error:
+            said = error
+        milliseconds = round((self._clock.monotonic() - began) * 1000, 3)
+        self._records.judgement(id, validator, text, sources, caller, said, used, milliseconds)
+        self._budget.use(self._budget.owner(caller), validator, used, calls=1)
+        await self._recorder.durable()
+        if isinstance(said, ModelUnavailable):
+            raise said.about(call=id)
+        return said
 
     def _view(self, tier: Tier, calls: int, tokens: int, cents: float) -> TierView:
         if tier.name in self._rungs:
