@@ -21,6 +21,7 @@ from ..contracts import (
     ModelUnavailable,
     NotAllowed,
     NotFound,
+    Overloaded,
     Recorder,
     Store,
     Tenant,
@@ -46,6 +47,7 @@ from .budget import Budget, Used
 from .caches import Caches, Keys
 from .cascade import Try, Work
 from .course import Call, Courses, agrees
+from .gate import SchemaAllowance
 from .jury import Jury
 from .policy import Policy
 from .price import guess_tokens, price
@@ -111,6 +113,7 @@ class Pool:
         self._records = Records(store, recorder, clock)
         self._budget = Budget(store, recorder, clock, self._policy)
         self._caches = Caches(clock, self._policy, embedder)
+        self._allowance = SchemaAllowance(clock)
         self._courses = Courses(
             self._policy, self._jury, self._router, self._prompts, self._records, recorder, clock, entropy
         )
@@ -244,9 +247,8 @@ class Pool:
             raise TooLarge(f"messages and sources have at most {MAX_TEXT_CHARS} characters together")
         if not all(map(_is_unicode, texts)):
             raise InvalidInput("a text has half of a surrogate pair, which is no Unicode")
-        for schema in [ask.answer, *(tool.parameters for tool in ask.tools)]:
-            if schema is not None:
-                check_schema(schema)
+        for schema in _schemas(ask):
+            check_schema(schema)
         self._jury.named_by(ask)
 
     def _rungs_for(self, ask: Ask, caller: Caller) -> list[Rung]:
@@ -284,11 +286,20 @@ class Pool:
             kept = await self._caches.get(call.caller.tenant, keys, interactive=call.caller.interactive)
             if kept is not None:
                 return self._courses.found(call, *kept)
+        await self._admit(call)
         answer = await self._courses.run(call)
         if keys is not None:
             await self._caches.put(call.caller.tenant, keys, answer)
         self._shadow(call, answer)
         return answer
+
+    async def _admit(self, call: Call) -> None:
+        """Counts what the engines would have to compile for its tenant: nothing for an answer that was kept."""
+        try:
+            for schema in _schemas(call.ask):
+                self._allowance.admit(call.caller.tenant, schema)
+        except Overloaded as error:
+            raise await self._courses.refused(call, error) from None
 
     def _keys(self, call: Call) -> Keys | None:
         """Where its answer is kept; None when the ask is not pure."""
@@ -400,6 +411,11 @@ def _filled(ask: Ask, template: Prompt | None) -> Ask:
         return ask
     messages = template.render(ask.inputs)
     return ask.model_copy(update={"messages": messages, "inputs": None, "prompt": template.id})
+
+
+def _schemas(ask: Ask) -> list[JsonObject]:
+    """Of the answer and of tools: each costs an engine a grammar."""
+    return [each for each in (ask.answer, *(tool.parameters for tool in ask.tools)) if each]
 
 
 def _no_condition() -> Condition:

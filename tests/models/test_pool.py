@@ -495,6 +495,24 @@ async def test_a_judgement_is_counted_and_written_down(world: World):
     assert usage == {"injection": ("t1", 1, 9), "grounded": ("", 1, 2)}
 
 
+async def test_a_tenant_that_asks_with_ever_other_schemas_holds_up_nobody_else(world: World):
+    def shaped(number: int, pure: bool = False) -> Ask:
+        return ask(answer={"type": "object", "title": str(number)}, pure=pure)
+
+    async with running(world.pool({SMALL: ScriptedBackend('{"total": 5}')})) as pool:
+        for number in range(256):
+            await pool.ask(shaped(number, pure=number == 0), caller("greedy"))
+        world.clock.pass_seconds(1)
+        tools = [{"name": "t", "parameters": {"type": "object", "title": "another"}}]
+        for wrong in (shaped(256), ask(tools=tools)):
+            with pytest.raises(Overloaded, match="256 different schemas"):
+                await pool.ask(wrong, caller("greedy"))
+        (last, *_) = await pool.calls(caller("greedy").tenant)
+        assert last.outcome == "overloaded"
+        assert (await pool.ask(shaped(256), caller("modest"))).data == {"total": 5}
+        assert (await pool.ask(shaped(0, pure=True), caller("greedy"))).cached is Cached.EXACT
+
+
 async def test_half_of_a_surrogate_pair_is_not_judged(world: World):
     async with running(world.pool({SMALL: ScriptedBackend()})) as pool:
         with pytest.raises(InvalidInput, match="surrogate"):
