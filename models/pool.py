@@ -92,11 +92,12 @@ class Pool:
         policy: Policy | None = None,
         prompts: PromptBook | None = None,
         conditions: Mapping[str, Callable[[], Condition]] | None = None,
+        trouble: Condition | None = None,
     ) -> None:
         """`backends` by the names of the generative tiers, `validators` by their names on top of the deterministic
-        ones; `conditions` say how tiers are that do not generate. `recorder` journals into `store`, which is the one of
-        `models.sql`. Blocks on reading `store` and the prompt files. Raises NotFound for a policy that names a tier,
-        and KeyError for a generative tier that has no backend.
+        ones; `conditions` say how tiers are that do not generate, `trouble` why those that do answer nobody.
+        `recorder` journals into `store`, which is the one of `models.sql`. Blocks on reading `store` and the prompt
+        files. Raises NotFound for a policy that names a tier, and KeyError for a generative tier that has no backend.
         """
         self._policy = policy or Policy()
         self._recorder, self._clock, self._entropy = recorder, clock, entropy
@@ -117,6 +118,7 @@ class Pool:
         self._courses = Courses(
             self._policy, self._jury, self._router, self._prompts, self._records, recorder, clock, entropy
         )
+        self._trouble = trouble
         self._beside: set[asyncio.Task[None]] = set()
         self._tidied = clock.monotonic()
         self._closed: str = "has not started yet"
@@ -219,6 +221,8 @@ class Pool:
 
     def _begin(self, ask: Ask, caller: Caller) -> Call:
         self._check_open(caller)
+        if self._trouble:
+            raise ModelUnavailable(f"the model pool is in trouble: {self._trouble.detail}. {self._trouble.remedy}")
         self._tidy()
         template = self._prompts.find(ask.prompt) if ask.prompt and ask.inputs is not None else None
         inputs, ask = ask.inputs, _filled(ask, template)
@@ -383,7 +387,7 @@ class Pool:
 
     def _view(self, tier: Tier, calls: int, tokens: int, cents: float) -> TierView:
         if tier.name in self._rungs:
-            return self._rungs[tier.name].view(calls, tokens, cents)
+            return _troubled(self._rungs[tier.name].view(calls, tokens, cents), self._trouble)
         condition = self._conditions.get(tier.name, _no_condition)()
         of_embedder = self._embedder if tier.kind is TierKind.EMBED else None
         return TierView(
@@ -416,6 +420,13 @@ def _filled(ask: Ask, template: Prompt | None) -> Ask:
 def _schemas(ask: Ask) -> list[JsonObject]:
     """Of the answer and of tools: each costs an engine a grammar."""
     return [each for each in (ask.answer, *(tool.parameters for tool in ask.tools)) if each]
+
+
+def _troubled(view: TierView, trouble: Condition | None) -> TierView:
+    """A tier is no better than the pool that it stands in."""
+    if trouble is None:
+        return view
+    return view.model_copy(update={"state": trouble.state, "detail": trouble.detail, "remedy": trouble.remedy})
 
 
 def _no_condition() -> Condition:
