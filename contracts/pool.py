@@ -277,6 +277,7 @@ class CallView(BaseModel):
     agent: str | None = None
     capability: str | None = None
     purpose: str = ""
+    """Of the ask; `judge` where one validator, which is then the tier, was asked about a text."""
     template: str | None = None
     """The prompt file and its version."""
     prompt: str = ""

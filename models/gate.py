@@ -2,16 +2,16 @@
 
 An engine turns each new schema into a grammar: it takes processor time, and memory for as long as it is kept
 (CVE-2025-29770 filled a disk with schemas that each came once). So a schema is bounded in size and in the counts that
-grammars grow with, and only so many different ones are let through in an hour. Those that the federation's own
-contracts brought do not count.
+grammars grow with, before each engine; and at the pool's door, where it is known who asks, only so many different ones
+are let through in an hour for each tenant, so that no tenant uses up what others need.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..contracts import Digest, InvalidInput, Overloaded, TooLarge
+from ..contracts import Digest, InvalidInput, Overloaded, Tenant, TooLarge
 from ..contracts.ports import Clock
 from ..contracts.schema import JsonObject, canonical, digest
 
@@ -20,7 +20,7 @@ COUNTS = ("maxLength", "minLength", "maxItems", "minItems", "maxProperties", "mi
 
 @dataclass(frozen=True, slots=True)
 class SchemaLimits:
-    """Of one schema, and of all together."""
+    """Of one schema."""
 
     bytes: int = 64 * 1024
     depth: int = 32
@@ -28,49 +28,46 @@ class SchemaLimits:
     """Of `maxLength` and its like: a grammar repeats a rule that often."""
     pattern: int = 256
     """Characters of a regular expression."""
-    distinct: int = 256
-    """New schemas in `window_seconds`."""
-    window_seconds: float = 3600
 
 
 class SchemaGate:
     """Lets schemas through, or says why not."""
 
-    def __init__(self, clock: Clock, limits: SchemaLimits | None = None, *, own: Iterable[JsonObject] = ()) -> None:
-        self._clock = clock
+    def __init__(self, limits: SchemaLimits | None = None) -> None:
         self._limits = limits or SchemaLimits()
-        self._own = {digest(each) for each in own}
-        self._seen: OrderedDict[Digest, float] = OrderedDict()
-
-    def allow(self, schema: JsonObject) -> None:
-        """Lets one schema through for ever: it comes from a contract."""
-        self._own.add(digest(schema))
 
     def admit(self, schema: JsonObject) -> None:
-        """Raises TooLarge or InvalidInput for a schema over a limit, Overloaded when there were too many new ones."""
+        """Raises TooLarge or InvalidInput for a schema over a limit."""
         if len(canonical(schema)) > self._limits.bytes:
             raise TooLarge(f"the answer's schema has more than {self._limits.bytes} bytes")
-        name = digest(schema)
-        if name in self._own:
-            return
         _within(schema, self._limits)
-        self._count(name)
 
-    def _count(self, name: Digest) -> None:
-        now = self._clock.monotonic()
-        self._forget(now - self._limits.window_seconds)
-        if name not in self._seen and len(self._seen) >= self._limits.distinct:
-            oldest = next(iter(self._seen.values()))
+
+class SchemaAllowance:
+    """So many different schemas in a while, for each tenant."""
+
+    def __init__(self, clock: Clock, distinct: int = 256, window_seconds: float = 3600) -> None:
+        self._clock, self._distinct, self._window = clock, distinct, window_seconds
+        self._seen: dict[Tenant, OrderedDict[Digest, float]] = {}
+
+    def admit(self, tenant: Tenant, schema: JsonObject) -> None:
+        """Raises Overloaded when there were too many new ones."""
+        name, now = digest(schema), self._clock.monotonic()
+        seen = self._seen.setdefault(tenant, OrderedDict())
+        _forget(seen, now - self._window)
+        if name not in seen and len(seen) >= self._distinct:
+            oldest = next(iter(seen.values()))
             raise Overloaded(
-                f"more than {self._limits.distinct} different schemas were asked for lately. Use those again",
-                retry_after_seconds=round(oldest + self._limits.window_seconds - now, 1),
+                f"more than {self._distinct} different schemas were asked for lately. Use those again",
+                retry_after_seconds=round(oldest + self._window - now, 1),
             )
-        self._seen[name] = now
-        self._seen.move_to_end(name)
+        seen[name] = now
+        seen.move_to_end(name)
 
-    def _forget(self, before: float) -> None:
-        while self._seen and next(iter(self._seen.values())) < before:
-            self._seen.popitem(last=False)
+
+def _forget(seen: OrderedDict[Digest, float], before: float) -> None:
+    while seen and next(iter(seen.values())) < before:
+        seen.popitem(last=False)
 
 
 def _within(schema: JsonObject, limits: SchemaLimits) -> None:

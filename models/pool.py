@@ -21,6 +21,7 @@ from ..contracts import (
     ModelUnavailable,
     NotAllowed,
     NotFound,
+    Overloaded,
     Recorder,
     Store,
     Tenant,
@@ -46,9 +47,10 @@ from .budget import Budget, Used
 from .caches import Caches, Keys
 from .cascade import Try, Work
 from .course import Call, Courses, agrees
+from .gate import SchemaAllowance
 from .jury import Jury
 from .policy import Policy
-from .price import price
+from .price import guess_tokens, price
 from .prompt import Prompt, PromptBook
 from .record import Records, lessons
 from .router import Router
@@ -90,11 +92,12 @@ class Pool:
         policy: Policy | None = None,
         prompts: PromptBook | None = None,
         conditions: Mapping[str, Callable[[], Condition]] | None = None,
+        trouble: Condition | None = None,
     ) -> None:
         """`backends` by the names of the generative tiers, `validators` by their names on top of the deterministic
-        ones; `conditions` say how tiers are that do not generate. `recorder` journals into `store`, which is the one of
-        `models.sql`. Blocks on reading `store` and the prompt files. Raises NotFound for a policy that names a tier,
-        and KeyError for a generative tier that has no backend.
+        ones; `conditions` say how tiers are that do not generate, `trouble` why those that do answer nobody.
+        `recorder` journals into `store`, which is the one of `models.sql`. Blocks on reading `store` and the prompt
+        files. Raises NotFound for a policy that names a tier, and KeyError for a generative tier that has no backend.
         """
         self._policy = policy or Policy()
         self._recorder, self._clock, self._entropy = recorder, clock, entropy
@@ -111,9 +114,11 @@ class Pool:
         self._records = Records(store, recorder, clock)
         self._budget = Budget(store, recorder, clock, self._policy)
         self._caches = Caches(clock, self._policy, embedder)
+        self._allowance = SchemaAllowance(clock)
         self._courses = Courses(
             self._policy, self._jury, self._router, self._prompts, self._records, recorder, clock, entropy
         )
+        self._trouble = trouble
         self._beside: set[asyncio.Task[None]] = set()
         self._tidied = clock.monotonic()
         self._closed: str = "has not started yet"
@@ -176,7 +181,9 @@ class Pool:
         self._check_open(caller)
         if len(text) + sum(map(len, sources)) > MAX_TEXT_CHARS:
             raise TooLarge(f"a text and its sources have at most {MAX_TEXT_CHARS} characters together")
-        return await self._jury.judge(validator, text, sources)
+        if not all(map(_is_unicode, (text, *sources))):
+            raise InvalidInput("a text has half of a surrogate pair, which is no Unicode")
+        return await self._judged(validator, text, caller, sources)
 
     async def tiers(self) -> list[TierView]:
         totals = self._records.totals()
@@ -214,14 +221,19 @@ class Pool:
 
     def _begin(self, ask: Ask, caller: Caller) -> Call:
         self._check_open(caller)
+        if self._trouble:
+            raise ModelUnavailable(f"the model pool is in trouble: {self._trouble.detail}. {self._trouble.remedy}")
         self._tidy()
         template = self._prompts.find(ask.prompt) if ask.prompt and ask.inputs is not None else None
         inputs, ask = ask.inputs, _filled(ask, template)
         self._check_ask(ask)
-        id = uuid7(self._clock.now_ms(), self._entropy.bytes(8))
+        id = self._new_id()
         subject = caller.capability or (template.name if template else str(ask.purpose))
         money, rungs = self._budget.open_call(id, caller), self._rungs_for(ask, caller)
         return Call(id, ask, caller, subject, money, rungs, self._clock.monotonic(), template, inputs)
+
+    def _new_id(self) -> str:
+        return uuid7(self._clock.now_ms(), self._entropy.bytes(8))
 
     def _check_open(self, caller: Caller) -> None:
         if self._closed:
@@ -239,9 +251,8 @@ class Pool:
             raise TooLarge(f"messages and sources have at most {MAX_TEXT_CHARS} characters together")
         if not all(map(_is_unicode, texts)):
             raise InvalidInput("a text has half of a surrogate pair, which is no Unicode")
-        for schema in [ask.answer, *(tool.parameters for tool in ask.tools)]:
-            if schema is not None:
-                check_schema(schema)
+        for schema in _schemas(ask):
+            check_schema(schema)
         self._jury.named_by(ask)
 
     def _rungs_for(self, ask: Ask, caller: Caller) -> list[Rung]:
@@ -279,11 +290,20 @@ class Pool:
             kept = await self._caches.get(call.caller.tenant, keys, interactive=call.caller.interactive)
             if kept is not None:
                 return self._courses.found(call, *kept)
+        await self._admit(call)
         answer = await self._courses.run(call)
         if keys is not None:
             await self._caches.put(call.caller.tenant, keys, answer)
         self._shadow(call, answer)
         return answer
+
+    async def _admit(self, call: Call) -> None:
+        """Counts what the engines would have to compile for its tenant: nothing for an answer that was kept."""
+        try:
+            for schema in _schemas(call.ask):
+                self._allowance.admit(call.caller.tenant, schema)
+        except Overloaded as error:
+            raise await self._courses.refused(call, error) from None
 
     def _keys(self, call: Call) -> Keys | None:
         """Where its answer is kept; None when the ask is not pure."""
@@ -335,10 +355,9 @@ class Pool:
     # The other tiers
 
     async def _embedded(self, texts: Sequence[str], caller: Caller, tier: Tier, by: Embedder) -> "NDArray[float32]":
-        """Tokens are guessed from characters, and never too few."""
-        used = Used(prompt_tokens=sum(len(text) // 3 + 2 for text in texts))
+        used = Used(guess_tokens(texts))
         cost = price(tier, used.prompt_tokens, 0)
-        money = self._budget.open_call(uuid7(self._clock.now_ms(), self._entropy.bytes(8)), caller)
+        money = self._budget.open_call(self._new_id(), caller)
         held = money.reserve(tier.name, cost, tier.timeout_seconds + LEASE_SECONDS) if cost else None
         if held:
             await self._recorder.durable()
@@ -350,9 +369,25 @@ class Pool:
             else:
                 money.use(tier.name, used)
 
+    async def _judged(self, validator: str, text: str, caller: Caller, sources: Sequence[str]) -> Judgement:
+        """Counted under the validator's name, and written down as other calls are, also when it has no opinion."""
+        id, began, used = self._new_id(), self._clock.monotonic(), Used(guess_tokens((text, *sources)))
+        said: Judgement | ModelUnavailable
+        try:
+            said = await self._jury.judge(validator, text, sources)
+        except ModelUnavailable as error:
+            said = error
+        milliseconds = round((self._clock.monotonic() - began) * 1000, 3)
+        self._records.judgement(id, validator, text, sources, caller, said, used, milliseconds)
+        self._budget.use(self._budget.owner(caller), validator, used, calls=1)
+        await self._recorder.durable()
+        if isinstance(said, ModelUnavailable):
+            raise said.about(call=id)
+        return said
+
     def _view(self, tier: Tier, calls: int, tokens: int, cents: float) -> TierView:
         if tier.name in self._rungs:
-            return self._rungs[tier.name].view(calls, tokens, cents)
+            return _troubled(self._rungs[tier.name].view(calls, tokens, cents), self._trouble)
         condition = self._conditions.get(tier.name, _no_condition)()
         of_embedder = self._embedder if tier.kind is TierKind.EMBED else None
         return TierView(
@@ -380,6 +415,18 @@ def _filled(ask: Ask, template: Prompt | None) -> Ask:
         return ask
     messages = template.render(ask.inputs)
     return ask.model_copy(update={"messages": messages, "inputs": None, "prompt": template.id})
+
+
+def _schemas(ask: Ask) -> list[JsonObject]:
+    """Of the answer and of tools: each costs an engine a grammar."""
+    return [each for each in (ask.answer, *(tool.parameters for tool in ask.tools)) if each]
+
+
+def _troubled(view: TierView, trouble: Condition | None) -> TierView:
+    """A tier is no better than the pool that it stands in."""
+    if trouble is None:
+        return view
+    return view.model_copy(update={"state": trouble.state, "detail": trouble.detail, "remedy": trouble.remedy})
 
 
 def _no_condition() -> Condition:

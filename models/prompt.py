@@ -122,14 +122,15 @@ class PromptBook:
                 raise InvalidConfiguration(f"there are two prompts {prompt.id}")
             self._prompts[prompt.name][prompt.version] = prompt
         for name, version in self._shadows.items():
-            if len(self._prompts.get(name, {}).keys() - {version}) < 1 or version not in self._prompts[name]:
-                raise InvalidConfiguration(f"prompt {name!r} has no version {version!r} to run beside another")
+            self._check_shadow(name, version)
 
     @classmethod
     def load(cls, *folders: Path, shadows: Mapping[str, str] | None = None) -> "PromptBook":
-        """Those that ship with Hanse and those of further folders, `*.md` each. Blocks."""
-        files = [file for folder in (FOLDER, *folders) for file in sorted(folder.glob("*.md"))]
-        return cls((read_prompt(file.read_text(encoding="utf-8"), file.name) for file in files), shadows)
+        """Those that ship with Hanse and those of further folders, `*.md` each. Blocks. Raises InvalidConfiguration,
+        also for a folder or a file that cannot be read, and for a prompt that its own tests find wrong.
+        """
+        files = [file for folder in (FOLDER, *folders) for file in _files(folder)]
+        return cls((_tested(read_prompt(_read(file), str(file)), file) for file in files), shadows)
 
     def find(self, name: str) -> Prompt:
         """By `name@version`, or the current version by `name`. Raises NotFound, naming what there is."""
@@ -163,10 +164,38 @@ class PromptBook:
     def __iter__(self):
         return (prompt for versions in self._prompts.values() for prompt in versions.values())
 
+    def _check_shadow(self, name: str, version: str) -> None:
+        versions = sorted(self._prompts.get(name, {}), key=_order)
+        if version not in versions:
+            there = f"It has {', '.join(versions)}" if versions else f"There is {', '.join(sorted(self._prompts))}"
+            raise InvalidConfiguration(f"prompt {name!r} has no version {version!r} to run beside another. {there}")
+        if versions == [version]:
+            raise InvalidConfiguration(f"prompt {name!r} has no version but {version!r}, which so runs beside nothing")
+
     def _current(self, name: str) -> str:
         """The highest that is no shadow: 10 is above 9."""
         versions = [each for each in self._prompts.get(name, {}) if each != self._shadows.get(name)]
         return max(versions, key=_order, default="")
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InvalidConfiguration(f"there is no folder {folder}")
+    return sorted(folder.glob("*.md"))
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InvalidConfiguration(f"{file} cannot be read: {reason}") from None
+
+
+def _tested(prompt: Prompt, file: Path) -> Prompt:
+    if failures := prompt.failures():
+        raise InvalidConfiguration(f"{file}: {failures[0]}")
+    return prompt
 
 
 def _filled(text: str, inputs: Mapping[str, str]) -> str:

@@ -17,10 +17,10 @@ from ..contracts import (
     canonical,
 )
 from ..contracts.caller import Caller
-from ..contracts.pool import Answer, Ask, Attempt, Cached, CallView, Message, Usage, UsageView
+from ..contracts.pool import Answer, Ask, Attempt, Cached, CallView, Judgement, Message, Usage, UsageView
 from ..contracts.wire import decode_event
 from .backend import Raw
-from .budget import Owner, day_of
+from .budget import Owner, Used, day_of
 from .cascade import Outcome, Try
 from .price import to_cents
 from .proposal import Proposal, words_digest
@@ -28,6 +28,8 @@ from .router import Result
 
 MAX_WORDS = 1_000_000
 """Bytes of a prompt or an answer that are kept. Of a longer one only the digest is."""
+JUDGE = "judge"
+"""The purpose of a call in which one validator looked at a text."""
 LAST = "~"
 """After every call's id."""
 
@@ -52,7 +54,7 @@ class Records:
             "model": str(answer.model),
         }
         data |= {"cached": str(answer.cached), "scores": answer.scores, "latency_ms": answer.usage.latency_ms}
-        self._write(answer.id, ask, caller, data)
+        self._write(answer.id, prompt_bytes(ask), caller, data)
 
     def failure(
         self, call: str, error: HanseError, ask: Ask, caller: Caller, subject: str, tries: Sequence[Try], ms: float
@@ -64,7 +66,29 @@ class Records:
         data |= {"answer": "", "outcome": error.code, "tier": last.tier if last else "", "cached": str(Cached.NO)}
         data |= {"model": last.work.model if last else "", "latency_ms": round(ms, 3)}
         data |= {"scores": last.opinion.scores if last else {}}
-        self._write(call, ask, caller, data)
+        self._write(call, prompt_bytes(ask), caller, data)
+
+    def judgement(
+        self,
+        call: str,
+        validator: str,
+        text: str,
+        sources: Sequence[str],
+        caller: Caller,
+        said: Judgement | HanseError,
+        used: Used,
+        ms: float,
+    ) -> None:
+        """What a validator said of a text, or that it said nothing. In the place of a prompt stands what it saw."""
+        data = _of_caller(call, caller, caller.capability or JUDGE) | _of_tries(())
+        data |= {"purpose": JUDGE, "template": None, "answer": "", "tier": validator, "model": "", "latency_ms": ms}
+        data |= {"outcome": str(Outcome.ACCEPTED), "cached": str(Cached.NO), "scores": {}}
+        data["prompt_tokens"] = used.prompt_tokens
+        if isinstance(said, Judgement):
+            data["scores"] = {validator: said.score}
+        else:
+            data["outcome"] = said.code
+        self._write(call, canonical({"text": text, "sources": list(sources)}), caller, data)
 
     def note(self, kind: Kind, caller: Caller | None, data: Mapping[str, Any]) -> Event:
         """Another entry, under the caller's task."""
@@ -115,8 +139,8 @@ class Records:
             if proposal is not None:
                 self.keep_words(tenant, proposal.words)
 
-    def _write(self, call: str, ask: Ask, caller: Caller, data: dict[str, Any]) -> None:
-        data["prompt"] = self.keep_words(caller.tenant, prompt_bytes(ask))
+    def _write(self, call: str, asked: bytes, caller: Caller, data: dict[str, Any]) -> None:
+        data["prompt"] = self.keep_words(caller.tenant, asked)
         event = self._recorder.append(Kind.MODEL_CALLED, caller.task, caller.step, data)
         self._recorder.write(Write("insert_call", (caller.tenant, call, event.sequence)))
 
@@ -171,6 +195,10 @@ def _attempt(one: Try) -> JsonObject:
 
 
 def _of_ask(call: str, ask: Ask, caller: Caller, subject: str) -> JsonObject:
+    return _of_caller(call, caller, subject) | {"purpose": str(ask.purpose), "template": ask.prompt}
+
+
+def _of_caller(call: str, caller: Caller, subject: str) -> JsonObject:
     return {
         "call": call,
         "tenant": caller.tenant,
@@ -178,8 +206,6 @@ def _of_ask(call: str, ask: Ask, caller: Caller, subject: str) -> JsonObject:
         "agent": caller.agent,
         "capability": caller.capability,
         "subject": subject,
-        "purpose": str(ask.purpose),
-        "template": ask.prompt,
     }
 
 

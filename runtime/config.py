@@ -40,6 +40,7 @@ from ..contracts import Effect, HanseError, InvalidConfiguration, Risk
 from ..contracts.delegation import CHILD_TASKS
 from ..contracts.pool import Purpose
 from ..models.policy import THRESHOLDS, VALIDATORS, Policy
+from ..models.prompt import PromptBook
 from ..models.tier import Kind, Tier
 from . import yaml_lines
 from .address import Address
@@ -571,7 +572,8 @@ class ModelPolicy(Section):
     keep_days: int = Field(default=30, ge=1)
     """For how long the words of prompts and answers are kept that nobody used again. Example: `keep_days: 30`"""
     shadows: dict[str, str] = Field(default_factory=dict[str, str])
-    """Names of prompts, and the version that runs beside the current one. Example: `shadows: {extract: "2"}`"""
+    """Names of prompts, and the version that runs beside the current one: one of your own, out of a folder of
+    `models.prompts`. Example: `shadows: {extract: "2"}`"""
     shadow_share: float = Field(default=0.1, ge=0, le=1, allow_inf_nan=False)
     """Of the calls of such a prompt. Example: `shadow_share: 0.1`"""
 
@@ -596,6 +598,9 @@ class Models(Section):
     Example: `downloads: true`"""
     start_at_once: int = Field(default=1, ge=1)
     """Tiers that start side by side; starting one keeps two processors busy. Example: `start_at_once: 2`"""
+    prompts: tuple[Path, ...] = ()
+    """Folders of prompt files of your own, seen from the file's folder: `extract@2.md` is a further version of
+    `extract`, and the current one as the highest, unless `policy.shadows` names it. Example: `prompts: [./prompts]`"""
     policy: ModelPolicy = ModelPolicy()
     """Example: `policy: {tenant_day_cents: 1000, floors: {"payments.*": planner}}`"""
 
@@ -833,6 +838,22 @@ class Configuration(Section):
                 raise PydanticCustomError("mail", "no connector of kind smtp is called {name}", problem)
         return self
 
+    @model_validator(mode="after")
+    def _prompts_can_be_used(self) -> Self:
+        """Read only where something is said of them: most processes have no use for their files."""
+        if self.models and (self.models.prompts or self.models.policy.shadows):
+            self._check_prompts()
+        return self
+
+    def _check_prompts(self) -> None:
+        at = ("models", "prompts")
+        try:
+            PromptBook.load(*self._prompt_folders)
+            at = ("models", "policy", "shadows")
+            self.prompt_book()
+        except InvalidConfiguration as error:
+            raise PydanticCustomError("prompts", "{detail}", {"detail": error.detail, "at": at}) from None
+
     def people_of(self, names: Iterable[str]) -> tuple[str, ...]:
         """Names of people, groups taken apart."""
         return tuple(dict.fromkeys(each for name in names for each in self.groups.get(name, (name,))))
@@ -915,6 +936,15 @@ class Configuration(Section):
         if entries is None:
             return (FileAnchorEntry(kind="file", path=default_heads(self.data)),)
         return tuple(_absolute(each, self.folder) for each in entries)
+
+    @property
+    def _prompt_folders(self) -> tuple[Path, ...]:
+        folders = self.models.prompts if self.models else ()
+        return tuple((self.folder / each.expanduser()).absolute() for each in folders)
+
+    def prompt_book(self) -> PromptBook:
+        """The prompts that ship with Hanse and those of the configured folders. Blocks. Raises InvalidConfiguration."""
+        return PromptBook.load(*self._prompt_folders, shadows=self.models.policy.shadows if self.models else None)
 
     def over(self, data: Path) -> Self:
         """The same federation over another data folder."""

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..contracts import Digest, NotFound
-from ..contracts.pool import Embedder
+from ..contracts import Digest, InvalidConfiguration, NotFound
+from ..contracts.pool import Embedder, TierState
 from ..models.backend import Condition
 from ..models.keeper import Keeper
 from ..models.pool import Pool
+from ..models.prompt import PromptBook
 from ..models.serve_backend import ServePooling
 from ..models.tier import Kind, Tier
 from ..models.validator import Validator
@@ -49,6 +50,7 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
     embedder = late or ServedEmbedder(keeper.pooling(embeds.name))
     store = open_store(configuration, NAME, NAME)
     journal = Journal(store, world.clock, on_failure)
+    prompts, trouble = _prompts(configuration)
     pool = Pool(
         tiers,
         {tier.name: keeper.backend(tier.name) for tier in keeper.tiers if tier.kind is Kind.GENERATE},
@@ -59,7 +61,9 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
         embedder=embedder,
         validators=_validators(embedder),
         policy=models.policy.policy(),
+        prompts=prompts,
         conditions=_conditions(tiers, keeper, late),
+        trouble=trouble,
     )
     return ModelsPart(pool, keeper, late, store, witnessed(configuration, journal, NAME, world))
 
@@ -91,6 +95,17 @@ def _served(configuration: Configuration, models: Models) -> Configuration:
     """The configuration less the tier that is loaded into this process."""
     tiers = tuple(entry for entry in models.tiers if not _is_local(entry.tier()))
     return configuration.model_copy(update={"models": models.model_copy(update={"tiers": tiers})})
+
+
+def _prompts(configuration: Configuration) -> tuple[PromptBook, Condition | None]:
+    """And what is wrong with those of the configuration. Their files may have changed since it was checked, and a
+    process that ended for that would be started again and again.
+    """
+    try:
+        return configuration.prompt_book(), None
+    except InvalidConfiguration as error:
+        _log.error("the prompts cannot be used: %s", error, extra={"action": "prompts.refused"})
+        return PromptBook.load(), Condition(TierState.BROKEN, error.detail, "Mend it, and start the federation again")
 
 
 def _is_local(tier: Tier) -> bool:

@@ -12,7 +12,7 @@ WEIGHTS = "models"
 """Folder below the data, for weights that are made here and for digests."""
 
 
-def make_keeper(configuration: Configuration, namespace: str, clock: Clock, gate: SchemaGate | None = None) -> Keeper:
+def make_keeper(configuration: Configuration, namespace: str, clock: Clock) -> Keeper:
     """A keeper of the configured tiers. Not started. Raises InvalidConfiguration."""
     from ..models.serve_deployer import ServeDeployer
 
@@ -24,6 +24,6 @@ def make_keeper(configuration: Configuration, namespace: str, clock: Clock, gate
         sources.locate,
         ServeDeployer(namespace, prepare),
         clock,
-        gate or SchemaGate(clock),
+        SchemaGate(),
         at_once=models.start_at_once,
     )

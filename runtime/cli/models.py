@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ...contracts.pool import CallView, PromptView, TierState, TierView, UsageView
+from ...contracts.pool import CacheView, CallView, PromptView, TierState, TierView, UsageView
 from ..client import Client
 from .command import Session, command, default
 from .output import table
@@ -84,6 +84,15 @@ async def prompts(session: Session) -> None:
 
 
 @command(app)
+async def caches(session: Session) -> None:
+    """Show how many answers are kept for the tenant, and how often they were given again."""
+    async with session.client() as client:
+        found = await client.models.caches()
+    names = ("tenant", "same words", "given again", "same meaning", "given again", "not found", "bytes")
+    session.out.show(found, lambda: table(*names, rows=[_cache(each) for each in found], empty="Nothing is kept."))
+
+
+@command(app)
 async def purge(session: Session) -> None:
     """Forget the answers that were kept for the tenant."""
     async with session.client() as client:
@@ -148,3 +157,8 @@ def _call(each: CallView) -> list[str]:
 def _prompt(each: PromptView) -> list[str]:
     runs = "current" if each.current else "beside it" if each.shadow else ""
     return [each.name, each.version, _short(each.digest), runs, ", ".join(each.inputs)]
+
+
+def _cache(each: CacheView) -> list[str]:
+    figures = (each.exact, each.exact_hits, each.semantic, each.semantic_hits, each.misses, each.bytes)
+    return [each.tenant, *map(str, figures)]

@@ -2,10 +2,12 @@
 
 import pytest
 
-from hanse.contracts import InvalidInput, Overloaded, TooLarge
-from hanse.models.gate import SchemaGate, SchemaLimits
+from hanse.contracts import InvalidInput, Overloaded, Tenant, TooLarge
+from hanse.models.gate import SchemaAllowance, SchemaGate
 
 from .doubles import Watch
+
+SHOP, BANK = Tenant("shop"), Tenant("bank")
 
 
 def schema(number: int) -> dict[str, object]:
@@ -18,45 +20,49 @@ def watch() -> Watch:
 
 
 @pytest.fixture
-def gate(watch: Watch) -> SchemaGate:
-    return SchemaGate(watch, SchemaLimits(distinct=3, window_seconds=60), own=[schema(100)])
+def gate() -> SchemaGate:
+    return SchemaGate()
 
 
-def test_only_so_many_different_ones_pass_in_an_hour(gate: SchemaGate) -> None:
+@pytest.fixture
+def allowance(watch: Watch) -> SchemaAllowance:
+    return SchemaAllowance(watch, distinct=3, window_seconds=60)
+
+
+def test_only_so_many_different_ones_pass_in_an_hour(allowance: SchemaAllowance) -> None:
     for number in (1, 2, 3, 1, 2, 3):
-        gate.admit(schema(number))
+        allowance.admit(SHOP, schema(number))
     with pytest.raises(Overloaded, match="3 different schemas") as error:
-        gate.admit(schema(4))
+        allowance.admit(SHOP, schema(4))
     assert error.value.retry_after_seconds == 60
-    gate.admit(schema(2))
+    allowance.admit(SHOP, schema(2))
 
 
-def test_one_that_is_not_used_any_more_makes_room(gate: SchemaGate, watch: Watch) -> None:
+def test_one_tenant_uses_up_nothing_of_anothers(allowance: SchemaAllowance) -> None:
     for number in (1, 2, 3):
-        gate.admit(schema(number))
+        allowance.admit(SHOP, schema(number))
+    for number in (4, 5, 6):
+        allowance.admit(BANK, schema(number))
+    for tenant in (SHOP, BANK):
+        with pytest.raises(Overloaded):
+            allowance.admit(tenant, schema(7))
+
+
+def test_one_that_is_not_used_any_more_makes_room(allowance: SchemaAllowance, watch: Watch) -> None:
+    for number in (1, 2, 3):
+        allowance.admit(SHOP, schema(number))
     watch.now = 50
-    gate.admit(schema(1))
+    allowance.admit(SHOP, schema(1))
     watch.now = 61
-    gate.admit(schema(4))
-    gate.admit(schema(5))
+    allowance.admit(SHOP, schema(4))
+    allowance.admit(SHOP, schema(5))
     with pytest.raises(Overloaded):
-        gate.admit(schema(6))
+        allowance.admit(SHOP, schema(6))
 
 
-def test_those_of_contracts_do_not_count(gate: SchemaGate) -> None:
-    for number in range(101, 150):
-        gate.allow(schema(number))
-    for number in range(100, 150):
-        gate.admit(schema(number))
-    for number in (1, 2, 3):
-        gate.admit(schema(number))
-
-
-def test_a_large_one_is_refused_also_from_a_contract(gate: SchemaGate) -> None:
-    large = {"enum": ["x" * 100_000]}
-    gate.allow(large)
+def test_a_large_one_is_refused(gate: SchemaGate) -> None:
     with pytest.raises(TooLarge, match="bytes"):
-        gate.admit(large)
+        gate.admit({"enum": ["x" * 100_000]})
 
 
 def test_a_deep_one_is_refused(gate: SchemaGate) -> None:
@@ -80,11 +86,3 @@ def test_a_deep_one_is_refused(gate: SchemaGate) -> None:
 def test_what_a_grammar_would_grow_from_is_refused(gate: SchemaGate, part: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
         gate.admit({"type": "object", "properties": {"part": {"anyOf": [{"type": "null"}, part]}}})
-
-
-def test_a_refused_one_takes_no_place(gate: SchemaGate) -> None:
-    for _ in range(5):
-        with pytest.raises(InvalidInput):
-            gate.admit({"$ref": "other.json"})
-    for number in (1, 2, 3):
-        gate.admit(schema(number))

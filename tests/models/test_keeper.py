@@ -50,7 +50,7 @@ def shelf() -> Shelf:
 
 
 def keeper_of(*tiers: Tier, cluster: PaperCluster, watch: Watch, shelf: Shelf) -> Keeper:
-    return Keeper(tiers, shelf.locate, cluster, watch, SchemaGate(watch))
+    return Keeper(tiers, shelf.locate, cluster, watch, SchemaGate())
 
 
 async def test_starts_one_after_the_other_from_below(cluster: PaperCluster, watch: Watch, shelf: Shelf) -> None:

@@ -472,6 +472,53 @@ async def test_validators_can_be_asked_by_name(world: World):
             await pool.judge("oracle", "x", caller())
 
 
+async def test_a_judgement_is_counted_and_written_down(world: World):
+    validators = [Says("injection", 0.25), Says("grounded", ModelUnavailable("away"))]
+    async with running(world.pool({SMALL: ScriptedBackend()}, validators=validators)) as pool:
+        await pool.judge("injection", "six letters", caller(task="t1"), ["source"])
+        world.clock.pass_seconds(1)
+        with pytest.raises(ModelUnavailable):
+            await pool.judge("grounded", "x", caller())
+        with pytest.raises(NotFound):
+            await pool.judge("oracle", "x", caller())
+        silent, said = await pool.calls(SHOP)
+        assert json.loads(await pool.text(SHOP, said.prompt)) == {"text": "six letters", "sources": ["source"]}
+        usage = {row.tier: (row.task, row.calls, row.prompt_tokens) for row in await pool.usage(SHOP, by_task=True)}
+    assert (said.purpose, said.tier, said.outcome, said.scores) == (
+        "judge",
+        "injection",
+        "accepted",
+        {"injection": 0.25},
+    )
+    assert (said.task, said.usage.prompt_tokens) == ("t1", 5 + 4)
+    assert (silent.tier, silent.outcome, silent.scores) == ("grounded", "model_unavailable", {})
+    assert usage == {"injection": ("t1", 1, 9), "grounded": ("", 1, 2)}
+
+
+async def test_a_tenant_that_asks_with_ever_other_schemas_holds_up_nobody_else(world: World):
+    def shaped(number: int, pure: bool = False) -> Ask:
+        return ask(answer={"type": "object", "title": str(number)}, pure=pure)
+
+    async with running(world.pool({SMALL: ScriptedBackend('{"total": 5}')})) as pool:
+        for number in range(256):
+            await pool.ask(shaped(number, pure=number == 0), caller("greedy"))
+        world.clock.pass_seconds(1)
+        tools = [{"name": "t", "parameters": {"type": "object", "title": "another"}}]
+        for wrong in (shaped(256), ask(tools=tools)):
+            with pytest.raises(Overloaded, match="256 different schemas"):
+                await pool.ask(wrong, caller("greedy"))
+        (last, *_) = await pool.calls(caller("greedy").tenant)
+        assert last.outcome == "overloaded"
+        assert (await pool.ask(shaped(256), caller("modest"))).data == {"total": 5}
+        assert (await pool.ask(shaped(0, pure=True), caller("greedy"))).cached is Cached.EXACT
+
+
+async def test_half_of_a_surrogate_pair_is_not_judged(world: World):
+    async with running(world.pool({SMALL: ScriptedBackend()})) as pool:
+        with pytest.raises(InvalidInput, match="surrogate"):
+            await pool.judge("numbers", "\ud800", caller())
+
+
 async def test_a_conversation_that_is_too_long_is_shortened_only_with_leave(world: World):
     narrow = tier("small", context_window=300)
     small = ScriptedBackend("fine")

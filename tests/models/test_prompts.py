@@ -102,6 +102,20 @@ def test_two_files_of_one_version_and_a_shadow_that_is_not_there_are_refused():
         book("1", shadow="1")
 
 
+def test_a_folder_of_ones_own_is_read_and_what_is_wrong_there_is_named(tmp_path):
+    file = tmp_path / "ask@1.md"
+    file.write_text(text())
+    assert PromptBook.load(tmp_path).find("ask").id == "ask@1"
+    file.write_text(text().replace("---\n#", "tests:\n  - inputs: {question: x}\n    contains: [y]\n---\n#"))
+    with pytest.raises(InvalidConfiguration, match=r"ask@1\.md: test 1: 'y' is not in the messages"):
+        PromptBook.load(tmp_path)
+    file.write_bytes(b"\xff")
+    with pytest.raises(InvalidConfiguration, match=r"ask@1\.md cannot be read: it is not UTF-8"):
+        PromptBook.load(tmp_path)
+    with pytest.raises(InvalidConfiguration, match="there is no folder"):
+        PromptBook.load(tmp_path / "nowhere")
+
+
 def test_the_digest_is_of_the_words():
     one, same, other = (
         read_prompt(text(v, b), "x.md")

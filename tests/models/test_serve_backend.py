@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hanse.contracts import InvalidInput, ModelUnavailable, Overloaded, TimedOut
+from hanse.contracts import InvalidInput, ModelUnavailable, Overloaded, TimedOut, TooLarge
 from hanse.contracts.pool import Ask, TierState
 from hanse.models import chat
 from hanse.models.backend import Condition, Raw
-from hanse.models.gate import SchemaGate, SchemaLimits
+from hanse.models.gate import SchemaGate
 from hanse.models.serve_backend import ServeBackend, ServePooling
 from hanse.models.tier import Kind, Tier
 
-from .doubles import PaperDoor, Watch
+from .doubles import PaperDoor
 
 TIER = Tier("planner", Kind.GENERATE, "tiny")
 READY = Condition(TierState.READY, replicas=1, progress=1)
@@ -42,7 +42,7 @@ def door() -> PaperDoor:
 
 @pytest.fixture
 def backend(door: PaperDoor) -> ServeBackend:
-    made = ServeBackend(TIER, door, SchemaGate(Watch(), SchemaLimits(distinct=2)))
+    made = ServeBackend(TIER, door, SchemaGate())
     made.known(READY)
     return made
 
@@ -161,14 +161,14 @@ async def test_a_slow_reader_takes_none_of_the_streams_time(backend: ServeBacken
     assert len(pieces) == 6
 
 
-async def test_different_schemas_are_counted_those_of_tools_too(backend: ServeBackend, door: PaperDoor) -> None:
-    door.answer = lambda method, body: completion("{}")
-    await backend.complete(ask(answer={"type": "object"}), 5)
-    await backend.complete(ask(tools=[{"name": "t", "parameters": {"type": "object", "title": "b"}}]), 5)
-    with pytest.raises(Overloaded, match="schemas"):
-        await backend.complete(ask(answer={"type": "array"}), 5)
-    with pytest.raises(Overloaded, match="schemas"):
-        await anext(backend.stream(ask(answer={"type": "array"}), 5))
+async def test_no_schema_is_too_large_for_an_engine_those_of_tools_too(backend: ServeBackend, door: PaperDoor) -> None:
+    large = {"enum": ["x" * 100_000]}
+    for asked in (ask(answer=large), ask(tools=[{"name": "t", "parameters": large}])):
+        with pytest.raises(TooLarge, match="schema"):
+            await backend.complete(asked, 5)
+        with pytest.raises(TooLarge, match="schema"):
+            await anext(backend.stream(asked, 5))
+    assert door.asked == []
 
 
 async def test_counts_tokens_with_the_engine_or_estimates_from_above(backend: ServeBackend, door: PaperDoor) -> None:

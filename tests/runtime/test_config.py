@@ -244,6 +244,26 @@ WRONG = {
     "no version": ("agents: []\n", 1, "Write as the first line: version: 1"),
     "an empty file": ("", 1, "Write as the first line: version: 1"),
     "a later version": ("# new\nversion: 2\n", 2, "this Hanse reads version 1"),
+    "a folder of prompts that is not there": (
+        "version: 1\nmodels:\n  downloads: false\n  prompts: [./words]\n",
+        4,
+        "models.prompts: there is no folder",
+    ),
+    "a shadow of a version that nobody wrote": (
+        "version: 1\nmodels:\n  policy:\n    keep_days: 3\n    shadows: {extract: '2'}\n",
+        5,
+        "models.policy.shadows: prompt 'extract' has no version '2' to run beside another. It has 1",
+    ),
+    "a shadow of no prompt": (
+        "version: 1\nmodels:\n  policy: {shadows: {extrakt: '2'}}\n",
+        3,
+        "There is choose, extract, repair",
+    ),
+    "a shadow of the only version": (
+        "version: 1\nmodels:\n  policy: {shadows: {extract: '1'}}\n",
+        3,
+        "has no version but '1', which so runs beside nothing",
+    ),
     "the folder": ("version: 1\nfolder: /\n", 2, "folder: is the file's own"),
 }
 

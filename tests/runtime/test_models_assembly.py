@@ -1,26 +1,32 @@
 """The pool that a configuration describes, put together and asked, without a cluster."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hanse.contracts import InvalidConfiguration, ModelUnavailable, NotFound, Tenant
+from hanse.contracts import InvalidConfiguration, Kind, ModelUnavailable, NotFound, Tenant
 from hanse.contracts.caller import Caller
 from hanse.contracts.pool import Ask, Message, TierState
 from hanse.models.head import FOLDER
+from hanse.models.prompt import FOLDER as PROMPTS
 from hanse.runtime.assembly import World
 from hanse.runtime.audit.anchors import read_anchors
 from hanse.runtime.audit.folder import audit
 from hanse.runtime.client import Shard
-from hanse.runtime.config import Configuration
+from hanse.runtime.config import Configuration, load
 from hanse.runtime.federation import _piped
 from hanse.runtime.late_embedder import LateEmbedder
 from hanse.runtime.models_assembly import make_models
 from hanse.runtime.models_client import ModelsClient
 from hanse.runtime.models_part import ModelsPart
 
+from ..support import models as support
+from ..support.models import ScriptedBackend, running, tier
+
+TIER = "{name: planner, source: ./nowhere}"
 CALLER = Caller(tenant=Tenant("acme"), by="ann")
 ASK = Ask(messages=(Message(role="user", content="?"),))
 
@@ -35,6 +41,13 @@ async def part(tmp_path: Path) -> AsyncIterator[ModelsPart]:
     made = make_models(configured(tmp_path, tiers=[{"name": "planner", "source": "./nowhere"}]), World.real(), _fail)
     yield made
     await made.stop()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[support.World]:
+    made = support.World()
+    yield made
+    await made.store.close()
 
 
 def _fail(error: BaseException) -> None:
@@ -111,6 +124,56 @@ def test_the_policy_of_the_file_is_that_of_the_pool(tmp_path: Path) -> None:
     assert models is not None
     policy = models.policy.policy()
     assert (policy.tenant_day_cents, policy.semantic_threshold, policy.call_cents) == (10, None, None)
+
+
+# Prompts of one's own
+
+
+def prompted(tmp_path: Path) -> Configuration:
+    """`extract@2.md` beside the configuration, with other words than the one that ships, which it shadows."""
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    ours = (PROMPTS / "extract@1.md").read_text()
+    (folder / "extract@2.md").write_text(ours.replace('version: "1"', 'version: "2"').replace("and nothing", "nothing"))
+    file = tmp_path / "hanse.yaml"
+    policy = "{shadows: {extract: '2'}, shadow_share: 1}"
+    file.write_text(f"version: 1\nmodels:\n  prompts: [./prompts]\n  policy: {policy}\n  tiers: [{TIER}]\n")
+    return load(file, {})
+
+
+async def test_a_version_of_ones_own_runs_beside_the_one_that_ships(tmp_path: Path, world: support.World) -> None:
+    configuration = prompted(tmp_path)
+    assert configuration.models is not None
+    policy, backend = configuration.models.policy.policy(), ScriptedBackend('{"total": 12}')
+    pool = world.pool({tier("small"): backend}, policy, prompts=configuration.prompt_book())
+    async with running(pool):
+        inputs = {"task": "the total", "schema": "{}", "sources": "Total: 12"}
+        await pool.ask(Ask(prompt="extract", inputs=inputs, answer={"type": "object"}), CALLER)
+        await asyncio.gather(*pool._beside)
+    (event,) = world.events(Kind.MODEL_SHADOWED)
+    assert (event.data["template"], event.data["shadow"], event.data["agrees"]) == ("extract@1", "extract@2", True)
+    assert ["and nothing else" in str(each.messages[0].content) for each in backend.asked] == [True, False]
+
+
+async def test_the_pool_shows_both_versions_with_their_digests(tmp_path: Path) -> None:
+    part = make_models(prompted(tmp_path), World.real(), _fail)
+    views = {view.version: view for view in await (await reached(part)).prompts() if view.name == "extract"}
+    await part.stop()
+    assert [(views[each].current, views[each].shadow) for each in "12"] == [(True, False), (False, True)]
+    assert views["1"].digest != views["2"].digest
+
+
+async def test_prompts_that_broke_after_the_check_are_a_state_of_the_pool(tmp_path: Path) -> None:
+    configuration = prompted(tmp_path)
+    (tmp_path / "prompts" / "extract@2.md").unlink()
+    part = make_models(configuration, World.real(), _fail)
+    client = await reached(part)
+    planner, _ = await client.tiers()
+    with pytest.raises(ModelUnavailable, match=r"no version '2'.*Mend it"):
+        await client.ask(ASK, CALLER)
+    await part.stop()
+    assert (planner.state, planner.remedy) == (TierState.BROKEN, "Mend it, and start the federation again")
+    assert "prompt 'extract' has no version '2'" in planner.detail
 
 
 # An embedder on its way

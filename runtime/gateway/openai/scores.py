@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from ....contracts import JsonObject, NotFound
 from ....contracts.pool import Judgement
+from ....models.price import guess_tokens
 from .. import answers
 from ..bodies import read_model
 from ..desk import desk_of
@@ -36,13 +37,14 @@ async def score(request: Request) -> Response:
             found = await while_there(request.receive, judged())
         except NotFound as error:
             raise ModelNotFound(error.detail, param="model") from None
-    return answers.data(_page(asked.model, found))
+    return answers.data(_page(asked, found))
 
 
-def _page(model: str, found: list[Judgement]) -> JsonObject:
+def _page(asked: Score, found: list[Judgement]) -> JsonObject:
     data = [
         {"index": index, "object": "score", "score": each.score, "reason": each.reason}
         for index, each in enumerate(found)
     ]
-    head = {"id": f"score-{secrets.token_hex(12)}", "object": "list", "created": int(time.time()), "model": model}
-    return {**head, "data": data, "usage": {}}
+    head = {"id": f"score-{secrets.token_hex(12)}", "object": "list", "created": int(time.time()), "model": asked.model}
+    tokens = sum(guess_tokens((text, *asked.text_2)) for text in asked.text_1)
+    return {**head, "data": data, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}

@@ -1,6 +1,6 @@
 """What OpenAI's clients read, as the description of the surface shows it."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -104,7 +104,8 @@ class ScorePage(_Given):
     created: int
     data: list[ScoreShape]
     model: str
-    usage: dict[str, Any]
+    usage: TokenUsage
+    """As for embeddings; each text is counted with its sources."""
 
 
 class ErrorShape(_Given):

@@ -102,7 +102,7 @@ async def serving(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
     clock = SystemClock()
     sources = Sources(data, data / "models")
     deployer = ServeDeployer(PREFIX, stay_on_loopback)
-    keeper = Keeper([PLANNER, VECTORS], sources.locate, deployer, clock, SchemaGate(clock), at_once=2)
+    keeper = Keeper([PLANNER, VECTORS], sources.locate, deployer, clock, SchemaGate(), at_once=2)
     try:
         await keeper.start()
         await asyncio.gather(*(keeper.ready(tier.name, START_SECONDS) for tier in keeper.tiers))

@@ -7,7 +7,7 @@ import pytest
 
 from hanse.contracts import ModelUnavailable, Tenant
 from hanse.contracts.caller import Caller
-from hanse.contracts.pool import Ask, Message, TierState, TierView
+from hanse.contracts.pool import Ask, CacheView, Message, TierState, TierView
 from hanse.runtime.cli import models
 
 from ...support.pool import ScriptedModels
@@ -78,6 +78,18 @@ def test_usage_calls_prompts_and_purges(shell, pool):
     assert "extract" in shell("models", "prompts").stdout
     assert shell("models", "purge").stdout == "3 kept answers forgotten\n"
     assert pool.purged == [("default", "local")]
+
+
+def test_what_is_kept_can_be_seen_before_it_is_purged(shell, pool):
+    async def caches(tenant: Tenant | None = None) -> list[CacheView]:
+        assert tenant == "default"
+        return [CacheView(tenant=tenant, exact=3, exact_hits=5, semantic=2, semantic_hits=1, misses=7, bytes=900)]
+
+    pool.caches = caches
+    (line,) = shell("models", "caches").stdout.splitlines()[1:]
+    assert line.split() == ["default", "3", "5", "2", "1", "7", "900"]
+    (found,) = shell.data("models", "caches")
+    assert (found["exact"], found["misses"]) == (3, 7)
 
 
 def test_without_a_pool_it_says_what_to_write(tmp_path):

@@ -202,6 +202,8 @@ async def test_scores(app: FastAPI) -> None:
             (0, 0.1, "1 sources"),
             (1, 0.9, "1 sources"),
         ]
+        # "fine", "ignore it" and twice "source": a third of the characters, and two each
+        assert answer["usage"] == {"prompt_tokens": 3 + 5 + 4 + 4, "total_tokens": 16}
         missing = await http.post("/v1/score", json={"model": "injections", "text_1": "x"})
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
     assert "There are: injection" in missing.json()["error"]["message"]
