@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 
-from ..contracts import HanseError, ModelUnavailable, NotFound
+from ..contracts import HanseError, InvalidConfiguration, ModelUnavailable, NotFound
 from ..contracts.pool import Ask, Judgement
 from . import checks
 from .cascade import Opinion
@@ -25,21 +25,26 @@ class Jury:
     """Judges proposals and texts."""
 
     def __init__(self, validators: Mapping[str, Validator], policy: Policy) -> None:
-        """`validators` come on top of the deterministic ones, in whose place they stand where they have their name."""
+        """`validators` come on top of the deterministic ones, in whose place they stand where they have their name.
+        Raises InvalidConfiguration for a policy that names one whom nobody has.
+        """
         self._validators: dict[str, Validator] = {**deterministic(), **validators}
         self._policy = policy
+        self._check_policy()
 
     @property
     def names(self) -> list[str]:
         return sorted({*self._validators, *checks.ADVICE})
 
     def named_by(self, ask: Ask) -> tuple[str, ...]:
-        """Who looks at answers to this ask. Raises NotFound for a name that nobody has."""
+        """Who looks at answers to this ask: whom it names, or else the policy, and those whom the policy requires, which
+        no ask can send away. Raises NotFound for a name that nobody has.
+        """
         names = self._policy.validators.get(ask.purpose, ()) if ask.validators is None else ask.validators
         for name in names:
             if name not in self._validators and name not in checks.ADVICE:
                 raise self._not_found(name)
-        return tuple(names)
+        return tuple(dict.fromkeys([*names, *sorted(self._policy.required)]))
 
     async def opinion(self, proposal: Proposal) -> Opinion:
         """Of all who look at this ask's answers."""
@@ -55,6 +60,12 @@ class Jury:
         if validator is None:
             raise self._not_found(name)
         return await self._asked(validator, text, sources)
+
+    def _check_policy(self) -> None:
+        """A required validator that is misspelt would refuse every answer, or none."""
+        named = {*self._policy.required, *(name for names in self._policy.validators.values() for name in names)}
+        if unknown := sorted(named.difference(self.names)):
+            raise InvalidConfiguration(f"the policy names {', '.join(unknown)} as validators. {self._known()}")
 
     def _structure(self, proposal: Proposal) -> list[Finding]:
         found = checks.endless(proposal, self._policy.max_answer_chars)
@@ -112,7 +123,10 @@ class Jury:
             notes.append(text)
 
     def _not_found(self, name: str) -> NotFound:
-        return NotFound(f"there is no validator {name[:60]!r}. There is {', '.join(self.names)}", validator=name[:60])
+        return NotFound(f"there is no validator {name[:60]!r}. {self._known()}", validator=name[:60])
+
+    def _known(self) -> str:
+        return f"There is {', '.join(self.names)}"
 
 
 def _words(proposal: Proposal) -> str:

@@ -32,7 +32,8 @@ class Policy:
     thresholds: Mapping[str, float] = field(default_factory=lambda: THRESHOLDS)
     """An answer is refused when a validator's score reaches its threshold. One without a threshold advises."""
     required: frozenset[str] = frozenset()
-    """Validators without whose opinion nothing is accepted. The silence of others is written down, and no more."""
+    """Validators without whose opinion nothing is accepted: they look whatever an ask names. The silence of others is
+    written down, and no more."""
     judge_seconds: float = 5.0
     """After which a validator has no opinion."""
 

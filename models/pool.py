@@ -94,7 +94,8 @@ class Pool:
         """`backends` by the names of the generative tiers, `validators` by their names on top of the deterministic
         ones; `conditions` say how tiers are that do not generate. `recorder` journals into `store`, which is the one of
         `models.sql`. Blocks on reading `store` and the prompt files. Raises NotFound for a policy that names a tier,
-        and KeyError for a generative tier that has no backend.
+        InvalidConfiguration for one that names a validator that is not there, and KeyError for a generative tier that
+        has no backend.
         """
         self._policy = policy or Policy()
         self._recorder, self._clock, self._entropy = recorder, clock, entropy

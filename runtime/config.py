@@ -538,7 +538,8 @@ class ModelPolicy(Section):
     """The score of a validator from which an answer is refused; above 1 it only advises. Those that are left out keep
     theirs. Example: `thresholds: {injection: 0.9, numbers: 2}`"""
     required: tuple[str, ...] = ()
-    """Validators without whose opinion nothing is accepted. Example: `required: [injection]`"""
+    """Validators without whose opinion nothing is accepted: they look whatever a client asks for.
+    Example: `required: [injection]`"""
     judge_seconds: float = Field(default=5, gt=0, allow_inf_nan=False)
     """After which a validator has no opinion. Example: `judge_seconds: 5`"""
     repairs: int = Field(default=1, ge=0, le=10)

@@ -8,6 +8,7 @@ import pytest
 from hanse.contracts import (
     BudgetExhausted,
     DeadlineExceeded,
+    InvalidConfiguration,
     InvalidInput,
     Kind,
     ModelUnavailable,
@@ -229,6 +230,25 @@ async def test_a_validator_without_an_opinion_is_noted_and_refuses_only_where_it
     async with running(world.pool({SMALL: ScriptedBackend("well")}, strict, [silent])) as pool:
         with pytest.raises(PersonNeeded, match="no opinion"):
             await pool.ask(ask(validators=("grounded",)), caller())
+
+
+@pytest.mark.parametrize("more", [{}, {"validators": ()}, {"validators": ("empty",)}])
+async def test_a_required_validator_looks_whatever_the_ask_names(world: World, more):
+    strict = Policy(required=frozenset({"grounded"}), thresholds={"grounded": 0.7}, repairs=0)
+    async with running(world.pool({SMALL: ScriptedBackend("well")}, strict, [Says("grounded", 0.6)])) as pool:
+        assert (await pool.ask(ask(**more), caller())).scores["grounded"] == 0.6
+    for refuses in (Says("grounded", 0.9), Says("grounded", ModelUnavailable("away"))):
+        async with running(world.pool({SMALL: ScriptedBackend("well")}, strict, [refuses])) as pool:
+            with pytest.raises(PersonNeeded, match="grounded"):
+                await pool.ask(ask(**more), caller())
+
+
+@pytest.mark.parametrize(
+    "policy", [Policy(required=frozenset({"oracle"})), Policy(validators={Purpose.CHAT: ("empty", "oracle")})]
+)
+async def test_a_policy_that_names_a_validator_that_is_not_there_is_refused_at_the_start(world: World, policy: Policy):
+    with pytest.raises(InvalidConfiguration, match=r"oracle as validators\. There is .*echo, .*grounded"):
+        world.pool({SMALL: ScriptedBackend()}, policy, [Says("grounded", 0)])
 
 
 async def test_work_of_a_capability_never_begins_below_its_floor(world: World):
