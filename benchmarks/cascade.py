@@ -39,6 +39,7 @@ from ..models.encoder import OnnxEncoder
 from ..models.policy import Policy
 from ..models.pool import Pool
 from ..models.tier import Kind, Tier
+from ..models.validator import LooksAt
 from ..runtime.journal import Journal
 from ..runtime.store import SqliteStore
 from ..runtime.world import SystemClock
@@ -177,6 +178,8 @@ class WrongTool:
             for request, tool in proposed
         ]
         self._curve = logistic(np.array(rows), [tool != request.tool for request, tool in proposed])
+
+    looks_at = LooksAt.ANSWER
 
     async def judge(self, text: str, sources: Sequence[str] = ()) -> Judgement:
         """`sources` is the request."""

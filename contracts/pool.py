@@ -90,8 +90,8 @@ class Ask(Value):
     only: bool = False
     """Nothing but that tier: no escalation, no fallback."""
     validators: tuple[str, ...] | None = None
-    """By name; None takes those that the policy names for the purpose, empty none. Those that the policy requires look
-    all the same."""
+    """By name; None takes those that the policy names for the purpose, empty none. Those that it requires look all the
+    same, and so do those of the purpose that guard what goes in."""
     sources: tuple[str, ...] = ()
     """What the answer must be supported by."""
     postconditions: tuple[Postcondition, ...] = ()

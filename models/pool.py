@@ -317,14 +317,14 @@ class Pool:
         except InvalidInput as error:
             said |= {"outcome": error.code, "answer": "", "agrees": False, "scores": {}, "microcents": 0}
         else:
-            said |= await self._compared(await rung.attempt(beside, caller, money), answer, caller.tenant)
+            said |= await self._compared(await rung.attempt(beside, caller, money), beside, answer, caller.tenant)
         self._records.note(Kind.MODEL_SHADOWED, call.caller, said)
 
-    async def _compared(self, work: Work, answer: Answer, tenant: Tenant) -> JsonObject:
+    async def _compared(self, work: Work, asked: Ask, answer: Answer, tenant: Tenant) -> JsonObject:
         if work.proposal is None or work.error is not None:
             outcome = work.error.code if work.error else "failed"
             return {"outcome": outcome, "answer": "", "agrees": False, "scores": {}, "microcents": work.used.microcents}
-        one = Try(work, await self._jury.opinion(work.proposal))
+        one = Try(work, await self._jury.opinion(work.proposal, asked))
         return {
             "outcome": str(one.outcome),
             "answer": self._records.keep_words(tenant, work.proposal.words),

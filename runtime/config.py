@@ -532,8 +532,9 @@ class ModelPolicy(Section):
     """What the model pool may do and spend, and when an answer is refused."""
 
     validators: dict[Purpose, tuple[str, ...]] = Field(default_factory=dict[Purpose, tuple[str, ...]])
-    """Who looks at answers, by what they are for: `complete`, `choose`, `extract`, `chat`. Those that are left out keep
-    theirs. Example: `validators: {chat: [empty, repetition, injection]}`"""
+    """Who looks at calls, by what they are for: `complete`, `choose`, `extract`, `chat`. Those that are left out keep
+    theirs. A client may ask for others, but not without `injection` (which looks at sources and outputs of tools) and
+    `risk` (at the request) where they stand here. Example: `validators: {chat: [empty, repetition, injection]}`"""
     thresholds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict[str, float])
     """The score of a validator from which an answer is refused; above 1 it only advises. Those that are left out keep
     theirs. Example: `thresholds: {injection: 0.9, numbers: 2}`"""

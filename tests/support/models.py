@@ -22,7 +22,7 @@ from hanse.models.policy import Policy
 from hanse.models.pool import Pool
 from hanse.models.tier import Kind as TierKind
 from hanse.models.tier import Tier
-from hanse.models.validator import Validator
+from hanse.models.validator import LooksAt, Validator
 from hanse.runtime.journal import Journal
 from hanse.runtime.store import SqliteStore
 
@@ -148,13 +148,16 @@ class WordEmbedder:
 
 
 class Says:
-    """A validator that says what it is told to."""
+    """A validator that says what it is told to, of every text or of each that it is told about."""
 
-    def __init__(self, name: str, said: Any) -> None:
+    def __init__(self, name: str, said: Any, looks_at: LooksAt = LooksAt.ANSWER) -> None:
         self.name: str = name
+        self.looks_at: LooksAt = looks_at
+        self.texts: list[str] = []
         self._said: Any = said
 
     async def judge(self, text: str, sources: Sequence[str] = ()) -> Judgement:
+        self.texts.append(text)
         if isinstance(self._said, BaseException):
             raise self._said
         if isinstance(self._said, Judgement):
