@@ -21,7 +21,7 @@ import asyncio
 import csv
 import re
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -97,6 +97,9 @@ class Classifier:
 
     def condition(self) -> Condition:
         return Condition(TierState.READY, replicas=1)
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Its condition never changes."""
 
     async def count_tokens(self, ask: Ask) -> int:
         """Four characters a token, as texts in English have on average."""

@@ -33,7 +33,7 @@ class Tier:
     """Height: escalation goes upwards."""
     context_window: int = 2048
     concurrency: int = 32
-    """Calls in the engine at once; further ones queue in the pool."""
+    """Calls in the engine of one replica at once; what all replicas together do not take queues in the pool."""
     queue: int = 256
     """Calls that may wait; the next one is refused as overloaded."""
     cents_per_1k_prompt: float = 0.0

@@ -502,7 +502,8 @@ class TierEntry(Section):
     context_window: int = Field(default=2048, ge=16)
     """Tokens of prompt and answer together. Example: `context_window: 8192`"""
     concurrency: int = Field(default=32, ge=1, le=4096)
-    """Calls in one engine at once. Example: `concurrency: 64`"""
+    """Calls in one engine at once. A tier takes as many for each of its replicas that answers.
+    Example: `concurrency: 64`"""
     queue: int = Field(default=256, ge=0)
     """Calls that may wait for it; the next is refused with 429. Example: `queue: 256`"""
     cents_per_1k_prompt: float = Field(default=0, ge=0, allow_inf_nan=False)

@@ -326,6 +326,28 @@ async def test_a_full_queue_refuses_and_says_when_to_come_again(world: World):
         assert [answer.text for answer in await asyncio.gather(*waiting)] == ["fine", "fine"]
 
 
+async def standing(pool: Pool) -> tuple[int, int]:
+    """Calls in the first tier, and before it."""
+    view = (await pool.tiers())[0]
+    return view.in_flight, view.queued
+
+
+async def test_a_tier_takes_as_many_calls_for_each_replica_that_answers(world: World):
+    gate = Gate()
+    small = ScriptedBackend(gate)
+    small.scale(2)
+    async with running(world.pool({tier("small", concurrency=2): small})) as pool:
+        calls = [asyncio.create_task(pool.ask(ask(str(number)), caller())) for number in range(9)]
+        await gate.holds(4)
+        assert await standing(pool) == (4, 5)
+        small.scale(4)
+        await gate.holds(8)
+        small.scale(0)
+        assert await standing(pool) == (8, 1), "what is under way goes on"
+        gate.open.set()
+        assert len(await asyncio.gather(*calls)) == 9
+
+
 async def test_work_is_not_pushed_on_to_a_dearer_tier_because_a_cheap_one_is_full(world: World):
     gate, large = Gate(), ScriptedBackend()
     narrow = tier("small", concurrency=1, queue=0)

@@ -66,6 +66,8 @@ class ScriptedBackend:
         self.asked: list[Ask] = []
         self.state = TierState.READY
         self.weights = weights
+        self.replicas = 1
+        self._watchers: list[Callable[[], None]] = []
         self.pieces = 4
         self.dies_after: int | None = None
         """Pieces of a stream, after which it ends with an error."""
@@ -75,7 +77,15 @@ class ScriptedBackend:
         return digest(self.weights)
 
     def condition(self) -> Condition:
-        return Condition(self.state, "as the script says", "start it", 1.0, 1)
+        return Condition(self.state, "as the script says", "start it", 1.0, self.replicas)
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        self._watchers.append(tell)
+
+    def scale(self, replicas: int) -> None:
+        self.replicas = replicas
+        for tell in self._watchers:
+            tell()
 
     async def count_tokens(self, ask: Ask) -> int:
         """A token has four characters here."""
@@ -110,6 +120,13 @@ class Gate:
     def __init__(self, text: str = "fine") -> None:
         self.text, self.open, self.entered = text, asyncio.Event(), asyncio.Event()
         self.inside = 0
+
+    async def holds(self, count: int) -> None:
+        """Returns when so many are inside."""
+        async with asyncio.timeout(5):
+            while self.inside < count:
+                self.entered.clear()
+                await self.entered.wait()
 
     async def __call__(self, ask: Ask) -> Raw:
         self.inside += 1
