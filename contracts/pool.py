@@ -223,6 +223,8 @@ class TierView(BaseModel):
     queued: int = 0
     in_flight: int = 0
     context_window: int = 0
+    instead: str = ""
+    """Of a tier that could embed and does not: the one that does."""
     cents_per_1k_prompt: float = 0
     cents_per_1k_completion: float = 0
     calls: int = 0

@@ -21,12 +21,15 @@ from hanse.contracts import (
     TooLarge,
 )
 from hanse.contracts.pool import Answer, Ask, Cached, Message, Piece, Purpose, TierState
+from hanse.models.backend import Condition
 from hanse.models.policy import Policy
 from hanse.models.pool import Pool
+from hanse.models.tier import Kind as TierKind
 
 from ..support.models import (
     SHOP,
     Gate,
+    NamedTier,
     Says,
     ScriptedBackend,
     WordEmbedder,
@@ -504,6 +507,22 @@ async def test_embedding_is_metered_and_capped(world: World):
     async with running(world.pool({SMALL: ScriptedBackend()})) as pool:
         with pytest.raises(ModelUnavailable, match="embed"):
             await pool.embed(["a"], caller())
+
+
+async def test_the_first_tier_that_can_embed_does_and_is_paid_whatever_its_rank(world: World):
+    first, second = (
+        NamedTier(name, TierKind.EMBED, name, rank=rank, cents_per_1k_prompt=cents)
+        for name, rank, cents in [("first", 2, 9), ("second", 1, 5)]
+    )
+    tiers, ready = {first: ScriptedBackend(), second: ScriptedBackend()}, lambda: Condition(TierState.READY)
+    conditions, embedder = {"first": ready, "second": ready}, WordEmbedder()
+    async with running(world.pool(tiers, embedder=embedder, conditions=conditions)) as pool:
+        await pool.embed(["a b"], caller())
+        await world.journal.durable()
+        (row,) = await pool.usage(SHOP)
+        assert (row.tier, row.cents) == ("first", pytest.approx(row.prompt_tokens * 9 / 1000))
+        views = [(view.name, view.instead, view.digest) for view in await pool.tiers()]
+    assert views == [("second", "first", ""), ("first", "", embedder.digest)]
 
 
 async def test_validators_can_be_asked_by_name(world: World):
