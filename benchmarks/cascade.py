@@ -21,7 +21,7 @@ import asyncio
 import csv
 import re
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -39,6 +39,7 @@ from ..models.encoder import OnnxEncoder
 from ..models.policy import Policy
 from ..models.pool import Pool
 from ..models.tier import Kind, Tier
+from ..models.validator import LooksAt
 from ..runtime.journal import Journal
 from ..runtime.store import SqliteStore
 from ..runtime.world import SystemClock
@@ -96,6 +97,9 @@ class Classifier:
 
     def condition(self) -> Condition:
         return Condition(TierState.READY, replicas=1)
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Its condition never changes."""
 
     async def count_tokens(self, ask: Ask) -> int:
         """Four characters a token, as texts in English have on average."""
@@ -177,6 +181,8 @@ class WrongTool:
             for request, tool in proposed
         ]
         self._curve = logistic(np.array(rows), [tool != request.tool for request, tool in proposed])
+
+    looks_at = LooksAt.ANSWER
 
     async def judge(self, text: str, sources: Sequence[str] = ()) -> Judgement:
         """`sources` is the request."""

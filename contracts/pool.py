@@ -90,7 +90,8 @@ class Ask(Value):
     only: bool = False
     """Nothing but that tier: no escalation, no fallback."""
     validators: tuple[str, ...] | None = None
-    """By name; None takes those that the policy names for the purpose, empty none."""
+    """By name; None takes those that the policy names for the purpose, empty none. Those that it requires look all the
+    same, and so do those of the purpose that guard what goes in."""
     sources: tuple[str, ...] = ()
     """What the answer must be supported by."""
     postconditions: tuple[Postcondition, ...] = ()
@@ -222,6 +223,8 @@ class TierView(BaseModel):
     queued: int = 0
     in_flight: int = 0
     context_window: int = 0
+    instead: str = ""
+    """Of a tier that could embed and does not: the one that does."""
     cents_per_1k_prompt: float = 0
     cents_per_1k_completion: float = 0
     calls: int = 0

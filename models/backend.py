@@ -1,6 +1,6 @@
 """What stands behind a tier: an engine that turns one ask into one text, and knows of no prices, caches or policy."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,10 @@ class Backend(Protocol):
         ...
 
     def condition(self) -> Condition: ...
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        """`tell` is called on the pool's loop each time the condition may have changed."""
+        ...
 
     async def complete(self, ask: Ask, seconds: float) -> Raw:
         """Raises ModelUnavailable when there is no engine or it died, Overloaded when it is full, TimedOut after

@@ -10,7 +10,7 @@ from ..contracts import Canceled, Clock, Entropy, HanseError, Kind, PersonNeeded
 from ..contracts.caller import Caller
 from ..contracts.pool import Answer, Ask, Cached, Message, Piece, ToolCall, Usage
 from .budget import CallBudget
-from .cascade import ELSEWHERE, Accept, Ladder, Outcome, Rules, Try, Work, climb
+from .cascade import ELSEWHERE, Accept, Ladder, Opinion, Outcome, Rules, Try, Work, climb
 from .jury import Jury
 from .policy import Policy
 from .price import to_cents
@@ -65,10 +65,12 @@ class Courses:
         """The accepted answer, when it is on disk. Raises what `Models.ask` raises."""
         rules = Rules(self._policy.repairs, self._policy.attempts)
         ladder = self.ladder(call)
+
+        async def judge(proposal: Proposal) -> Opinion:
+            return await self._jury.opinion(proposal, call.ask)
+
         try:
-            move = await climb(
-                call.ask, ladder, rules, self._proposer(call), self._jury.opinion, self._repaired, call.tries
-            )
+            move = await climb(call.ask, ladder, rules, self._proposer(call), judge, self._repaired, call.tries)
         except asyncio.CancelledError:
             self._failed(call, Canceled("whoever asked went away"))
             raise
@@ -174,7 +176,7 @@ class Courses:
 
     async def _judged(self, call: Call, work: Work) -> Answer:
         assert work.proposal is not None
-        opinion = await self._jury.opinion(work.proposal)
+        opinion = await self._jury.opinion(work.proposal, call.ask)
         one = Try(work, opinion)
         call.tries.append(one)
         answer = await self._accepted(call, one)

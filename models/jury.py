@@ -1,52 +1,69 @@
 """The jury: all who look at a proposal, and what the policy makes of what they say.
 
 Structure (size, tools, schema) is looked at first and always: what fails there is not shown to anybody else. Validators
-then look side by side, each for a limited time.
+then look side by side, each for a limited time, at what they are for: the answer, the material, or the request.
 """
 
 import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from ..contracts import HanseError, ModelUnavailable, NotFound
+from ..contracts import HanseError, InvalidConfiguration, ModelUnavailable, NotFound
 from ..contracts.pool import Ask, Judgement
 from . import checks
 from .cascade import Opinion
 from .policy import Policy
 from .proposal import Finding, Proposal, texts_of
-from .validator import Validator
+from .validator import LooksAt, Validator
 from .validators import deterministic
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """One text that a validator is handed."""
+
+    text: str
+    place: str = ""
+    """Where it stands, when there may be several."""
+    sources: Sequence[str] = ()
 
 
 class Jury:
     """Judges proposals and texts."""
 
     def __init__(self, validators: Mapping[str, Validator], policy: Policy) -> None:
-        """`validators` come on top of the deterministic ones, in whose place they stand where they have their name."""
+        """`validators` come on top of the deterministic ones, in whose place they stand where they have their name.
+        Raises InvalidConfiguration for a policy that names one whom nobody has.
+        """
         self._validators: dict[str, Validator] = {**deterministic(), **validators}
         self._policy = policy
+        self._check_policy()
 
     @property
     def names(self) -> list[str]:
         return sorted({*self._validators, *checks.ADVICE})
 
     def named_by(self, ask: Ask) -> tuple[str, ...]:
-        """Who looks at answers to this ask. Raises NotFound for a name that nobody has."""
-        names = self._policy.validators.get(ask.purpose, ()) if ask.validators is None else ask.validators
+        """Who looks: those whom the ask names, or else the policy. Those that the policy requires, and guards that it
+        names, no ask can send away. Raises NotFound for a name that nobody has.
+        """
+        usual = self._policy.validators.get(ask.purpose, ())
+        names = usual if ask.validators is None else ask.validators
         for name in names:
             if name not in self._validators and name not in checks.ADVICE:
                 raise self._not_found(name)
-        return tuple(names)
+        return tuple(dict.fromkeys([*names, *filter(self._guards, usual), *sorted(self._policy.required)]))
 
-    async def opinion(self, proposal: Proposal) -> Opinion:
-        """Of all who look at this ask's answers."""
+    async def opinion(self, proposal: Proposal, asked: Ask) -> Opinion:
+        """Of all who look. `asked` is the ask as it came: a tier may have seen it shortened, or with a repair added."""
         broken = self._structure(proposal)
         if broken:
             return Opinion(tuple(broken), {"structure": 1.0})
-        judgements = await asyncio.gather(*(self._of(name, proposal) for name in self.named_by(proposal.ask)))
+        judgements = await asyncio.gather(*(self._of(name, proposal, asked) for name in self.named_by(asked)))
         return self._weighed(judgements)
 
     async def judge(self, name: str, text: str, sources: Sequence[str]) -> Judgement:
@@ -56,21 +73,45 @@ class Jury:
             raise self._not_found(name)
         return await self._asked(validator, text, sources)
 
+    def _check_policy(self) -> None:
+        """A required validator that is misspelt would refuse every answer, or none."""
+        named = {*self._policy.required, *(name for names in self._policy.validators.values() for name in names)}
+        if unknown := sorted(named.difference(self.names)):
+            raise InvalidConfiguration(f"the policy names {', '.join(unknown)} as validators. {self._known()}")
+
     def _structure(self, proposal: Proposal) -> list[Finding]:
         found = checks.endless(proposal, self._policy.max_answer_chars)
         return found or [finding for check in checks.STRUCTURE.values() for finding in check(proposal)]
 
-    async def _of(self, name: str, proposal: Proposal) -> Judgement | str:
+    def _guards(self, name: str) -> bool:
+        """Whether it looks at what goes in."""
+        validator = self._validators.get(name)
+        return validator is not None and validator.looks_at is not LooksAt.ANSWER
+
+    async def _of(self, name: str, proposal: Proposal, asked: Ask) -> Judgement | str:
         """What it says, or its name when it says nothing."""
         if name in checks.ADVICE and name not in self._validators:
             reason = "; ".join(map(str, checks.ADVICE[name](proposal)))
             return Judgement(validator=name, score=1.0 if reason else 0.0, reason=reason)
-        if proposal.raw.tool_calls and not proposal.text.strip():
-            return Judgement(validator=name, score=0.0)  # there are no words to look at
+        validator = self._validators[name]
+        pieces = _shown(validator.looks_at, proposal, asked)
+        return self._worst(name, await asyncio.gather(*(self._of_piece(validator, piece) for piece in pieces)))
+
+    async def _of_piece(self, validator: Validator, piece: _Shown) -> Judgement | None:
         try:
-            return await self._asked(self._validators[name], _words(proposal), proposal.ask.sources)
+            said = await self._asked(validator, piece.text, piece.sources)
         except HanseError:
-            return name
+            return None
+        if not piece.place:
+            return said
+        return said.model_copy(update={"reason": f"{piece.place}: {said.reason or f'{said.score:.2f}'}"})
+
+    def _worst(self, name: str, said: Sequence[Judgement | None]) -> Judgement | str:
+        """A piece that was not judged may be the worst of all: there is no opinion then, unless another is refused."""
+        judged = [each for each in said if each is not None]
+        worst = max(judged, key=lambda each: each.score, default=Judgement(validator=name, score=0.0))
+        heard = len(judged) == len(said) or self._policy.refuses(worst.validator, worst.score)
+        return worst if heard else name
 
     async def _asked(self, validator: Validator, text: str, sources: Sequence[str]) -> Judgement:
         """Its judgement, whatever it does: it may hang, fail, or say what is no probability."""
@@ -112,7 +153,30 @@ class Jury:
             notes.append(text)
 
     def _not_found(self, name: str) -> NotFound:
-        return NotFound(f"there is no validator {name[:60]!r}. There is {', '.join(self.names)}", validator=name[:60])
+        return NotFound(f"there is no validator {name[:60]!r}. {self._known()}", validator=name[:60])
+
+    def _known(self) -> str:
+        return f"There is {', '.join(self.names)}"
+
+
+def _shown(looks_at: LooksAt, proposal: Proposal, asked: Ask) -> list[_Shown]:
+    """Nothing where there are no words to look at."""
+    match looks_at:
+        case LooksAt.ANSWER:
+            silent = proposal.raw.tool_calls and not proposal.text.strip()
+            return [] if silent else [_Shown(_words(proposal), sources=asked.sources)]
+        case LooksAt.MATERIAL:
+            return [piece for piece in _material(asked) if piece.text.strip()]
+        case LooksAt.REQUEST:
+            said = next((each.content or "" for each in reversed(asked.messages) if each.role == "user"), "")
+            return [_Shown(said)] if said.strip() else []
+
+
+def _material(ask: Ask) -> list[_Shown]:
+    """What comes from outside: sources, and what tools gave back."""
+    sources = [_Shown(text, f"source {number}") for number, text in enumerate(ask.sources, 1)]
+    numbered = enumerate(ask.messages, 1)
+    return sources + [_Shown(m.content or "", f"message {n}, of a tool") for n, m in numbered if m.role == "tool"]
 
 
 def _words(proposal: Proposal) -> str:

@@ -13,7 +13,7 @@ from ..contracts import ModelUnavailable
 from ..contracts.pool import Embedder, Judgement
 from .head import Head, load
 from .signs import signs
-from .validator import Validator
+from .validator import LooksAt, Validator
 from .windows import MAX_WINDOWS, windows
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class _Learned:
 class Injection(_Learned):
     """Probability that a text from outside holds instructions to whoever reads it."""
 
+    looks_at = LooksAt.MATERIAL
+
     def __init__(self, embedder: Embedder, head: Head | None = None) -> None:
         super().__init__(embedder, head or load("injection"))
 
@@ -63,6 +65,8 @@ class Injection(_Learned):
 class Risk(_Learned):
     """Probability that doing what a request asks changes something or reaches outside, rather than only reads."""
 
+    looks_at = LooksAt.REQUEST
+
     def __init__(self, embedder: Embedder, head: Head | None = None) -> None:
         super().__init__(embedder, head or load("risk"))
 
@@ -75,6 +79,8 @@ class Risk(_Learned):
 
 class Support(_Learned):
     """Probability that an answer is off its sources' topic. With no sources it has nothing to compare."""
+
+    looks_at = LooksAt.ANSWER
 
     def __init__(self, embedder: Embedder, head: Head | None = None) -> None:
         super().__init__(embedder, head or load("support"))

@@ -28,11 +28,12 @@ class Policy:
     """The rules of one pool. Money in cents; None is no limit."""
 
     validators: Mapping[Purpose, tuple[str, ...]] = field(default_factory=lambda: VALIDATORS)
-    """Who looks at answers of a purpose, where the ask names nobody."""
+    """Who looks at calls of a purpose, where the ask names nobody. Those who guard what goes in look at all of them."""
     thresholds: Mapping[str, float] = field(default_factory=lambda: THRESHOLDS)
     """An answer is refused when a validator's score reaches its threshold. One without a threshold advises."""
     required: frozenset[str] = frozenset()
-    """Validators without whose opinion nothing is accepted. The silence of others is written down, and no more."""
+    """Validators without whose opinion nothing is accepted: they look whatever an ask names. The silence of others is
+    written down, and no more."""
     judge_seconds: float = 5.0
     """After which a validator has no opinion."""
 

@@ -57,7 +57,7 @@ from .router import Router
 from .rung import LEASE_SECONDS, Rung
 from .schemas import check_schema
 from .tier import Kind as TierKind
-from .tier import Tier
+from .tier import Tier, embedding
 from .validator import Validator
 
 if TYPE_CHECKING:
@@ -94,14 +94,17 @@ class Pool:
         conditions: Mapping[str, Callable[[], Condition]] | None = None,
         trouble: Condition | None = None,
     ) -> None:
-        """`backends` by the names of the generative tiers, `validators` by their names on top of the deterministic
-        ones; `conditions` say how tiers are that do not generate, `trouble` why those that do answer nobody.
-        `recorder` journals into `store`, which is the one of `models.sql`. Blocks on reading `store` and the prompt
-        files. Raises NotFound for a policy that names a tier, and KeyError for a generative tier that has no backend.
+        """`tiers` are in the order of the file; `embedder` stands for the first that embeds. `backends` by the names
+        of the generative tiers, `validators` by their names on top of the deterministic ones; `conditions` say how
+        tiers are that do not generate, `trouble` why those that do answer nobody. `recorder` journals into `store`,
+        which is the one of `models.sql`. Blocks on reading `store` and the prompt files. Raises NotFound for a policy
+        that names a tier that is not there, InvalidConfiguration for one that names such a validator, and KeyError for
+        a generative tier without a backend.
         """
         self._policy = policy or Policy()
         self._recorder, self._clock, self._entropy = recorder, clock, entropy
         self._embedder, self._conditions = embedder, dict(conditions or {})
+        self._embeds = embedding(tiers)
         self._tiers = sorted(tiers, key=lambda tier: tier.rank)
         self._rungs = {
             tier.name: Rung(tier, backends[tier.name], clock, self._policy, recorder.durable)
@@ -174,8 +177,8 @@ class Pool:
             raise TooLarge(f"at most {MAX_TEXTS} texts of {MAX_TEXT_CHARS} characters together are embedded at once")
         if self._embedder is None:
             raise ModelUnavailable("no embedder is configured. Add a tier with `kind: embed` under `models:`")
-        tier = next((tier for tier in self._tiers if tier.kind is TierKind.EMBED), None)
-        return await self._embedded(texts, caller, tier or Tier("embedder", TierKind.EMBED, ""), self._embedder)
+        tier = self._embeds or Tier("embedder", TierKind.EMBED, "")
+        return await self._embedded(texts, caller, tier, self._embedder)
 
     async def judge(self, validator: str, text: str, caller: Caller, sources: Sequence[str] = ()) -> Judgement:
         self._check_open(caller)
@@ -336,14 +339,14 @@ class Pool:
         except InvalidInput as error:
             said |= {"outcome": error.code, "answer": "", "agrees": False, "scores": {}, "microcents": 0}
         else:
-            said |= await self._compared(await rung.attempt(beside, caller, money), answer, caller.tenant)
+            said |= await self._compared(await rung.attempt(beside, caller, money), beside, answer, caller.tenant)
         self._records.note(Kind.MODEL_SHADOWED, call.caller, said)
 
-    async def _compared(self, work: Work, answer: Answer, tenant: Tenant) -> JsonObject:
+    async def _compared(self, work: Work, asked: Ask, answer: Answer, tenant: Tenant) -> JsonObject:
         if work.proposal is None or work.error is not None:
             outcome = work.error.code if work.error else "failed"
             return {"outcome": outcome, "answer": "", "agrees": False, "scores": {}, "microcents": work.used.microcents}
-        one = Try(work, await self._jury.opinion(work.proposal))
+        one = Try(work, await self._jury.opinion(work.proposal, asked))
         return {
             "outcome": str(one.outcome),
             "answer": self._records.keep_words(tenant, work.proposal.words),
@@ -389,7 +392,7 @@ class Pool:
         if tier.name in self._rungs:
             return _troubled(self._rungs[tier.name].view(calls, tokens, cents), self._trouble)
         condition = self._conditions.get(tier.name, _no_condition)()
-        of_embedder = self._embedder if tier.kind is TierKind.EMBED else None
+        of_embedder = self._embedder if tier is self._embeds else None
         return TierView(
             name=tier.name,
             kind=tier.kind,
@@ -401,12 +404,17 @@ class Pool:
             remedy=condition.remedy,
             replicas=condition.replicas,
             context_window=tier.context_window,
+            instead=self._instead(tier),
             cents_per_1k_prompt=tier.cents_per_1k_prompt,
             cents_per_1k_completion=tier.cents_per_1k_completion,
             calls=calls,
             tokens=tokens,
             cents=cents,
         )
+
+    def _instead(self, tier: Tier) -> str:
+        other = self._embeds if tier.kind is TierKind.EMBED and tier is not self._embeds else None
+        return other.name if other else ""
 
 
 def _filled(ask: Ask, template: Prompt | None) -> Ask:

@@ -1,4 +1,4 @@
-"""The queue before a tier: as many calls in the engine as keep its batch full, the others in a fair and bounded line.
+"""The queue before a tier: as many calls in its engines as keep their batches full, others in a fair and bounded line.
 
 Interactive work goes first, except that every eighth place goes to the line of the others when somebody waits there,
 so that nobody starves. Within a line tenants take turns, whatever each has waiting. When the line is full, the tenant
@@ -71,10 +71,11 @@ class _Line:
 
 
 class TierQueue:
-    """`async with queue.place(…):` is one call in the engine."""
+    """`async with queue.place(…):` is one call in an engine."""
 
-    def __init__(self, name: str, concurrency: int, limit: int, clock: Clock) -> None:
-        self._name, self._concurrency, self._limit, self._clock = name, concurrency, limit, clock
+    def __init__(self, name: str, width: int, limit: int, clock: Clock) -> None:
+        """`width` calls are in the engines at once, and `limit` may wait."""
+        self._name, self._width, self._limit, self._clock = name, width, limit, clock
         self._interactive, self._others = _Line(), _Line()
         self._granted = 0
         self._seconds = _FIRST_GUESS_SECONDS
@@ -96,6 +97,11 @@ class TierQueue:
             self._seconds += _SMOOTHING * (self._clock.monotonic() - started - self._seconds)
             self._leave()
 
+    def resize(self, width: int) -> None:
+        """Lets in at once whoever has a place now. Where there are fewer places, calls under way are left to end."""
+        self._width = width
+        self._fill()
+
     def close(self, error: HanseError) -> None:
         """Those who wait, and all who come, get `error`."""
         self._closed = error
@@ -104,12 +110,12 @@ class TierQueue:
 
     def retry_after_seconds(self) -> float:
         """When a newcomer may expect a place in the line, going by how long calls have taken."""
-        return round(max(0.05, self._seconds * (self.waiting + 1) / self._concurrency), 3)
+        return round(max(0.05, self._seconds * (self.waiting + 1) / self._width), 3)
 
     async def _enter(self, tenant: Tenant, interactive: bool, deadline_ms: int) -> None:
         if self._closed:
             raise self._closed
-        if self.in_flight < self._concurrency and not self.waiting:
+        if self.in_flight < self._width and not self.waiting:
             self._check(deadline_ms)
             self.in_flight += 1
             return
@@ -145,7 +151,10 @@ class TierQueue:
 
     def _leave(self) -> None:
         self.in_flight -= 1
-        while self.waiting and self.in_flight < self._concurrency:
+        self._fill()
+
+    def _fill(self) -> None:
+        while self.waiting and self.in_flight < self._width:
             self._grant(self._next())
 
     def _next(self) -> _Waiter:

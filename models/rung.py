@@ -72,6 +72,8 @@ class Rung:
         self._clock, self._policy, self._durable = clock, policy, durable
         self.queue = TierQueue(tier.name, tier.concurrency, tier.queue, clock)
         self.breaker = Breaker(clock, policy.breaker_failures, policy.breaker_seconds)
+        backend.watch(self._fit_queue)
+        self._fit_queue()
 
     @property
     def name(self) -> str:
@@ -138,6 +140,10 @@ class Rung:
         proposal = propose(ask, turn.raw or Raw(""), self._policy.max_answer_chars)
         milliseconds = (self._clock.monotonic() - started) * 1000
         yield Work(self.name, self.model, proposal, None, turn.used, milliseconds, shortened)
+
+    def _fit_queue(self) -> None:
+        """Each replica has an engine of its own. With fewer calls than all of them take, none more would be started."""
+        self.queue.resize(self.tier.concurrency * max(1, self.backend.condition().replicas))
 
     async def _fitted(self, ask: Ask) -> tuple[Ask, Turn, int]:
         """The ask as this tier's window takes it, with fewer turns or a shorter answer if need be."""

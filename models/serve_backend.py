@@ -1,7 +1,7 @@
 """`Backend` over Ray Serve: asks of the pool become calls of a tier's replicas."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ class _Standing:
         self._door = door
         self._digest = NO_DIGEST
         self._condition = Condition(TierState.WAITING, "not looked at yet")
+        self._watchers: list[Callable[[], None]] = []
         self.ready = asyncio.Event()
         """Set while it answers."""
 
@@ -52,11 +53,17 @@ class _Standing:
     def condition(self) -> Condition:
         return self._condition
 
+    def watch(self, tell: Callable[[], None]) -> None:
+        """`tell` is called after each look at the tier."""
+        self._watchers.append(tell)
+
     def known(self, condition: Condition, digest: Digest | None = None) -> None:
         """Takes what the keeper found."""
         self._condition = condition
         self._digest = digest or self._digest
         self.ready.set() if condition.state in ANSWERING else self.ready.clear()
+        for tell in self._watchers:
+            tell()
 
     def _present(self) -> None:
         """Raises ModelUnavailable at once where a call would wait for a replica that is not there."""

@@ -1,5 +1,6 @@
 """A tier: a rung of the model pool, as the configuration describes it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -33,7 +34,7 @@ class Tier:
     """Height: escalation goes upwards."""
     context_window: int = 2048
     concurrency: int = 32
-    """Calls in the engine at once; further ones queue in the pool."""
+    """Calls in the engine of one replica at once; what all replicas together do not take queues in the pool."""
     queue: int = 256
     """Calls that may wait; the next one is refused as overloaded."""
     cents_per_1k_prompt: float = 0.0
@@ -54,3 +55,10 @@ class Tier:
         """Accelerators of one replica."""
         parallel = (self.engine.get(f"{way}_parallel_size", 1) for way in ("tensor", "pipeline"))
         return next(parallel) * next(parallel) if self.accelerator else 0
+
+
+def embedding(tiers: Iterable[Tier]) -> Tier | None:
+    """The one whose vectors a pool gives, of tiers in the order of the file: the first. Vectors of two models cannot be
+    compared, so there is one for everybody.
+    """
+    return next((tier for tier in tiers if tier.kind is Kind.EMBED), None)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from ..contracts.pool import Judgement
-from .validator import Validator
+from .validator import LooksAt, Validator
 
 Look = Callable[[str, Sequence[str]], str]
 """What is wrong with a text, given its sources; empty when nothing is."""
@@ -97,6 +97,8 @@ DETERMINISTIC: dict[str, Look] = {
 
 class Deterministic:
     """One of them as a validator."""
+
+    looks_at = LooksAt.ANSWER
 
     def __init__(self, look: Look) -> None:
         self._look = look

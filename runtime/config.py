@@ -491,7 +491,8 @@ class TierEntry(Section):
     name: str = Field(pattern=_NAME)
     """What calls and figures name it by. Example: `name: planner`"""
     kind: Kind = Kind.GENERATE
-    """What its model does: `generate`, `embed` or `classify`. Example: `kind: generate`"""
+    """What its model does: `generate`, `embed` or `classify`. Of those that embed, the first gives all vectors.
+    Example: `kind: generate`"""
     source: str = Field(min_length=1)
     """Where its weights are: a folder, a hub id, `package:NAME`, or `tiny` for random ones made on the spot.
     Example: `source: /models/llama`"""
@@ -503,7 +504,8 @@ class TierEntry(Section):
     context_window: int = Field(default=2048, ge=16)
     """Tokens of prompt and answer together. Example: `context_window: 8192`"""
     concurrency: int = Field(default=32, ge=1, le=4096)
-    """Calls in one engine at once. Example: `concurrency: 64`"""
+    """Calls in one engine at once. A tier takes as many for each of its replicas that answers.
+    Example: `concurrency: 64`"""
     queue: int = Field(default=256, ge=0)
     """Calls that may wait for it; the next is refused with 429. Example: `queue: 256`"""
     cents_per_1k_prompt: float = Field(default=0, ge=0, allow_inf_nan=False)
@@ -533,13 +535,15 @@ class ModelPolicy(Section):
     """What the model pool may do and spend, and when an answer is refused."""
 
     validators: dict[Purpose, tuple[str, ...]] = Field(default_factory=dict[Purpose, tuple[str, ...]])
-    """Who looks at answers, by what they are for: `complete`, `choose`, `extract`, `chat`. Those that are left out keep
-    theirs. Example: `validators: {chat: [empty, repetition, injection]}`"""
+    """Who looks at calls, by what they are for: `complete`, `choose`, `extract`, `chat`. Those that are left out keep
+    theirs. A client may ask for others, but not without `injection` (which looks at sources and outputs of tools) and
+    `risk` (at the request) where they stand here. Example: `validators: {chat: [empty, repetition, injection]}`"""
     thresholds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict[str, float])
     """The score of a validator from which an answer is refused; above 1 it only advises. Those that are left out keep
     theirs. Example: `thresholds: {injection: 0.9, numbers: 2}`"""
     required: tuple[str, ...] = ()
-    """Validators without whose opinion nothing is accepted. Example: `required: [injection]`"""
+    """Validators without whose opinion nothing is accepted: they look whatever a client asks for.
+    Example: `required: [injection]`"""
     judge_seconds: float = Field(default=5, gt=0, allow_inf_nan=False)
     """After which a validator has no opinion. Example: `judge_seconds: 5`"""
     repairs: int = Field(default=1, ge=0, le=10)

@@ -17,7 +17,7 @@ from ..models.keeper import Keeper
 from ..models.pool import Pool
 from ..models.prompt import PromptBook
 from ..models.serve_backend import ServePooling
-from ..models.tier import Kind, Tier
+from ..models.tier import Kind, Tier, embedding
 from ..models.validator import Validator
 from .assembly import World, namespace_of, open_store, witnessed
 from .config import Configuration, Models
@@ -43,9 +43,9 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
     models = configuration.models or Models()
     keeper = make_keeper(_served(configuration, models), namespace_of(configuration), world.clock)
     tiers = [entry.tier() for entry in models.tiers]
-    if not any(tier.kind is Kind.EMBED for tier in tiers):
-        tiers.append(DEFAULT)
-    embeds = next(tier for tier in tiers if tier.kind is Kind.EMBED)
+    if (embeds := embedding(tiers)) is None:
+        embeds = DEFAULT
+        tiers.append(embeds)
     late = LateEmbedder(partial(_load, configuration.data / NAME)) if _is_local(embeds) else None
     embedder = late or ServedEmbedder(keeper.pooling(embeds.name))
     store = open_store(configuration, NAME, NAME)

@@ -18,7 +18,10 @@ from hanse.models.head import FOLDER, Head, load
 from hanse.models.learned import Injection, Risk, Support
 from hanse.models.logistic import auroc, calibrate, fit, reliability, sigmoid, threshold
 from hanse.models.signs import NAMES, signs
+from hanse.models.validator import LooksAt
 from hanse.models.windows import CHARACTERS, MAX_WINDOWS, windows
+
+from ..support.models import WordEmbedder
 
 HEADS = sorted(file.stem for file in FOLDER.glob("*.json"))
 
@@ -88,6 +91,11 @@ def test_a_head_under_another_name_is_refused(tmp_path: Path):
 def test_an_unknown_head_is_not_found():
     with pytest.raises(NotFound, match="injection, risk, support"):
         load("../injection")
+
+
+def test_each_looks_at_what_it_is_about():
+    looks = {name: validator.looks_at for name, validator in learned.learned(WordEmbedder()).items()}
+    assert looks == {"injection": LooksAt.MATERIAL, "risk": LooksAt.REQUEST, "support": LooksAt.ANSWER}
 
 
 async def test_an_instruction_in_a_tool_output_scores_higher_than_the_output(embedder: LocalEmbedder):

@@ -8,6 +8,7 @@ import pytest
 from hanse.contracts import (
     BudgetExhausted,
     DeadlineExceeded,
+    InvalidConfiguration,
     InvalidInput,
     Kind,
     ModelUnavailable,
@@ -20,12 +21,15 @@ from hanse.contracts import (
     TooLarge,
 )
 from hanse.contracts.pool import Answer, Ask, Cached, Message, Piece, Purpose, TierState
+from hanse.models.backend import Condition
 from hanse.models.policy import Policy
 from hanse.models.pool import Pool
+from hanse.models.tier import Kind as TierKind
 
 from ..support.models import (
     SHOP,
     Gate,
+    NamedTier,
     Says,
     ScriptedBackend,
     WordEmbedder,
@@ -231,6 +235,25 @@ async def test_a_validator_without_an_opinion_is_noted_and_refuses_only_where_it
             await pool.ask(ask(validators=("grounded",)), caller())
 
 
+@pytest.mark.parametrize("more", [{}, {"validators": ()}, {"validators": ("empty",)}])
+async def test_a_required_validator_looks_whatever_the_ask_names(world: World, more):
+    strict = Policy(required=frozenset({"grounded"}), thresholds={"grounded": 0.7}, repairs=0)
+    async with running(world.pool({SMALL: ScriptedBackend("well")}, strict, [Says("grounded", 0.6)])) as pool:
+        assert (await pool.ask(ask(**more), caller())).scores["grounded"] == 0.6
+    for refuses in (Says("grounded", 0.9), Says("grounded", ModelUnavailable("away"))):
+        async with running(world.pool({SMALL: ScriptedBackend("well")}, strict, [refuses])) as pool:
+            with pytest.raises(PersonNeeded, match="grounded"):
+                await pool.ask(ask(**more), caller())
+
+
+@pytest.mark.parametrize(
+    "policy", [Policy(required=frozenset({"oracle"})), Policy(validators={Purpose.CHAT: ("empty", "oracle")})]
+)
+async def test_a_policy_that_names_a_validator_that_is_not_there_is_refused_at_the_start(world: World, policy: Policy):
+    with pytest.raises(InvalidConfiguration, match=r"oracle as validators\. There is .*echo, .*grounded"):
+        world.pool({SMALL: ScriptedBackend()}, policy, [Says("grounded", 0)])
+
+
 async def test_work_of_a_capability_never_begins_below_its_floor(world: World):
     small = ScriptedBackend("cheap")
     policy = Policy(floors={"payments.*": "large"})
@@ -304,6 +327,28 @@ async def test_a_full_queue_refuses_and_says_when_to_come_again(world: World):
         assert (view.queued, view.in_flight) == (1, 1)
         gate.open.set()
         assert [answer.text for answer in await asyncio.gather(*waiting)] == ["fine", "fine"]
+
+
+async def standing(pool: Pool) -> tuple[int, int]:
+    """Calls in the first tier, and before it."""
+    view = (await pool.tiers())[0]
+    return view.in_flight, view.queued
+
+
+async def test_a_tier_takes_as_many_calls_for_each_replica_that_answers(world: World):
+    gate = Gate()
+    small = ScriptedBackend(gate)
+    small.scale(2)
+    async with running(world.pool({tier("small", concurrency=2): small})) as pool:
+        calls = [asyncio.create_task(pool.ask(ask(str(number)), caller())) for number in range(9)]
+        await gate.holds(4)
+        assert await standing(pool) == (4, 5)
+        small.scale(4)
+        await gate.holds(8)
+        small.scale(0)
+        assert await standing(pool) == (8, 1), "what is under way goes on"
+        gate.open.set()
+        assert len(await asyncio.gather(*calls)) == 9
 
 
 async def test_work_is_not_pushed_on_to_a_dearer_tier_because_a_cheap_one_is_full(world: World):
@@ -462,6 +507,22 @@ async def test_embedding_is_metered_and_capped(world: World):
     async with running(world.pool({SMALL: ScriptedBackend()})) as pool:
         with pytest.raises(ModelUnavailable, match="embed"):
             await pool.embed(["a"], caller())
+
+
+async def test_the_first_tier_that_can_embed_does_and_is_paid_whatever_its_rank(world: World):
+    first, second = (
+        NamedTier(name, TierKind.EMBED, name, rank=rank, cents_per_1k_prompt=cents)
+        for name, rank, cents in [("first", 2, 9), ("second", 1, 5)]
+    )
+    tiers, ready = {first: ScriptedBackend(), second: ScriptedBackend()}, lambda: Condition(TierState.READY)
+    conditions, embedder = {"first": ready, "second": ready}, WordEmbedder()
+    async with running(world.pool(tiers, embedder=embedder, conditions=conditions)) as pool:
+        await pool.embed(["a b"], caller())
+        await world.journal.durable()
+        (row,) = await pool.usage(SHOP)
+        assert (row.tier, row.cents) == ("first", pytest.approx(row.prompt_tokens * 9 / 1000))
+        views = [(view.name, view.instead, view.digest) for view in await pool.tiers()]
+    assert views == [("second", "first", ""), ("first", "", embedder.digest)]
 
 
 async def test_validators_can_be_asked_by_name(world: World):

@@ -16,9 +16,9 @@ from ..support.models import HandClock
 class Hall:
     """Callers of one queue, each of whom stays inside until let go."""
 
-    def __init__(self, concurrency: int = 1, limit: int = 100) -> None:
+    def __init__(self, width: int = 1, limit: int = 100) -> None:
         self.clock = HandClock()
-        self.queue = TierQueue("t", concurrency, limit, self.clock)
+        self.queue = TierQueue("t", width, limit, self.clock)
         self.inside: list[str] = []
         self.order: list[str] = []
         self._gates: dict[str, asyncio.Event] = {}
@@ -56,7 +56,7 @@ async def settle() -> None:
 
 
 async def test_as_many_are_inside_as_fit_and_the_next_comes_at_once():
-    hall = Hall(concurrency=2)
+    hall = Hall(width=2)
     for _ in range(4):
         await hall.come("a")
     assert (hall.inside, hall.queue.waiting) == (["a1", "a2"], 2)
@@ -101,7 +101,7 @@ async def test_a_full_line_refuses_who_has_most_in_it():
 
 
 async def test_the_wait_that_is_promised_follows_how_long_calls_take():
-    hall = Hall(concurrency=2)
+    hall = Hall(width=2)
     for _ in range(30):
         await hall.come("a")
         hall.clock.pass_seconds(10)
@@ -170,20 +170,41 @@ async def test_a_closed_queue_refuses_all():
     await hall.let_all_go()
 
 
+async def test_when_it_gets_wider_those_who_wait_come_in_at_once():
+    hall = Hall()
+    for tenant in "abcd":
+        await hall.come(tenant)
+    hall.queue.resize(3)
+    await settle()
+    assert (hall.inside, hall.queue.waiting) == (["a1", "b2", "c3"], 1)
+    await hall.let_all_go()
+
+
+async def test_when_it_gets_narrower_those_inside_stay_until_they_are_done():
+    hall = Hall(3)
+    for tenant in "abcd":
+        await hall.come(tenant)
+    hall.queue.resize(1)
+    await settle()
+    assert hall.inside == ["a1", "b2", "c3"]
+    for inside in (["b2", "c3"], ["c3"], ["d4"]):
+        await hall.let_go()
+        assert hall.inside == inside
+    await hall.let_all_go()
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["come", "go", "cancel"]), st.sampled_from("abc"), st.booleans()), max_size=60),
     st.integers(1, 3),
     st.integers(0, 5),
 )
-def test_whatever_happens_places_are_used_and_none_is_lost(
-    moves: list[tuple[str, str, bool]], concurrency: int, limit: int
-):
-    asyncio.run(play(moves, concurrency, limit))
+def test_whatever_happens_places_are_used_and_none_is_lost(moves: list[tuple[str, str, bool]], width: int, limit: int):
+    asyncio.run(play(moves, width, limit))
 
 
-async def play(moves: list[tuple[str, str, bool]], concurrency: int, limit: int) -> None:
-    hall, tasks = Hall(concurrency, limit), list[asyncio.Task[None]]()
+async def play(moves: list[tuple[str, str, bool]], width: int, limit: int) -> None:
+    hall, tasks = Hall(width, limit), list[asyncio.Task[None]]()
     for move, tenant, interactive in moves:
         if move == "come":
             tasks.append(await hall.come(tenant, interactive=interactive))
@@ -193,9 +214,9 @@ async def play(moves: list[tuple[str, str, bool]], concurrency: int, limit: int)
             tasks[len(tasks) // 2].cancel()
             await settle()
             hall.inside = [name for name in hall.inside if not _is_cancelled(hall, name, tasks)]
-        assert hall.queue.in_flight <= concurrency
+        assert hall.queue.in_flight <= width
         assert hall.queue.waiting <= limit
-        assert not hall.queue.waiting or hall.queue.in_flight == concurrency, "somebody waits beside a free place"
+        assert not hall.queue.waiting or hall.queue.in_flight == width, "somebody waits beside a free place"
     while any(not task.done() for task in tasks):
         for gate in list(hall._gates.values()):
             gate.set()

@@ -51,6 +51,14 @@ def said(door: PaperDoor) -> dict[str, object]:
     return orjson.loads(door.asked[-1][1])
 
 
+def test_who_watches_is_told_what_the_keeper_found(backend: ServeBackend) -> None:
+    seen: list[int] = []
+    backend.watch(lambda: seen.append(backend.condition().replicas))
+    for replicas in (2, 1):
+        backend.known(Condition(TierState.READY, replicas=replicas))
+    assert seen == [2, 1]
+
+
 async def test_an_ask_becomes_a_chat_completion(backend: ServeBackend, door: PaperDoor) -> None:
     door.answer = lambda method, body: completion("hi")
     schema = {"type": "object"}

@@ -19,7 +19,7 @@ from hanse.runtime.client import Shard
 from hanse.runtime.config import Configuration, load
 from hanse.runtime.federation import _piped
 from hanse.runtime.late_embedder import LateEmbedder
-from hanse.runtime.models_assembly import make_models
+from hanse.runtime.models_assembly import LOCAL, make_models
 from hanse.runtime.models_client import ModelsClient
 from hanse.runtime.models_part import ModelsPart
 
@@ -85,6 +85,17 @@ async def test_every_pool_has_vectors(part: ModelsPart) -> None:
     assert vectors.shape == (2, 384)
     _, embedder = await client.tiers()
     assert (embedder.state, embedder.digest[:7]) == (TierState.READY, "sha256:")
+
+
+async def test_the_first_of_two_that_can_embed_does(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    local = {"kind": "embed", "source": LOCAL, "context_window": 256}
+    tiers = [{"name": "first", "rank": 1, **local}, {"name": "second", "kind": "embed", "source": "./nowhere"}]
+    part = make_models(configured(tmp_path, tiers=tiers), World.real(), _fail)
+    client = await reached(part)
+    assert (await client.embed(["a letter"], CALLER)).shape == (1, 384)
+    assert {view.name: view.instead for view in await client.tiers()} == {"first": "", "second": "first"}
+    await part.stop()
 
 
 async def test_the_trained_validators_are_there(part: ModelsPart) -> None:

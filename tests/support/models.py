@@ -22,7 +22,7 @@ from hanse.models.policy import Policy
 from hanse.models.pool import Pool
 from hanse.models.tier import Kind as TierKind
 from hanse.models.tier import Tier
-from hanse.models.validator import Validator
+from hanse.models.validator import LooksAt, Validator
 from hanse.runtime.journal import Journal
 from hanse.runtime.store import SqliteStore
 
@@ -66,6 +66,8 @@ class ScriptedBackend:
         self.asked: list[Ask] = []
         self.state = TierState.READY
         self.weights = weights
+        self.replicas = 1
+        self._watchers: list[Callable[[], None]] = []
         self.pieces = 4
         self.dies_after: int | None = None
         """Pieces of a stream, after which it ends with an error."""
@@ -75,7 +77,15 @@ class ScriptedBackend:
         return digest(self.weights)
 
     def condition(self) -> Condition:
-        return Condition(self.state, "as the script says", "start it", 1.0, 1)
+        return Condition(self.state, "as the script says", "start it", 1.0, self.replicas)
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        self._watchers.append(tell)
+
+    def scale(self, replicas: int) -> None:
+        self.replicas = replicas
+        for tell in self._watchers:
+            tell()
 
     async def count_tokens(self, ask: Ask) -> int:
         """A token has four characters here."""
@@ -110,6 +120,13 @@ class Gate:
     def __init__(self, text: str = "fine") -> None:
         self.text, self.open, self.entered = text, asyncio.Event(), asyncio.Event()
         self.inside = 0
+
+    async def holds(self, count: int) -> None:
+        """Returns when so many are inside."""
+        async with asyncio.timeout(5):
+            while self.inside < count:
+                self.entered.clear()
+                await self.entered.wait()
 
     async def __call__(self, ask: Ask) -> Raw:
         self.inside += 1
@@ -148,13 +165,16 @@ class WordEmbedder:
 
 
 class Says:
-    """A validator that says what it is told to."""
+    """A validator that says what it is told to, of every text or of each that it is told about."""
 
-    def __init__(self, name: str, said: Any) -> None:
+    def __init__(self, name: str, said: Any, looks_at: LooksAt = LooksAt.ANSWER) -> None:
         self.name: str = name
+        self.looks_at: LooksAt = looks_at
+        self.texts: list[str] = []
         self._said: Any = said
 
     async def judge(self, text: str, sources: Sequence[str] = ()) -> Judgement:
+        self.texts.append(text)
         if isinstance(self._said, BaseException):
             raise self._said
         if isinstance(self._said, Judgement):

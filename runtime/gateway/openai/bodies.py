@@ -114,7 +114,8 @@ class Extension(Body):
     postconditions: list[JsonObject] = Field(default_factory=list[JsonObject])
     """What must hold of the answer's data, as `{"at": "/total", "rule": "at_most", "value": 500}`."""
     validators: list[str] | None = None
-    """Instead of those that the policy names for the purpose."""
+    """Instead of those that the policy names for the purpose. Those that it requires look all the same, and so do those
+    of the purpose that guard what goes in."""
     pure: bool = False
     """The same words always deserve the same answer, so one that was given before may be given again."""
     only: bool | None = None

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ....contracts import InvalidInput, JsonObject
+from ....contracts.pool import TierView
 from .. import answers
 from ..bodies import read_model
 from ..desk import desk_of
@@ -27,15 +28,22 @@ router = APIRouter(tags=["models"])
     "/v1/embeddings", summary="Embed texts", responses=gives(_200=EmbeddingPage), openapi_extra=body(Embeddings)
 )
 async def embed(request: Request) -> Response:
-    """OpenAI's embeddings. `model` is the tier that embeds, or `hanse`."""
+    """OpenAI's embeddings. `model` is the tier that embeds, the first of its kind in hanse.yaml, or `hanse`."""
     asked = await read_model(request, Embeddings)
     if "" in asked.input:
         raise InvalidInput("an empty text has no vector", pointer=f"/input/{asked.input.index('')}")
     tier = await the_tier(request, asked.model, "embed")
+    _check_embeds(tier)
     with desk_of(request).admission.wait():
         vectors = await while_there(request.receive, models_of(request).embed(asked.input))
     _check_dimensions(asked, vectors.shape[1])
     return answers.data(_page(asked, tier.name if tier else asked.model, vectors))
+
+
+def _check_embeds(tier: TierView | None) -> None:
+    """Vectors of another model than the one asked for would be compared with those of that model."""
+    if tier is not None and tier.instead:
+        raise InvalidInput(f"{tier.name} does not embed here, {tier.instead} does: ask for that one", param="model")
 
 
 def _check_dimensions(asked: Embeddings, dimensions: int) -> None:

@@ -22,7 +22,7 @@ from hanse.contracts import (
     PersonNeeded,
     TimedOut,
 )
-from hanse.contracts.pool import Purpose
+from hanse.contracts.pool import Purpose, TierState, TierView
 from hanse.runtime.federation import Federation
 
 from ...support.pool import ScriptedModels, calling, costing
@@ -279,6 +279,15 @@ async def test_a_model_of_another_kind_is_a_bad_request(client: openai.AsyncOpen
         await client.chat.completions.create(model="embedder", messages=ASKED)
     with pytest.raises(openai.BadRequestError, match="planner is for chat completions"):
         await client.embeddings.create(model="planner", input="x")
+
+
+async def test_a_tier_that_does_not_embed_here_says_which_does(
+    client: openai.AsyncOpenAI, pool: ScriptedModels
+) -> None:
+    pool.views.append(TierView(name="vectors", kind="embed", state=TierState.READY, instead="embedder"))
+    with pytest.raises(openai.BadRequestError, match="vectors does not embed here, embedder does") as caught:
+        await client.embeddings.create(model="vectors", input="x")
+    assert caught.value.param == "model"
 
 
 @pytest.mark.parametrize(
