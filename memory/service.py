@@ -20,14 +20,14 @@ from ..contracts.pool import Embedder
 from .access import Lifetimes, View, check_read, check_text, view_of
 from .embedding import Embedding
 from .log import Log, Recorder
-from .ports import Gate, Index, MakeIndex, PlanErasure, Recollect, Scored, Scrubber
+from .ports import Erasure, Gate, Index, MakeIndex, PlanErasure, Recollect, Scored, Scrubber
 from .shelf import FactKey, Shelf, fact_key
 from .shelves import Shelves
 from .snapshot import Snapshots
 from .tables import Database, check_filters
 from .upkeep import Upkeep
 from .verbs import VERBS, Verb
-from .writing import Budget, Clean, Writing, everything_derived, unchanged
+from .writing import Budget, Clean, Derivations, Writing, everything_derived, unchanged
 
 Result = TypeVar("Result")
 
@@ -202,19 +202,21 @@ class MemoryService:
 
         When this returns, nothing of them is in the files of the store, its snapshots, or anything in memory.
         """
-        return await self.erase(ids, caller)
+        check([*ids])
+        return self.writing.certificate(
+            caller, *await self._erased(caller, lambda shelf: self.writing.forget(shelf, ids, caller))
+        )
 
-    async def erase(
-        self, ids: Sequence[str], caller: Caller, *, subject: str | None = None, trusted: bool = False
-    ) -> Certificate:
-        """What `forget` does; `trusted` for what is decided elsewhere, such as the erasure of a subject."""
-        check([*ids, subject])
-        cause = "asked" if subject is None else "erased"
+    async def erase(self, plan: Callable[[Derivations], Erasure], caller: Caller) -> tuple[Erasure, dict[str, int]]:
+        """What was erased, and where, by a plan that is made when nobody else writes. In one commit, or not at all."""
+        return await self._erased(caller, lambda shelf: self.writing.erase(shelf, plan, caller))
 
-        async def work(shelf: Shelf) -> Certificate:
-            erasure, places = await self.writing.forget(shelf, ids, caller, cause=cause, trusted=trusted)
-            places = places | await self.upkeep.cleaned(caller.tenant)
-            return self.writing.certificate(caller, erasure, places, subject)
+    async def _erased(
+        self, caller: Caller, erase: Callable[[Shelf], Awaitable[tuple[Erasure, dict[str, int]]]]
+    ) -> tuple[Erasure, dict[str, int]]:
+        async def work(shelf: Shelf) -> tuple[Erasure, dict[str, int]]:
+            erasure, places = await erase(shelf)
+            return erasure, places | await self.upkeep.cleaned(caller.tenant)
 
         return await self._written(caller, work)
 
