@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 _UPKEEP, _UNCLEAN = "upkeep", "unclean"
+_REASON = "forgotten"
+"""Of notes: why a record was forgotten, by its id."""
 _ALL = 1 << 62
 """Above every version."""
 Vector = Any
@@ -60,6 +62,16 @@ class Version(NamedTuple):
     vector: "NDArray[float32] | None"
     known_ms: int
     ended_ms: int | None
+
+
+class Farewell(NamedTuple):
+    """How a record went."""
+
+    at_ms: int
+    cause: str
+    """asked, expired, erased, replaced or evicted."""
+    reason: str
+    """What whoever asked for it gave as a reason, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,12 @@ class Log:
     def is_forgotten(self, tenant: Tenant, id: str) -> bool:
         pending = self._pending.get((tenant, id))
         return (pending is not None and pending[1] is None) or bool(self._store.read("tombstone", (tenant, id)))
+
+    def farewell(self, tenant: Tenant, id: str) -> Farewell | None:
+        """How a record went. None when there is none, or none that has gone. On disk only."""
+        for at_ms, cause in self._store.read("tombstone", (tenant, id)):
+            return Farewell(at_ms, cause, self.note(tenant, _REASON, id) or "")
+        return None
 
     def granted(self, tenant: Tenant) -> list[dict[str, Any]]:
         """Who may read whose private records. On disk only."""
@@ -250,6 +268,7 @@ class Log:
         derived: Sequence[str] = (),
         traces: Sequence[str] = (),
         keep: Sequence[Kept] = (),
+        reason: str = "",
     ) -> None:
         """Deletes records with all their versions; `keep` are derived records that stay, with nothing of their past.
 
@@ -260,7 +279,7 @@ class Log:
             return
         tenant, gone = caller.tenant, {*ids, *derived}
         left = self._parents(tenant, gone) - {*gone, *traces}
-        sequence = self._gone(caller, ids, cause, derived)
+        sequence = self._gone(caller, ids, cause, derived, reason)
         for id in sorted({*gone, *traces}):
             self._write("delete_derivations", tenant, id)
             self._write("delete_sources", tenant, id)
@@ -331,12 +350,17 @@ class Log:
 
     # How
 
-    def _gone(self, caller: Caller, ids: Sequence[str], cause: str, derived: Sequence[str] = ()) -> int:
+    def _gone(
+        self, caller: Caller, ids: Sequence[str], cause: str, derived: Sequence[str] = (), reason: str = ""
+    ) -> int:
         """Deletes records, but not where they stood between others. Returns the entry that says so."""
         gone = {*ids, *derived}
         about = {"tenant": caller.tenant, "by": caller.by, "records": sorted(gone - {*derived})}
-        event = self._append(Kind.MEMORY_FORGOTTEN, caller, {**about, "derived": sorted(derived), "cause": cause})
-        for id in gone:
+        why = {"cause": cause} | ({"reason": reason} if reason else {})
+        event = self._append(Kind.MEMORY_FORGOTTEN, caller, {**about, "derived": sorted(derived), **why})
+        for id in sorted(gone):
+            if reason:
+                self.write_note(caller.tenant, _REASON, id, reason)
             self._write("insert_tombstone", caller.tenant, id, event.sequence, event.at_ms, cause)
             self._delete(caller.tenant, id, _ALL, event.sequence)
             self._pending[caller.tenant, id] = event.sequence, None

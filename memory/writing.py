@@ -361,16 +361,24 @@ class Writing:
 
     # Forget
 
-    async def forget(self, shelf: Shelf, ids: Sequence[str], caller: Caller) -> tuple[Erasure, dict[str, int]]:
-        """What was erased, and where."""
+    async def forget(
+        self, shelf: Shelf, ids: Sequence[str], caller: Caller, reason: str = ""
+    ) -> tuple[Erasure, dict[str, int]]:
+        """What was erased, and where. The reason is kept."""
 
         def plan(graph: Derivations) -> Erasure:
             return self._plan_erasure(self._forgettable(shelf, ids, caller), graph)
 
-        return await self.erase(shelf, plan, caller, cause="asked")
+        return await self.erase(shelf, plan, caller, cause="asked", reason=reason)
 
     async def erase(
-        self, shelf: Shelf, plan: Callable[["Derivations"], Erasure], caller: Caller, *, cause: str = "erased"
+        self,
+        shelf: Shelf,
+        plan: Callable[["Derivations"], Erasure],
+        caller: Caller,
+        *,
+        cause: str = "erased",
+        reason: str = "",
     ) -> tuple[Erasure, dict[str, int]]:
         """What was erased and rewritten, and where, by a plan that looks at everything the tenant has.
 
@@ -379,17 +387,19 @@ class Writing:
         async with shelf.gate:
             await self._log.durable()
             erasure = plan(Derivations(shelf, self._log))
-            places = await self._erase(shelf, erasure, caller, cause)
+            places = await self._erase(shelf, erasure, caller, cause, reason)
         await self._log.durable()
         self._faults.reach(points.after("forget"))
         return erasure, places
 
-    async def _erase(self, shelf: Shelf, erasure: Erasure, caller: Caller, cause: str) -> dict[str, int]:
+    async def _erase(self, shelf: Shelf, erasure: Erasure, caller: Caller, cause: str, reason: str) -> dict[str, int]:
         keep = await self._rewritten(shelf, erasure)
         gone = [record for id in (*erasure.delete, *erasure.derived) if (record := shelf.record(id))]
         before = {each.record.id: old for each in keep if (old := shelf.record(each.record.id))}
         places = _places(gone)
-        self._log.forget(caller, erasure.delete, cause, derived=erasure.derived, traces=erasure.traces, keep=keep)
+        self._log.forget(
+            caller, erasure.delete, cause, derived=erasure.derived, traces=erasure.traces, keep=keep, reason=reason
+        )
         places |= shelf.remove(gone)
         shelf.put(keep, before=before)
         self._faults.reach(points.before("forget"))
