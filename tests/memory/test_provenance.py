@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hanse.contracts.memory import Certificate, Draft, Provenance
-from hanse.memory import books
+from hanse.memory import books, faults
 from hanse.memory.writing import Derivations
 
 from ..support.memory import clean_memory
@@ -215,3 +215,39 @@ async def _erase_after(records, going, together):
             live = service.log.live_ids(SHOP)
             named = {source for id in live for source in books.sources_of(graph.record(id))}
             assert set(left) <= live | named, "none of the gone is known that nothing alive names"
+
+
+async def waiting(shelf, count):
+    """Until so many wait for the gate."""
+    while len(shelf.gate._waiters or ()) < count:
+        await asyncio.sleep(0)
+
+
+async def test_what_is_written_while_a_subject_is_to_be_erased_is_erased_too():
+    async with clean_memory() as service, service.shelves.use(SHOP) as shelf:
+        async with shelf.gate:
+            writing = asyncio.create_task(kept(service, "Quill lives at Lakeview.", subject="quill"))
+            await waiting(shelf, 1)
+            erasing = asyncio.create_task(erased(service))
+            await waiting(shelf, 2)
+        assert (await erasing).records == [await writing]
+
+
+class Counting:
+    """Counts how often each point is reached."""
+
+    def __init__(self):
+        self.points = []
+
+    def reach(self, point):
+        self.points.append(point)
+
+
+async def test_a_subject_and_its_aliases_are_erased_by_one_commit():
+    async with clean_memory(faults=(counting := Counting())) as service:
+        own = await kept(service, "Quill Zephyrine lives here.", subject="quill")
+        other = await kept(service, "Ben met Quill Zephyrine at the fair.")
+        said = await service.tell("erase", {"subject": "quill", "aliases": ["Quill Zephyrine"]}, ann())
+        assert counting.points.count(faults.before("forget")) == 1
+        assert (said["records"], said["derived"], said["masked"]["derived"]) == ([own], [], [other])
+        assert await texts(service) == ["Ben met [pattern] at the fair."]
