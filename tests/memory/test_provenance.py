@@ -219,7 +219,7 @@ async def _erase_after(records, going, together):
 
 async def waiting(shelf, count):
     """Until so many wait for the gate."""
-    while len(shelf.gate._waiters or ()) < count:
+    while len(shelf.gate._waiters or ()) < count:  # noqa: ASYNC110 - a lock tells nobody who waits for it
         await asyncio.sleep(0)
 
 
