@@ -182,7 +182,8 @@ def lives(draw):
 @settings(max_examples=60)
 @given(lives(), st.booleans())
 def test_whatever_went_before_an_erasure_leaves_nothing_derived(made, together):
-    asyncio.run(_erase_after(*made, together))
+    records, going = made
+    asyncio.run(_erase_after(records, going, together))
 
 
 async def _erase_after(records, going, together):
