@@ -111,7 +111,7 @@ class Kind(StrEnum):
     """tenant, by, records (as above), pinned"""
     MEMORY_FORGOTTEN = "memory.forgotten"
     """tenant, by, records (ids), derived (ids that went with them), cause (asked, expired, erased, replaced,
-    evicted)"""
+    evicted), reason (in the words of whoever asked, when they gave one)"""
     MEMORY_GRANTED = "memory.granted"
     """tenant, by, owner, reader, granted (false when it was taken back)"""
 

@@ -6,6 +6,9 @@ came from, and loses only the lines of what goes.
 
     ann's note ── summary of May ── summary of the year        the note goes: both summaries lose its line
               └── a model's conclusion ── another one           both conclusions go
+
+A record on the way may have gone before, by time or for want of room: the graph knows what it stood between as long as
+something derived from it lives (`log.drop`), so it is walked through as if it was there.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,21 +16,30 @@ from typing import Any, Protocol
 
 from ..contracts import Digest, JsonObject, Tenant, digest
 from ..contracts.memory import Certificate, Record, Scope
-from .books import LINES, lines_of
+from .books import LINES, lines_of, node_of
 from .ports import Erasure, Graph
 from .redaction import Values, rewritten
 
 
 def plan(ids: Sequence[str], graph: Graph) -> Erasure:
-    """What forgetting these records takes."""
+    """What forgetting these takes: records, some of which may have gone before, and subjects by their `node_of`."""
     seeds = tuple(dict.fromkeys(ids))
     touched = closure(seeds, graph)
     rewrite, derived = _judged(set(seeds), touched, graph)
-    return Erasure(delete=seeds, derived=tuple(derived), rewrite=rewrite)
+    here = {id for id in (*seeds, *derived) if graph.record(id) is not None}
+    return Erasure(
+        delete=tuple(id for id in seeds if id in here),
+        derived=tuple(id for id in derived if id in here),
+        rewrite=rewrite,
+        traces=tuple(id for id in (*seeds, *derived) if id not in here),
+    )
 
 
 def closure(ids: Iterable[str], graph: Graph) -> list[str]:
-    """What was derived from these, at any depth, the nearest first; without these. A circle does no harm."""
+    """What was derived from these, at any depth, the nearest first; without these. A circle does no harm.
+
+    Some of it may have gone before.
+    """
     seen, level, found = set(ids), list(dict.fromkeys(ids)), list[str]()
     while level:
         level = list(dict.fromkeys(child for id in level for child in graph.derived_from(id) if child not in seen))
@@ -77,6 +89,20 @@ def _without(record: Record, going: set[str]) -> Record | None:
     )
 
 
+class After:
+    """A graph as an erasure will leave it, for what is to be done in the same commit."""
+
+    def __init__(self, graph: Graph, erasure: Erasure) -> None:
+        self._graph, self._rewrite = graph, erasure.rewrite
+        self._gone = {*erasure.delete, *erasure.derived}
+
+    def record(self, id: str) -> Record | None:
+        return None if id in self._gone else self._rewrite.get(id) or self._graph.record(id)
+
+    def derived_from(self, id: str) -> list[str]:
+        return self._graph.derived_from(id)
+
+
 # Of whom and of what
 
 
@@ -95,7 +121,7 @@ def bundle(subject: str, versions: Sequence[Record], graph: Graph, at_ms: int) -
     `versions` are all versions of all records of the tenant, quarantined ones too.
     """
     own = about(subject, versions)
-    derived = closure(own, graph)
+    derived = closure([*own, node_of(subject)], graph)
     by_id: dict[str, list[Record]] = {}
     for record in versions:
         by_id.setdefault(record.id, []).append(record)
@@ -103,7 +129,7 @@ def bundle(subject: str, versions: Sequence[Record], graph: Graph, at_ms: int) -
         "subject": subject,
         "at_ms": at_ms,
         "records": [_told(by_id.get(id, [])) for id in own],
-        "derived": [_told(by_id.get(id, [])) for id in derived],
+        "derived": [_told(by_id[id]) for id in derived if id in by_id],
     }
 
 

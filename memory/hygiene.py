@@ -5,6 +5,7 @@ read. What they decide is decided by the pure modules beside this one; here it i
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ from ..contracts.pool import Models
 from . import budgets, consolidation, erasure, facts
 from .access import is_person, view_of
 from .audit import STALE_DAYS, audit
-from .books import is_summary
+from .books import is_summary, node_of
 from .gate import Gate
+from .ports import Erasure, Graph
 from .redaction import Pattern, Redactor, Values
 from .verbs import Verb
 from .writing import Derivations
@@ -73,8 +75,8 @@ async def tell_subject(service: "MemoryService", parameters: Mapping[str, Any], 
     async with service.shelves.use(caller.tenant) as shelf:
         await service.log.durable()
         graph = Derivations(shelf, service.log)
-        wanted = {*_about(service, caller.tenant, subject)}
-        wanted |= {*erasure.closure(sorted(wanted), graph)}
+        wanted = {*service.log.about(caller.tenant, subject)}
+        wanted |= {*erasure.closure([*sorted(wanted), node_of(subject)], graph)}
         versions = [record for id in sorted(wanted) for record in service.log.versions(caller.tenant, id)]
         return erasure.bundle(subject, versions, graph, service.clock.now_ms())
 
@@ -82,14 +84,24 @@ async def tell_subject(service: "MemoryService", parameters: Mapping[str, Any], 
 async def erase_subject(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """Deletes all that is kept about a subject, and what was derived from it. Returns the certificate.
 
-    `aliases` are names and addresses of the subject: where other records mention them, they are masked.
+    `aliases` are names and addresses of the subject: where other records mention them, they are masked, and `masked` is
+    the certificate of that. All is done by one commit, or nothing.
     """
     subject, aliases = _text(parameters, "subject"), _aliases(parameters)
     _check_person(caller, "erase")
-    ids = _about(service, caller.tenant, subject)
-    certificate = await service.erase(ids, caller, subject=subject, trusted=True)
-    told = certificate.model_dump(mode="json")
-    return told | ({"masked": await _masked(service, Values(aliases), caller)} if aliases else {})
+    own = masked = Erasure()
+
+    def plan(graph: Derivations) -> Erasure:
+        nonlocal own, masked
+        ids = service.log.about(caller.tenant, subject)
+        own = service.parts.plan_erasure([*ids, node_of(subject)], graph)
+        if aliases:
+            masked = _redactions(service, caller.tenant, Values(aliases), erasure.After(graph, own))
+        return replace(own, rewrite={**own.rewrite, **masked.rewrite})
+
+    _, places = await service.erase(plan, caller)
+    told = service.writing.certificate(caller, own, places, subject).model_dump(mode="json")
+    return told | ({"masked": _masked(service, masked, {"snapshots": places["snapshots"]}, caller)} if aliases else {})
 
 
 async def redact(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
@@ -99,7 +111,10 @@ async def redact(service: "MemoryService", parameters: Mapping[str, Any], caller
     `region` such as DE. Whole records are forgotten and subjects are erased instead.
     """
     _check_person(caller, "redact")
-    return await _masked(service, _mask(parameters), caller)
+    mask = _mask(parameters)
+    return _masked(
+        service, *await service.erase(lambda graph: _redactions(service, caller.tenant, mask, graph), caller), caller
+    )
 
 
 async def tidy(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
@@ -184,16 +199,15 @@ def _owner(tenant: Tenant, record: Record) -> Caller:
     return Caller.model_validate({"tenant": tenant, "by": NAME, "agent": agent, "task": task})
 
 
-async def _masked(service: "MemoryService", mask: erasure.Mask, caller: Caller) -> Any:
-    async with service.shelves.use(caller.tenant) as shelf:
+def _redactions(service: "MemoryService", tenant: Tenant, mask: erasure.Mask, graph: Graph) -> Erasure:
+    versions = (each.record for page in service.log.all_versions(tenant) for each in page)
+    return erasure.redactions((each for each in versions if graph.record(each.id) is not None), mask, graph)
 
-        def plan(graph: Derivations) -> erasure.Erasure:
-            versions = (each.record for page in service.log.all_versions(caller.tenant) for each in page)
-            return erasure.redactions(versions, mask, graph)
 
-        found, places = await service.writing.redact(shelf, plan, caller)
-        places = places | {"rewritten": len(found.rewrite)} | await service.upkeep.cleaned(caller.tenant)
-        return service.writing.certificate(caller, found, places).model_dump(mode="json")
+def _masked(service: "MemoryService", found: Erasure, places: Mapping[str, int], caller: Caller) -> Any:
+    """The certificate of what was masked."""
+    places = {**places, "rewritten": len(found.rewrite)}
+    return service.writing.certificate(caller, found, places).model_dump(mode="json")
 
 
 def _mask(parameters: Mapping[str, Any]) -> erasure.Mask:
@@ -205,10 +219,6 @@ def _mask(parameters: Mapping[str, Any]) -> erasure.Mask:
         region = parameters.get("region")
         return Redactor([str(kind) for kind in kinds], region=region if isinstance(region, str) else None)
     raise InvalidInput("say what to mask: a pattern, or kinds such as e-mail and phone", pointer="/pattern")
-
-
-def _about(service: "MemoryService", tenant: Tenant, subject: str) -> list[str]:
-    return [id for id in service.log.about(tenant, subject) if service.log.record(tenant, id) is not None]
 
 
 def _current(service: "MemoryService", tenant: Tenant) -> Iterator[list[Record]]:

@@ -19,6 +19,7 @@ from ..contracts import Clock, Entropy, IdempotencyKey, Kind, StepId, Store, Tas
 from ..contracts.caller import Caller
 from ..contracts.memory import Layer, Record, State
 from ..contracts.plain import pack, unpack
+from .books import sources_of
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 _UPKEEP, _UNCLEAN = "upkeep", "unclean"
+_REASON = "forgotten"
+"""Of notes: why a record was forgotten, by its id."""
+_ALL = 1 << 62
+"""Above every version."""
 Vector = Any
 """NDArray[float32] of one row, or None."""
 
@@ -57,6 +62,16 @@ class Version(NamedTuple):
     vector: "NDArray[float32] | None"
     known_ms: int
     ended_ms: int | None
+
+
+class Farewell(NamedTuple):
+    """How a record went."""
+
+    at_ms: int
+    cause: str
+    """asked, expired, erased, replaced or evicted."""
+    reason: str
+    """What whoever asked for it gave as a reason, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +111,12 @@ class Log:
     def is_forgotten(self, tenant: Tenant, id: str) -> bool:
         pending = self._pending.get((tenant, id))
         return (pending is not None and pending[1] is None) or bool(self._store.read("tombstone", (tenant, id)))
+
+    def farewell(self, tenant: Tenant, id: str) -> Farewell | None:
+        """How a record went. None when there is none, or none that has gone. On disk only."""
+        for at_ms, cause in self._store.read("tombstone", (tenant, id)):
+            return Farewell(at_ms, cause, self.note(tenant, _REASON, id) or "")
+        return None
 
     def granted(self, tenant: Tenant) -> list[dict[str, Any]]:
         """Who may read whose private records. On disk only."""
@@ -182,12 +203,15 @@ class Log:
         return [id for (id,) in self._store.read("subject_ids", (tenant, subject))]
 
     def derived_from(self, tenant: Tenant, id: str) -> list[str]:
-        """Ids of records of which any version names `id` as a source, also of those not yet on disk."""
-        on_disk = {each for (each,) in self._store.read("derived_from", (tenant, id))}
+        """Ids of records of which any version names `id` as a source, also of those not yet on disk.
+
+        Some of them may be gone: see `drop`.
+        """
+        found = {each for (each,) in self._store.read("derived_from", (tenant, id))}
         for (owner, other), (_, pending) in self._pending.items():
-            if owner == tenant and pending and id in pending.record.provenance.derived_from:
-                on_disk.add(other)
-        return sorted(each for each in on_disk if self.current(tenant, each))
+            if owner == tenant and pending and id in sources_of(pending.record):
+                found.add(other)
+        return sorted(found)
 
     def tombstones(self, tenant: Tenant, since: int) -> list[str]:
         """Ids of what was forgotten after the entry `since`."""
@@ -236,26 +260,48 @@ class Log:
         self._put(Kind.MEMORY_PINNED, caller, [pinned], {"pinned": pinned.record.pinned})
 
     def forget(
-        self, caller: Caller, ids: Sequence[str], cause: str, *, derived: Sequence[str] = (), keep: Sequence[Kept] = ()
+        self,
+        caller: Caller,
+        ids: Sequence[str],
+        cause: str,
+        *,
+        derived: Sequence[str] = (),
+        traces: Sequence[str] = (),
+        keep: Sequence[Kept] = (),
+        reason: str = "",
     ) -> None:
-        """Deletes records with all their versions; `keep` are derived records that stay, with nothing of their past."""
-        if not (ids or keep):
+        """Deletes records with all their versions; `keep` are derived records that stay, with nothing of their past.
+
+        All that was derived has to be in `derived`, or in `keep` without what goes: where it came from is forgotten
+        too. So it is of `traces`, what had gone before. Everything before this has to be on disk.
+        """
+        if not (ids or derived or keep):
             return
-        gone = {*ids, *derived}
-        about = {"tenant": caller.tenant, "by": caller.by, "records": sorted(gone - {*derived})}
-        event = self._append(Kind.MEMORY_FORGOTTEN, caller, {**about, "derived": sorted(derived), "cause": cause})
-        for id in gone:
-            self._write("insert_tombstone", caller.tenant, id, event.sequence, event.at_ms, cause)
-            self._delete(caller.tenant, id, 1 << 62, event.sequence)
-            self._write("delete_sources", caller.tenant, id)
-            self._pending[caller.tenant, id] = event.sequence, None
-        self._settle_when_durable(caller.tenant, gone, event.sequence)
-        self._unclean[caller.tenant] = event.sequence
-        self.write_note(caller.tenant, _UPKEEP, _UNCLEAN, event.sequence)
-        self._put(Kind.MEMORY_REVISED, caller, keep, {})
-        for each in keep:
-            self._delete(caller.tenant, each.record.id, each.record.version, event.sequence)
-            self._sources(caller.tenant, each.record)
+        tenant, gone = caller.tenant, {*ids, *derived}
+        left = self._parents(tenant, gone) - {*gone, *traces}
+        sequence = self._gone(caller, ids, cause, derived, reason)
+        for id in sorted({*gone, *traces}):
+            self._write("delete_derivations", tenant, id)
+            self._write("delete_sources", tenant, id)
+        left |= self._keep(caller, keep, sequence) - {*gone, *traces}
+        self._contract(tenant, left)
+
+    def drop(self, caller: Caller, ids: Sequence[str], cause: str) -> None:
+        """Deletes records with all their versions, whose derivatives stay: those that expired, were evicted, replaced.
+
+        Where the derivatives came from outlives the record, or nobody could find them when that is erased. What names
+        it goes on naming it, because a summary says of its lines through whom they came, and its subject takes the
+        place of a source. Not so a record that nothing alive names any more: its sources become those of what was made
+        of it, in the same commit. Were it kept instead, a chain in which each is made of the one before, and expires,
+        would grow for ever; were all bridged, a summary could not tell which line has to go. So there are never more
+        of the gone than what the living ones name, and each has at most all the living and all subjects for a source.
+        """
+        if not ids:
+            return
+        for id in ids:
+            self._write("insert_subject_derivation", caller.tenant, id)
+        self._gone(caller, ids, cause)
+        self._contract(caller.tenant, ids)
 
     def embed(self, tenant: Tenant, vectors: Iterable[tuple[str, int, str, Vector]]) -> None:
         """Vectors of versions: id, version, model, vector. What is gone by then stays gone."""
@@ -304,6 +350,46 @@ class Log:
 
     # How
 
+    def _gone(
+        self, caller: Caller, ids: Sequence[str], cause: str, derived: Sequence[str] = (), reason: str = ""
+    ) -> int:
+        """Deletes records, but not where they stood between others. Returns the entry that says so."""
+        gone = {*ids, *derived}
+        about = {"tenant": caller.tenant, "by": caller.by, "records": sorted(gone - {*derived})}
+        why = {"cause": cause} | ({"reason": reason} if reason else {})
+        event = self._append(Kind.MEMORY_FORGOTTEN, caller, {**about, "derived": sorted(derived), **why})
+        for id in sorted(gone):
+            if reason:
+                self.write_note(caller.tenant, _REASON, id, reason)
+            self._write("insert_tombstone", caller.tenant, id, event.sequence, event.at_ms, cause)
+            self._delete(caller.tenant, id, _ALL, event.sequence)
+            self._pending[caller.tenant, id] = event.sequence, None
+        self._settle_when_durable(caller.tenant, gone, event.sequence)
+        self._unclean[caller.tenant] = event.sequence
+        self.write_note(caller.tenant, _UPKEEP, _UNCLEAN, event.sequence)
+        return event.sequence
+
+    def _keep(self, caller: Caller, keep: Sequence[Kept], sequence: int) -> set[str]:
+        """Writes what is left of records, in place of their past. Returns the sources of which nothing is left."""
+        lost = {each.record.id: self._parents(caller.tenant, [each.record.id]) for each in keep}
+        self._put(Kind.MEMORY_REVISED, caller, keep, {})
+        for each in keep:
+            self._delete(caller.tenant, each.record.id, each.record.version, sequence)
+            lost[each.record.id] -= sources_of(each.record)
+            for source in sorted(lost[each.record.id]):
+                self._write("delete_derivation", caller.tenant, source, each.record.id)
+        return set[str]().union(*lost.values())
+
+    def _parents(self, tenant: Tenant, ids: Iterable[str]) -> set[str]:
+        """What any version of these names as a source. On disk only."""
+        return {source for id in ids for (source,) in self._store.read("sources", (tenant, id))}
+
+    def _contract(self, tenant: Tenant, ids: Iterable[str]) -> None:
+        """Takes out of the graph those of them, and of their sources, that are gone and that nothing alive names."""
+        for id in sorted(ids):
+            self._write("bridge_derivations", tenant, id)
+            self._write("delete_bridged", tenant, id)
+
     def _put(self, kind: Kind, caller: Caller, records: Sequence[Kept], more: Mapping[str, Any]) -> None:
         if not records:
             return
@@ -336,15 +422,13 @@ class Log:
         self._pending[tenant, record.id] = sequence, each
 
     def _sources(self, tenant: Tenant, record: Record) -> None:
-        for source in record.provenance.derived_from:
+        for source in sorted(sources_of(record)):
             self._write("insert_derivation", tenant, source, record.id)
 
     def _delete(self, tenant: Tenant, id: str, below: int, sequence: int) -> None:
         self._write("blind_receipts", tenant, id, sequence)
         self._write("delete_versions", tenant, id, below)
         self._write("delete_embeddings", tenant, id, below)
-        if below > 1 << 60:
-            self._write("delete_derivations", tenant, id)
 
     def _write(self, statement: str, *row: Any) -> None:
         self._recorder.write(Write(statement, row))

@@ -137,6 +137,9 @@ class Erasure:
     """What goes with it, because it was derived from it; none of them is in `delete`."""
     rewrite: Mapping[str, Record] = field(default_factory=dict[str, Record])
     """Derived records that stay, with what is left of them. All their earlier versions go."""
+    traces: tuple[str, ...] = ()
+    """Subjects, and records that had gone before, by time or for want of room, through which the derived ones were
+    found. That they once were between them need not be known any more."""
 
 
 class Graph(Protocol):
@@ -145,7 +148,8 @@ class Graph(Protocol):
     def record(self, id: str) -> Record | None: ...
 
     def derived_from(self, id: str) -> list[str]:
-        """Ids of live records of which any version names `id` as a source."""
+        """Ids of records of which any version names `id` as a source, also of some that have gone: then `record` is
+        None, and what was derived from them is found by asking on."""
         ...
 
 

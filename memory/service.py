@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ..contracts import Clock, Entropy, Faults, IdempotencyKey, InvalidInput, NoFaults, NotFound, Store, Tenant
@@ -17,20 +18,21 @@ from ..contracts.caller import Caller
 from ..contracts.memory import Certificate, Change, Draft, Query, Recollection, Record, Remembered, State
 from ..contracts.plain import check
 from ..contracts.pool import Embedder
-from .access import Lifetimes, View, check_read, check_text, view_of
+from .access import Lifetimes, View, check_read, check_text, is_person, view_of
 from .embedding import Embedding
 from .log import Log, Recorder
-from .ports import Gate, Index, MakeIndex, PlanErasure, Recollect, Scored, Scrubber
+from .ports import Erasure, Gate, Index, MakeIndex, PlanErasure, Recollect, Scored, Scrubber
 from .shelf import FactKey, Shelf, fact_key
 from .shelves import Shelves
 from .snapshot import Snapshots
 from .tables import Database, check_filters
 from .upkeep import Upkeep
 from .verbs import VERBS, Verb
-from .writing import Budget, Clean, Writing, everything_derived, unchanged
+from .writing import Budget, Clean, Derivations, Writing, everything_derived, unchanged
 
 Result = TypeVar("Result")
 
+MAX_REASON = 2000
 _PAGE = 200
 _LATEST = 1 << 62
 
@@ -152,7 +154,10 @@ class MemoryService:
             return self._readable(shelf, id, caller)
 
     async def history(self, id: str, caller: Caller) -> list[Record]:
+        """Its versions, oldest first. Raises NotFound, which tells people how a record went that was there."""
         async with self.shelves.use(caller.tenant) as shelf:
+            if is_person(caller) and (farewell := self._farewell(shelf, id)):
+                raise NotFound(farewell, record=id[:100])
             self._readable(shelf, id, caller)
             return self.log.versions(caller.tenant, id)
 
@@ -200,21 +205,26 @@ class MemoryService:
     async def forget(self, ids: Sequence[str], caller: Caller, *, reason: str = "") -> Certificate:
         """Deletes the records and what cannot be told apart from them in what was derived; see `writing.forget`.
 
-        When this returns, nothing of them is in the files of the store, its snapshots, or anything in memory.
+        When this returns, nothing of them is in the files of the store, its snapshots, or anything in memory. The
+        reason stays, and `history` tells it to people. Raises InvalidInput for one that is too long.
         """
-        return await self.erase(ids, caller)
+        check([*ids, reason])
+        if len(reason) > MAX_REASON:
+            raise InvalidInput(f"a reason has at most {MAX_REASON} characters", pointer="/reason")
+        return self.writing.certificate(
+            caller, *await self._erased(caller, lambda shelf: self.writing.forget(shelf, ids, caller, reason))
+        )
 
-    async def erase(
-        self, ids: Sequence[str], caller: Caller, *, subject: str | None = None, trusted: bool = False
-    ) -> Certificate:
-        """What `forget` does; `trusted` for what is decided elsewhere, such as the erasure of a subject."""
-        check([*ids, subject])
-        cause = "asked" if subject is None else "erased"
+    async def erase(self, plan: Callable[[Derivations], Erasure], caller: Caller) -> tuple[Erasure, dict[str, int]]:
+        """What was erased, and where, by a plan that is made when nobody else writes. In one commit, or not at all."""
+        return await self._erased(caller, lambda shelf: self.writing.erase(shelf, plan, caller))
 
-        async def work(shelf: Shelf) -> Certificate:
-            erasure, places = await self.writing.forget(shelf, ids, caller, cause=cause, trusted=trusted)
-            places = places | await self.upkeep.cleaned(caller.tenant)
-            return self.writing.certificate(caller, erasure, places, subject)
+    async def _erased(
+        self, caller: Caller, erase: Callable[[Shelf], Awaitable[tuple[Erasure, dict[str, int]]]]
+    ) -> tuple[Erasure, dict[str, int]]:
+        async def work(shelf: Shelf) -> tuple[Erasure, dict[str, int]]:
+            erasure, places = await erase(shelf)
+            return erasure, places | await self.upkeep.cleaned(caller.tenant)
 
         return await self._written(caller, work)
 
@@ -290,6 +300,15 @@ class MemoryService:
             raise NotFound("there is no such record", record=id[:100])
         check_read(record, view_of(caller, shelf.grants))
         return record
+
+    def _farewell(self, shelf: Shelf, id: str) -> str:
+        """How a record went, in words. Nothing when it is there, or never was."""
+        check(id, "/id")
+        found = None if shelf.record(id) else self.log.farewell(shelf.tenant, id)
+        if found is None:
+            return ""
+        day = datetime.fromtimestamp(found.at_ms / 1000, UTC).date()
+        return f"this record has gone ({found.cause}, {day})" + (f": {found.reason}" if found.reason else "")
 
     def _is_shown(self, record: Record) -> bool:
         return record.expires_ms is None or record.expires_ms > self.clock.now_ms()

@@ -274,7 +274,7 @@ class Writing:
             raise KeyReused(f"the key {key!r:.200} was used before with other drafts", key=key)
         stored = [id for id, outcome in receipt.records if outcome in ("stored", "quarantined")]
         gone = [record for id in stored if (record := shelf.record(id))]
-        self._log.forget(caller, [record.id for record in gone], "replaced")
+        self._log.drop(caller, [record.id for record in gone], "replaced")
         shelf.remove(gone)
 
     # Revise and pin
@@ -362,35 +362,44 @@ class Writing:
     # Forget
 
     async def forget(
-        self, shelf: Shelf, ids: Sequence[str], caller: Caller, *, cause: str = "asked", trusted: bool = False
+        self, shelf: Shelf, ids: Sequence[str], caller: Caller, reason: str = ""
     ) -> tuple[Erasure, dict[str, int]]:
-        """What was erased, and where. `trusted` is for what a tenant's own rules forget, whoever may read it."""
-        async with shelf.gate:
-            records = self._forgettable(shelf, ids, caller, trusted=trusted)
-            erasure = self._plan_erasure([record.id for record in records], Derivations(shelf, self._log))
-            places = await self._erase(shelf, erasure, caller, cause)
-        await self._log.durable()
-        self._faults.reach(points.after("forget"))
-        return erasure, places
+        """What was erased, and where. The reason is kept."""
 
-    async def redact(
-        self, shelf: Shelf, plan: Callable[["Derivations"], Erasure], caller: Caller
+        def plan(graph: Derivations) -> Erasure:
+            return self._plan_erasure(self._forgettable(shelf, ids, caller), graph)
+
+        return await self.erase(shelf, plan, caller, cause="asked", reason=reason)
+
+    async def erase(
+        self,
+        shelf: Shelf,
+        plan: Callable[["Derivations"], Erasure],
+        caller: Caller,
+        *,
+        cause: str = "erased",
+        reason: str = "",
     ) -> tuple[Erasure, dict[str, int]]:
-        """What was erased and rewritten, by a plan that looks at everything the tenant has."""
+        """What was erased and rewritten, and where, by a plan that looks at everything the tenant has.
+
+        Everything has to be on disk for that, and nothing may be written between the plan and what it leads to.
+        """
         async with shelf.gate:
             await self._log.durable()
             erasure = plan(Derivations(shelf, self._log))
-            places = await self._erase(shelf, erasure, caller, "erased")
+            places = await self._erase(shelf, erasure, caller, cause, reason)
         await self._log.durable()
         self._faults.reach(points.after("forget"))
         return erasure, places
 
-    async def _erase(self, shelf: Shelf, erasure: Erasure, caller: Caller, cause: str) -> dict[str, int]:
+    async def _erase(self, shelf: Shelf, erasure: Erasure, caller: Caller, cause: str, reason: str) -> dict[str, int]:
         keep = await self._rewritten(shelf, erasure)
         gone = [record for id in (*erasure.delete, *erasure.derived) if (record := shelf.record(id))]
         before = {each.record.id: old for each in keep if (old := shelf.record(each.record.id))}
         places = _places(gone)
-        self._log.forget(caller, erasure.delete, cause, derived=erasure.derived, keep=keep)
+        self._log.forget(
+            caller, erasure.delete, cause, derived=erasure.derived, traces=erasure.traces, keep=keep, reason=reason
+        )
         places |= shelf.remove(gone)
         shelf.put(keep, before=before)
         self._faults.reach(points.before("forget"))
@@ -400,22 +409,26 @@ class Writing:
         """Deletes records to make room. What was derived from them stays: a summary outlives its sources."""
         async with shelf.gate:
             gone = [record for id in ids if (record := shelf.record(id)) and not record.pinned]
-            self._log.forget(caller, [record.id for record in gone], "evicted")
+            self._log.drop(caller, [record.id for record in gone], "evicted")
             shelf.remove(gone)
         await self._log.durable()
         return len(gone)
 
-    def _forgettable(self, shelf: Shelf, ids: Sequence[str], caller: Caller, *, trusted: bool) -> list[Record]:
-        """Those that are there. What was forgotten before is passed over; what never was is NotFound."""
-        found: list[Record] = []
+    def _forgettable(self, shelf: Shelf, ids: Sequence[str], caller: Caller) -> list[str]:
+        """Those that are there. What never was is NotFound.
+
+        What has gone by itself may have left something derived: people have that forgotten too. For others it is
+        passed over, because nobody can tell any more whose it was.
+        """
+        found: list[str] = []
         for id in dict.fromkeys(ids):
             check(id, "/ids")
             if (record := shelf.record(id)) is not None:
-                if not trusted:
-                    check_write(record, caller, forget=True)
-                found.append(record)
+                check_write(record, caller, forget=True)
             elif not self._log.is_forgotten(shelf.tenant, id):
                 raise NotFound("there is no such record", record=id[:100])
+            if record is not None or is_person(caller):
+                found.append(id)
         return found
 
     async def _rewritten(self, shelf: Shelf, erasure: Erasure) -> list[Kept]:
@@ -423,7 +436,8 @@ class Writing:
         vectors = await self._embedding.of(list(texts.values()))
         kept: list[Kept] = []
         for (id, left), vector in zip(erasure.rewrite.items(), vectors.rows, strict=True):
-            old = self._existing(shelf, id).record
+            if (old := shelf.record(id)) is None:
+                continue
             said = dict(left) | {"version": old.version, "updated_ms": old.updated_ms, "embedding": vectors.model}
             kept.append(Kept(self._next(Record.model_validate(said), {}), vector))
         return kept
@@ -434,7 +448,7 @@ class Writing:
         async with shelf.gate:
             found = (shelf.record(id) for id in ids)
             gone = [record for record in found if record is not None and not _lives(record, now_ms)]
-            self._log.forget(caller, [record.id for record in gone], "expired")
+            self._log.drop(caller, [record.id for record in gone], "expired")
             shelf.remove(gone)
             self._faults.reach(points.before("expire"))
         await self._log.durable()
@@ -474,13 +488,18 @@ class Derivations:
 
 def everything_derived(ids: Sequence[str], graph: Any) -> Erasure:
     """The plan of an erasure when nobody can tell what a derived record has of its source: it goes too."""
-    asked, found = list(dict.fromkeys(ids)), dict.fromkeys(ids)
-    waiting = list(asked)
+    asked, found = set(ids), dict.fromkeys(ids)
+    waiting = list(found)
     while waiting:
         new = [each for each in graph.derived_from(waiting.pop()) if each not in found]
         found.update(dict.fromkeys(new))
         waiting += new
-    return Erasure(tuple(asked), tuple(id for id in found if id not in set(asked)))
+    here = [id for id in found if graph.record(id) is not None]
+    return Erasure(
+        delete=tuple(id for id in here if id in asked),
+        derived=tuple(id for id in here if id not in asked),
+        traces=tuple(id for id in found if graph.record(id) is None),
+    )
 
 
 def _allowed_change(old: Record, change: Change, caller: Caller) -> Change:

@@ -19,7 +19,7 @@ from .bodies import read_json, read_model
 from .desk import client_of, desk_of
 from .openapi import KEY_PARAMETER, body, gives
 from .problems import BadRequest
-from .schemas import Forgetting, RecordList, RememberedList, Remembering, ToolList
+from .schemas import Erasing, Forgetting, RecordList, RememberedList, Remembering, ToolList
 from .security import idempotency_key
 
 router = APIRouter(tags=["memory"])
@@ -114,7 +114,7 @@ async def record(request: Request, id: str) -> Response:
 
 @router.get("/v1/memory/records/{id}/history", summary="Look at a record's versions", responses=gives(_200=RecordList))
 async def history(request: Request, id: str) -> Response:
-    """Oldest first."""
+    """Oldest first. For a record that was forgotten, 404 says when and why."""
     return answers.views("records", await _memory(request).history(_record_id(id)))
 
 
@@ -187,10 +187,16 @@ async def access(request: Request, subject: str) -> Response:
     return answers.data(await _tell(request, "access", {"subject": _subject(subject)}))
 
 
-@router.post("/v1/memory/subjects/{subject}:erase", summary="Erase a subject", responses=gives(_200=Certificate))
+@router.post(
+    "/v1/memory/subjects/{subject}:erase",
+    summary="Erase a subject",
+    responses=gives(_200=Certificate),
+    openapi_extra=body(Erasing, required=False),
+)
 async def erase(request: Request, subject: str) -> Response:
-    """Deletes all that is kept about it, and what was derived from it, for good."""
-    return answers.data(await _tell(request, "erase", {"subject": _subject(subject)}))
+    """Deletes all that is kept about it, and what was derived from it, for good, and masks its aliases elsewhere."""
+    asked = await read_model(request, Erasing) if await request.body() else Erasing()
+    return answers.data(await _tell(request, "erase", {"subject": _subject(subject), "aliases": asked.aliases}))
 
 
 @router.post(

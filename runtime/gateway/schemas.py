@@ -81,6 +81,12 @@ class Forgetting(_Asked):
     reason: str = Field(default="", max_length=2000)
 
 
+class Erasing(_Asked):
+    """By which other names and addresses a subject is mentioned."""
+
+    aliases: list[str] = Field(default_factory=list[str], max_length=50)
+
+
 class Bundle(_Given):
     """The evidence of a task. Signed as a whole: what is changed, added or left out is found out."""
 

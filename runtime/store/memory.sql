@@ -118,6 +118,11 @@ ON CONFLICT (tenant, id, version) DO UPDATE SET model = excluded.model, vector =
 -- write: insert_derivation says that a record was made from another: tenant, source, id
 INSERT INTO derivation (tenant, source, id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 
+-- write: insert_subject_derivation says of whom a record is that goes, as if it was made from them: tenant, id
+INSERT INTO derivation (tenant, source, id)
+SELECT DISTINCT tenant, 'subject:' || subject, id FROM record WHERE tenant = ? AND id = ? AND subject IS NOT NULL
+ON CONFLICT DO NOTHING
+
 -- write: write_grant lets a reader see what an owner keeps to itself
 INSERT INTO granted (tenant, owner, reader, by, at_ms) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (tenant, owner, reader) DO UPDATE SET by = excluded.by, at_ms = excluded.at_ms
@@ -152,6 +157,41 @@ DELETE FROM derivation WHERE tenant = ? AND id = ?
 
 -- write: delete_sources lets go of what named a record as its source: tenant, source
 DELETE FROM derivation WHERE tenant = ? AND source = ?
+
+-- write: delete_derivation from one source: tenant, source, id
+DELETE FROM derivation WHERE tenant = ? AND source = ? AND id = ?
+
+-- write: bridge_derivations past a record and its sources, those that are gone and that nothing alive names: tenant, id
+INSERT INTO derivation (tenant, source, id)
+WITH RECURSIVE near (id) AS (
+    SELECT id FROM tombstone WHERE tenant = ?1 AND id = ?2
+    UNION SELECT source FROM derivation WHERE tenant = ?1 AND id = ?2
+), spent (id) AS (
+    SELECT t.id FROM near JOIN tombstone t ON t.tenant = ?1 AND t.id = near.id WHERE NOT EXISTS (
+        SELECT 1 FROM derivation d WHERE d.tenant = ?1 AND d.source = t.id
+        AND NOT EXISTS (SELECT 1 FROM tombstone g WHERE g.tenant = ?1 AND g.id = d.id)
+    )
+), way (source, id) AS (
+    SELECT d.source, d.id FROM spent JOIN derivation d ON d.tenant = ?1 AND d.id = spent.id
+    WHERE d.source NOT IN (SELECT id FROM spent)
+    UNION SELECT way.source, d.id FROM way JOIN derivation d ON d.tenant = ?1 AND d.source = way.id
+    WHERE way.id IN (SELECT id FROM spent)
+)
+SELECT ?1, source, id FROM way WHERE id NOT IN (SELECT id FROM spent) AND source <> id
+ON CONFLICT DO NOTHING
+
+-- write: delete_bridged derivations of a record and its sources: tenant, id
+WITH near (id) AS (
+    SELECT id FROM tombstone WHERE tenant = ?1 AND id = ?2
+    UNION SELECT source FROM derivation WHERE tenant = ?1 AND id = ?2
+), spent (id) AS (
+    SELECT t.id FROM near JOIN tombstone t ON t.tenant = ?1 AND t.id = near.id WHERE NOT EXISTS (
+        SELECT 1 FROM derivation d WHERE d.tenant = ?1 AND d.source = t.id
+        AND NOT EXISTS (SELECT 1 FROM tombstone g WHERE g.tenant = ?1 AND g.id = d.id)
+    )
+)
+DELETE FROM derivation
+WHERE tenant = ?1 AND (source IN (SELECT id FROM spent) OR id IN (SELECT id FROM spent))
 
 -- write: delete_grant takes a grant back: tenant, owner, reader
 DELETE FROM granted WHERE tenant = ? AND owner = ? AND reader = ?
@@ -236,6 +276,9 @@ SELECT DISTINCT id FROM record WHERE tenant = ? AND subject = ? ORDER BY id
 
 -- query: derived_from a record
 SELECT id FROM derivation WHERE tenant = ? AND source = ? ORDER BY id
+
+-- query: sources of a record
+SELECT source FROM derivation WHERE tenant = ? AND id = ? ORDER BY source
 
 -- query: due records: those that expired by a moment
 SELECT tenant, id FROM record WHERE expires_ms <= ? AND ended_ms IS NULL ORDER BY tenant LIMIT ?

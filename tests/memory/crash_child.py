@@ -23,13 +23,16 @@ def say(*words: Any) -> None:
 
 
 async def prepare(service: MemoryService) -> None:
-    """What every life begins with: some records, one revised, one with what was derived from it, one that expires."""
+    """What every life begins with: some records, one revised, and two with something derived, of which one expires."""
     told = await service.remember([Draft(text=f"record number {i}") for i in range(MANY)], ann())
     await service.revise(told[0].record.id, Change(text="record number zero"), ann(), version=1)
     [root] = await service.remember([Draft(text=f"{SECRET} root", episode="root")], ann())
     sources = Provenance(derived_from=(root.record.id,))
     await service.remember([Draft(text=f"{SECRET} derived", provenance=sources, episode="derived")], ann())
-    await service.remember([Draft(text="soon over", layer=Layer.WORKING, ttl_seconds=1, episode="soon")], ann())
+    soon = Draft(text="soon over", layer=Layer.WORKING, ttl_seconds=1, episode="soon", subject="soon")
+    [short] = await service.remember([soon], ann())
+    sources = Provenance(derived_from=(short.record.id,))
+    await service.remember([Draft(text="made of what ends", provenance=sources)], ann())
     await service.tell("snapshot", {}, ann())
     say("prepared", root.record.id, told[0].record.id)
 

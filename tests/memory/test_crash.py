@@ -17,6 +17,7 @@ import pytest
 from hanse.contracts import IdempotencyKey, NotFound
 from hanse.contracts.memory import Draft, Query, State
 from hanse.memory import faults
+from hanse.memory.books import node_of
 from hanse.memory.service import MemoryService
 from hanse.runtime.world import CRASH_VARIABLE
 
@@ -117,7 +118,12 @@ async def after_forget(service: MemoryService, folder: Path, root: str, first: s
 async def after_expire(service: MemoryService, folder: Path, root: str, first: str, point: str) -> None:
     assert "soon over" not in await texts(service)
     await service.upkeep._expire()
-    assert service.log.count(SHOP) == MANY + 2
+    assert service.log.count(SHOP) == MANY + 3
+    [short] = service.log.derived_from(SHOP, node_of("soon"))
+    [made] = service.log.derived_from(SHOP, short)
+    assert (await service.get(made, ann())).text == "made of what ends"
+    assert (await service.forget([short], ann())).derived == [made]
+    assert service.log.derived_from(SHOP, node_of("soon")) == []
     assert traces(folder, "soon over") == []
 
 
@@ -131,7 +137,7 @@ async def after_snapshot(service: MemoryService, folder: Path, root: str, first:
 
 
 async def after_rebuild(service: MemoryService, folder: Path, root: str, first: str, point: str) -> None:
-    assert len(await texts(service)) == MANY + 3
+    assert len(await texts(service)) == MANY + 4
 
 
 CHECKS = {

@@ -12,10 +12,12 @@ from hanse.contracts import (
     IdempotencyKey,
     InvalidInput,
     KeyReused,
+    Kind,
     NotAllowed,
     NotFound,
 )
 from hanse.contracts.memory import Change, Draft, Layer, Provenance, Query, Record, Scope, State
+from hanse.contracts.wire import decode_event
 from hanse.memory.ports import Decision
 from hanse.memory.service import MemoryService, Settings
 from hanse.memory.writing import Budget
@@ -488,3 +490,29 @@ async def test_a_verb_that_there_is_not_names_those_there_are():
     async with memory() as service:
         with pytest.raises(NotFound, match="stats"):
             await service.tell("sing", {}, ann())
+
+
+@pytest.mark.parametrize("reason", ["asked for by mail", ""])
+async def test_why_something_was_forgotten_is_kept_and_told_to_people(tmp_path: Path, reason: str):
+    """Also of what was derived, and after a restart."""
+    async with memory(tmp_path / "m.sqlite") as service:
+        [told] = await service.remember([Draft(text="a")], ann())
+        sources = Provenance(derived_from=(told.record.id,))
+        [derived] = await service.remember([Draft(text="b", provenance=sources)], ann())
+        await service.forget([told.record.id], ann(), reason=reason)
+        [event] = [each for each in entries(service) if each["cause"] == "asked"]
+        assert event.get("reason", "") == reason
+    async with memory(tmp_path / "m.sqlite") as service:
+        for id in (told.record.id, derived.record.id):
+            with pytest.raises(NotFound, match=f"gone \\(asked, .*\\){': ' + reason if reason else ''} \\(record"):
+                await service.history(id, ann())
+            with pytest.raises(NotFound, match="no such record"):
+                await service.history(id, agent("scribe"))
+        with pytest.raises(InvalidInput):
+            await service.forget([told.record.id], ann(), reason="x" * 2001)
+
+
+def entries(service: MemoryService) -> list[dict[str, Any]]:
+    """What the journal says of what was forgotten."""
+    found = (decode_event(entry) for _, entry, _ in service.log._store.read("entries", (0, 100)))
+    return [dict(each.data) for each in found if each.kind == Kind.MEMORY_FORGOTTEN]

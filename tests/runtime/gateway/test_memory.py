@@ -127,6 +127,20 @@ async def test_a_subject_sees_and_erases_what_is_kept_about_it(http):
     assert_problem(await http.post("/v1/memory/subjects/ben%20fu:sell"), 404, "not_found")
 
 
+async def test_a_subject_is_erased_with_its_aliases_and_the_reason_of_what_is_forgotten_is_told(http):
+    await kept(http, "Ben Fu works in Oslo.", subject="ben fu")
+    other = (await kept(http, "The parcel for Benny Fu came back."))["record"]["id"]
+    path = "/v1/memory/subjects/ben%20fu:erase"
+    assert_problem(await http.post(path, json={"names": ["Benny Fu"]}), 422, "invalid_input")
+    certificate = (await http.post(path, json={"aliases": ["Benny Fu"]})).json()
+    assert len(certificate["records"]) == 1
+    assert certificate["masked"]["derived"] == [other]
+    assert (await http.get(f"/v1/memory/records/{other}")).json()["text"] == "The parcel for [pattern] came back."
+    await http.post("/v1/memory:forget", json={"ids": [other], "reason": "asked for by mail"})
+    gone = assert_problem(await http.get(f"/v1/memory/records/{other}/history"), 404, "not_found")
+    assert gone["detail"].endswith(": asked for by mail")
+
+
 async def test_pins_audit_export_and_redaction(http):
     id = (await kept(http, "Ring +49 30 901820 about the table."))["record"]["id"]
     assert (await http.post(f"/v1/memory/records/{id}:pin")).json()["pinned"] is True
