@@ -392,7 +392,7 @@ class Writing:
         places = _places(gone)
         self._log.forget(caller, erasure.delete, cause, derived=erasure.derived, keep=keep)
         places |= shelf.remove(gone)
-        shelf.put(keep, before=before)
+        shelf.put(keep, before=before, rewritten=True)
         self._faults.reach(points.before("forget"))
         return places
 
