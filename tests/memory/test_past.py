@@ -24,15 +24,22 @@ class Door:
     """Whoever comes to it in a thread waits until it is opened. Nobody may come on the event loop, which all need."""
 
     def __init__(self, pass_by: int = 0) -> None:
-        self.reached, self._opened = asyncio.Event(), threading.Event()
+        self._reached, self._opened = asyncio.Event(), threading.Event()
         self._loop, self._home, self._left = asyncio.get_running_loop(), threading.get_ident(), pass_by
 
     def enter(self) -> None:
         assert threading.get_ident() != self._home, "the event loop is held up"
         self._left -= 1
         if self._left < 0:
-            self._loop.call_soon_threadsafe(self.reached.set)
+            self._loop.call_soon_threadsafe(self._reached.set)
             self._opened.wait(GUARD_SECONDS)
+
+    async def reached_by(self, asked: "asyncio.Task[Any]") -> None:
+        """Raises what ended it before it came here."""
+        reached = asyncio.create_task(self._reached.wait())
+        await asyncio.wait([reached, asked], return_when=asyncio.FIRST_COMPLETED)
+        reached.cancel()
+        assert not asked.done() or asked.result()
 
     def open(self) -> None:
         self._opened.set()
@@ -104,7 +111,7 @@ async def test_writers_and_readers_of_the_present_do_not_wait_while_the_past_is_
     async with asyncio.timeout(GUARD_SECONDS), with_a_past(make_index=index, gate=Looks()) as (service, _, doors, then):
         index.put_past = lambda id: door.enter()
         asked = asyncio.create_task(texts(service, "door", then))
-        await door.reached.wait()
+        await door.reached_by(asked)
         await remembered(service, "a window")
         await service.revise(doors[0].id, Change(text="door 0 blue"), ann(), version=2)
         await service.forget([doors[1].id], ann())
@@ -124,7 +131,7 @@ async def test_what_is_written_while_the_past_is_made_is_in_it_afterwards(
     async with asyncio.timeout(GUARD_SECONDS), with_a_past(make_index=index) as (service, clock, doors, then):
         index.put_past = lambda id: door.enter()
         asked = asyncio.create_task(texts(service, "door", then))
-        await door.reached.wait()
+        await door.reached_by(asked)
         between = clock.ms
         await service.forget([doors[0].id, doors[4].id], ann())
         clock.ms += 1000
@@ -176,7 +183,7 @@ async def test_whoever_leaves_while_the_past_is_made_leaves_the_rest_to_the_next
     async with asyncio.timeout(GUARD_SECONDS), with_a_past(make_index=index) as (service, _, _, then):
         index.put_past = lambda id: (door.enter(), put.append(id))
         asked = asyncio.create_task(texts(service, "door", then))
-        await door.reached.wait()
+        await door.reached_by(asked)
         asked.cancel()
         door.open()
         with pytest.raises(asyncio.CancelledError):
@@ -251,7 +258,7 @@ async def test_a_writer_looks_for_what_is_near_while_a_reader_is_still_searching
         await texts(service, "door")
         index.searched = door.enter
         asked = asyncio.create_task(texts(service, "door"))
-        await door.reached.wait()
+        await door.reached_by(asked)
         await remembered(service, "new door")
         await service.revise(first.id, Change(text="first gate"), ann(), version=1)
         await service.forget([other.id], ann())
