@@ -33,6 +33,7 @@ class Door:
         if self._left < 0:
             self._loop.call_soon_threadsafe(self._reached.set)
             self._opened.wait(GUARD_SECONDS)
+            self._opened.set()  # nobody behind waits as long again
 
     async def reached_by(self, asked: "asyncio.Task[Any]") -> None:
         """Raises what ended it before it came here."""
