@@ -31,7 +31,7 @@ from ..contracts.memory import Layer, Query, Record
 from ..memory.access import EVERYTHING
 from ..memory.index import TenantIndex
 from ..memory.log import Kept
-from ..memory.shelf import Projection
+from ..memory.projection import Projection
 from ..memory.tables import Database
 from ..memory.vectors import VectorIndex
 from ..models.embedder import LocalEmbedder

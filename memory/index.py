@@ -84,7 +84,7 @@ class _Asked(NamedTuple):
 
 
 class TenantIndex:
-    """One thread at a time calls it. Only making a graph anew goes on beside it."""
+    """One thread at a time changes it, while nobody searches. Only making a graph anew goes on beside it."""
 
     def __init__(
         self,

@@ -151,11 +151,15 @@ class Log:
         """Current records with ids above `after`."""
         return [kept(row, tenant) for row in self._store.read("live", (tenant, after, limit))]
 
-    def all_versions(self, tenant: Tenant) -> Iterator[list[Version]]:
-        """Current and past ones, each in the state that it was in, in pages."""
+    def kept_versions(self, tenant: Tenant, id: str) -> list[Version]:
+        """All versions of a record, each in the state that it was in, oldest first."""
+        return [_version(row, tenant) for row in self._store.read("kept_versions", (tenant, id))]
+
+    def all_versions(self, tenant: Tenant, limit: int = _PAGE) -> Iterator[list[Version]]:
+        """Current and past ones, each in the state that it was in, in pages of at most `limit`."""
         after: tuple[str, int] = ("", 0)
-        while rows := self._store.read("all_versions", (tenant, *after, _PAGE)):
-            yield [Version(*kept(row, tenant), row[5], row[6]) for row in rows]
+        while rows := self._store.read("all_versions", (tenant, *after, limit)):
+            yield [_version(row, tenant) for row in rows]
             after = rows[-1][0], rows[-1][1]
 
     def has_past(self, tenant: Tenant, moment_ms: int) -> bool:
@@ -455,6 +459,11 @@ def kept(row: Sequence[Any], tenant: Tenant) -> Kept:
     """Of a row of id, version, body, model, vector."""
     id, _, body, model, vector = row[:5]
     return Kept(_record(tenant, id, body, model), unpacked(vector))
+
+
+def _version(row: Sequence[Any], tenant: Tenant) -> Version:
+    """Of a row of id, version, body, model, vector, and when it was known from and until."""
+    return Version(*kept(row, tenant), row[5], row[6])
 
 
 def _record(tenant: Tenant, id: str, body: bytes, model: str | None, *, ended: int | None = None) -> Record:

@@ -53,7 +53,7 @@ class Allowed(Collection[str]):
 class Index(Protocol):
     """One tenant's hybrid index in memory: a projection of the log, of live and quarantined records.
 
-    One thread at a time calls it.
+    One thread at a time calls it; `near` and `vectors` also beside a `search`, which changes nothing either.
     """
 
     def put(self, record: Record, vector: "NDArray[float32] | None", number: int) -> None:

@@ -15,8 +15,10 @@ from ..contracts.memory import Fact, Query, Recollection, Record, State
 from . import faults as points
 from .access import View
 from .log import Kept, Log
-from .ports import Allowed, Index, MakeIndex, Scored
-from .tables import Database, Tables
+from .past import Finish, Past
+from .ports import MakeIndex, Scored
+from .projection import SMALL, Projection, aside, comparable, to_its_end
+from .tables import Database
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -29,68 +31,12 @@ RECALLED_LATELY = 256
 """Records that are remembered as given out, for the gate."""
 AT_HAND = 4096
 """Records that need not be read from the log."""
-SMALL = 20_000
-"""Records up to which a question is answered on the spot: a thread would cost more than it frees."""
-PAST = "@"
-"""Between the id and the version of a record as the past knows it."""
 
 FactKey = Callable[[Fact], str]
-Finish = Callable[[Sequence[Scored], Mapping[str, Record], Index], Recollection]
-"""Makes the answer of what was found, its records, and the index that found it."""
 
 
 def fact_key(fact: Fact) -> str:
     return f"{fact.entity.casefold().strip()}\n{fact.attribute.casefold().strip()}"
-
-
-class Projection:
-    """Index and tables over the same records, by the same numbers. One thread at a time calls it."""
-
-    def __init__(self, index: Index, database: Database) -> None:
-        self.index = index
-        self.tables = Tables(database)
-        self._numbers: dict[str, int] = {}
-        self._ids: dict[int, str] = {}
-        self._next = 0
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def put(self, each: Kept, known_ms: int | None = None, ended_ms: int | None = None) -> None:
-        self._drop(each.record.id)
-        number, self._next = self._next, self._next + 1
-        self._numbers[each.record.id], self._ids[number] = number, each.record.id
-        self.tables.put(number, each.record, known_ms, ended_ms)
-        self.index.put(each.record, each.vector, number)
-
-    def remove(self, ids: Sequence[str]) -> None:
-        for id in ids:
-            self._drop(id)
-        self.index.remove(ids)
-
-    def search(self, query: Query, vector: Any, view: View, now_ms: int) -> list[Scored]:
-        if not query.text.strip():
-            return self._newest(query, view, now_ms)
-        numbers = self.tables.allowed(query, view, now_ms)
-        if numbers is None:
-            return self.index.search(query, vector, None, now_ms)
-        allowed = Allowed(numbers, lambda: [self._ids[int(number)] for number in numbers])
-        return self.index.search(query, vector, allowed, now_ms) if len(numbers) else []
-
-    def ids(self) -> set[str]:
-        return set(self._numbers)
-
-    def close(self) -> None:
-        self.tables.close()
-
-    def _newest(self, query: Query, view: View, now_ms: int) -> list[Scored]:
-        numbers = self.tables.newest(query, view, now_ms, query.limit)
-        return [Scored(self._ids[number], 1 - i / len(numbers), {"recency": 1.0}) for i, number in enumerate(numbers)]
-
-    def _drop(self, id: str) -> None:
-        if (number := self._numbers.pop(id, None)) is not None:
-            del self._ids[number]
-            self.tables.remove(number)
 
 
 class Shelf:
@@ -115,10 +61,8 @@ class Shelf:
         """For whoever looks and then writes, where nobody else may write in between."""
         self._log, self._database, self._faults = log, database, faults
         self._make_index, self._dimensions, self.key_of = make_index, dimensions, key_of
-        self._present = Projection(make_index(dimensions), database)
-        self._past: Projection | None = None
-        self._stale: list[Projection] = []
-        self._written = 0
+        self._present = self._empty()
+        self._past = Past(tenant, log, self._empty, model)
         self._changes: list[Kept | tuple[str, ...]] = []
         """Not in the projection yet: records, or ids that went."""
         self._meanwhile: list[Kept | tuple[str, ...]] | None = None
@@ -126,6 +70,9 @@ class Shelf:
         self._making = asyncio.Lock()
         """One other projection at a time: two would share what happened meanwhile, and the first would end it."""
         self._turn = Turn()
+        """Whose it is asks the projection, for as long as it takes: DuckDB's connection is for one thread at a time."""
+        self._changing = asyncio.Lock()
+        """Whose it is changes the projection, or looks at its index beside whoever has the turn."""
         self._cache: OrderedDict[str, Record] = OrderedDict()
         self._facts: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._lately: OrderedDict[str, Record] = OrderedDict()
@@ -146,13 +93,14 @@ class Shelf:
     def close(self) -> None:
         """When nobody uses it."""
         self._present.close()
-        self._forget_past()
-        self._clear_stale()
+        self._past.close()
 
     # What happened
 
-    def put(self, records: Iterable[Kept], *, before: Mapping[str, Record] | None = None) -> None:
-        """New records, and new versions of those in `before`."""
+    def put(
+        self, records: Sequence[Kept], *, before: Mapping[str, Record] | None = None, rewritten: bool = False
+    ) -> None:
+        """New records, and new versions of those in `before`. Of what was `rewritten` no earlier version stays."""
         for each in records:
             old = (before or {}).get(each.record.id)
             if old is not None:
@@ -160,7 +108,7 @@ class Shelf:
             self._counted(each.record)
             self._cache.pop(each.record.id, None)
             self._changes.append(each)
-        self._forget_past()
+        self._past.note([each.record.id for each in records], gone=rewritten)
 
     def remove(self, records: Iterable[Record]) -> dict[str, int]:
         """Records that are gone, everywhere. Returns how many entries went, by place."""
@@ -170,7 +118,7 @@ class Shelf:
         cached = sum(self._cache.pop(id, None) is not None for id in gone)
         recalled = sum(self._lately.pop(id, None) is not None for id in gone)
         self._changes.append(tuple(gone))
-        self._forget_past()
+        self._past.note(gone, gone=True)
         return {"cache": cached + recalled}
 
     def grant(self, owner: str, reader: str, granted: bool) -> None:
@@ -225,19 +173,22 @@ class Shelf:
         self, query: Query, vector: "NDArray[float32] | None", view: View, now_ms: int, finish: Finish
     ) -> Recollection:
         """What `finish` makes of what was found and its records. Those of the past have their version in their id."""
-        past = query.as_of_ms is not None and self._log.has_past(self.tenant, query.as_of_ms)
+        if query.as_of_ms is not None and self._log.has_past(self.tenant, query.as_of_ms):
+            return await self._past.search(query, vector, view, now_ms, finish)
         async with self._turn.take():
-            projection = await self._of_the_past() if past else self._present
-            if not past:
-                await self._catch_up(projection)
-            scored = await self._aside(projection, projection.search, query, vector, view, now_ms)
-            return finish(scored, self._past_records(scored) if past else self._records(scored), projection.index)
+            await self._catch_up()
+            scored = await aside(self._present, self._present.search, query, vector, view, now_ms)
+            return finish(scored, self._records(scored), self._present.index)
 
     async def near(self, text: str, vector: "NDArray[float32] | None", limit: int) -> list[tuple[Scored, Record]]:
-        """The most similar records, for the gate."""
-        async with self._turn.take(urgent=True):
-            await self._catch_up(self._present)
-            scored = self._present.index.near(text, vector, limit)  # takes less than a thread costs
+        """The most similar records, for the gate. Waits for no reader: beside one it leaves the projection as it is,
+        and compares what is not in it yet one by one.
+        """
+        async with self._changing:
+            if not self._turn.taken:
+                async with self._turn.take():
+                    await self._take_in_changes()
+            scored = self._nearest(text, vector, limit)  # takes less than a thread costs
         found = ((each, self.record(each.id)) for each in scored)
         return [(each, record) for each, record in found if record is not None]
 
@@ -255,14 +206,14 @@ class Shelf:
             await self._make_anew()
 
     async def _make_anew(self) -> None:
-        fresh = Projection(self._make_index(self._dimensions), self._database)
+        fresh = self._empty()
         self._meanwhile = []
         try:
             for page in self._log.live(self.tenant):
-                await asyncio.to_thread(self._take_in, fresh, page)
+                await to_its_end(self._take_in, fresh, page)
                 self._faults.reach(points.REBUILDING)
             async with self._turn.take():
-                await asyncio.to_thread(self._take_in, fresh, self._meanwhile)
+                await to_its_end(self._take_in, fresh, self._meanwhile)
                 old, self._present = self._present, fresh
                 old.close()
         finally:
@@ -276,76 +227,53 @@ class Shelf:
         found = {each.id: self.record(each.id) for each in scored}
         return {id: record for id, record in found.items() if record is not None}
 
-    def _past_records(self, scored: Sequence[Scored]) -> dict[str, Record]:
-        """By id and version, as the past knows them."""
-        ids = {_id(each.id) for each in scored}
-        versions = {id: {each.version: each for each in self._log.versions(self.tenant, id)} for id in ids}
-        found = {each.id: versions[_id(each.id)].get(_version(each.id)) for each in scored}
-        return {id: record for id, record in found.items() if record is not None}
+    def _nearest(self, text: str, vector: "NDArray[float32] | None", limit: int) -> list[Scored]:
+        """Those in the index, less those that changed since, and those that are not in it yet."""
+        new = self._not_taken_in()
+        found = [each for each in self._present.index.near(text, vector, limit + len(new)) if each.id not in new]
+        compared = [_compared(each, vector) for each in new.values() if each is not None]
+        found += [each for each in compared if each.parts]
+        latest = [each for each in compared if not each.parts][-limit:]
+        return sorted(found, key=lambda each: -each.score)[:limit] + latest
 
-    async def _of_the_past(self) -> Projection:
-        """Made when it is asked for, and gone with the next write."""
-        while self._past is None:
-            before = self._written
-            made = await self._make_past()
-            if before == self._written:
-                self._past = made
-            else:
-                made.close()
-        return self._past
+    def _not_taken_in(self) -> dict[str, Kept | None]:
+        """By id, the latest that is not in the projection yet; None is gone."""
+        new: dict[str, Kept | None] = {}
+        for each in self._changes:
+            new |= {each.record.id: self._comparable(each)} if isinstance(each, Kept) else dict.fromkeys(each)
+        return new
 
-    def _clear_stale(self) -> None:
-        stale, self._stale = self._stale, []
-        for each in stale:
-            each.close()
-
-    async def _make_past(self) -> Projection:
-        """Every version there was, each under its id and version."""
-        past = Projection(self._make_index(self._dimensions), self._database)
-        for page in self._log.all_versions(self.tenant):
-            for each in page:
-                key = f"{each.record.id}{PAST}{each.record.version}"
-                kept = Kept(each.record.model_copy(update={"id": key}), self._comparable(each.record, each.vector))
-                past.put(kept, each.known_ms, each.ended_ms)
-            await asyncio.sleep(0)
-        return past
-
-    def _forget_past(self) -> None:
-        self._written += 1
-        if self._past is not None:
-            self._stale.append(self._past)  # somebody may be searching it
-            self._past = None
-
-    async def _in_turn(self, work: Callable[..., Result], *arguments: Any, urgent: bool = False) -> Result:
+    async def _in_turn(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Does the work when the projection is up to date and nobody else is at it."""
-        async with self._turn.take(urgent=urgent):
-            await self._catch_up(self._present)
-            return await self._aside(self._present, work, *arguments)
+        async with self._turn.take():
+            await self._catch_up()
+            return await aside(self._present, work, *arguments)
 
-    async def _aside(self, projection: Projection, work: Callable[..., Result], *arguments: Any) -> Result:
-        if len(projection) <= SMALL:
-            return work(*arguments)
-        return await asyncio.to_thread(work, *arguments)
+    async def _catch_up(self) -> None:
+        async with self._changing:
+            await self._take_in_changes()
 
-    async def _catch_up(self, projection: Projection) -> None:
-        self._clear_stale()
+    async def _take_in_changes(self) -> None:
         changes, self._changes = self._changes, []
         if self._meanwhile is not None:
             self._meanwhile += changes
-        if len(changes) > 16 and len(projection) > SMALL:
-            await asyncio.to_thread(self._take_in, projection, changes)
+        if len(changes) > 16 and len(self._present) > SMALL:
+            await to_its_end(self._take_in, self._present, changes)
         elif changes:
-            self._take_in(projection, changes)
+            self._take_in(self._present, changes)
+
+    def _empty(self) -> Projection:
+        return Projection(self._make_index(self._dimensions), self._database)
 
     def _take_in(self, projection: Projection, changes: Iterable[Kept | tuple[str, ...]]) -> None:
         for each in changes:
             if isinstance(each, Kept):
-                projection.put(Kept(each.record, self._comparable(*each)))
+                projection.put(self._comparable(each))
             else:
                 projection.remove(each)
 
-    def _comparable(self, record: Record, vector: "NDArray[float32] | None") -> "NDArray[float32] | None":
-        return vector if record.embedding == self.model else None
+    def _comparable(self, each: Kept) -> Kept:
+        return comparable(each, self.model)
 
     def _counted(self, record: Record) -> None:
         self.live += 1
@@ -360,9 +288,9 @@ class Shelf:
             self._facts[self.key_of(record.fact)].pop(record.id, None)
 
 
-def _id(key: str) -> str:
-    return key.rpartition(PAST)[0]
-
-
-def _version(key: str) -> int:
-    return int(key.rpartition(PAST)[2])
+def _compared(each: Kept, vector: "NDArray[float32] | None") -> Scored:
+    """By cosine, where there is one."""
+    if vector is None or each.vector is None:
+        return Scored(each.record.id, 0, {})
+    cosine = float(each.vector @ vector)
+    return Scored(each.record.id, cosine, {"vector": cosine})

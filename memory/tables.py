@@ -144,18 +144,29 @@ class Tables:
     def newest(self, query: Query, view: View, now_ms: int, limit: int) -> list[int]:
         """Numbers of the latest that fit, latest first."""
         where, parameters = self._where(query, view, now_ms)
-        self._flush()
+        self.flush()
         sql = f"SELECT number FROM records r WHERE {where} ORDER BY created_ms DESC, id DESC LIMIT ?"
         return [number for (number,) in self._run(sql, [*parameters, limit]).fetchall()]
 
     def select(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of an analytical question over `records` and `payload`. For constants of this package alone."""
-        self._flush()
+        self.flush()
         return self._run(sql, list(parameters)).fetchall()
 
     def ids(self) -> set[str]:
         """Of all rows. For checks."""
         return {id for (id,) in self.select("SELECT id FROM records")}
+
+    def flush(self) -> None:
+        """Takes in what came and went since the last question. Each question does; whoever puts many does it before."""
+        if self._gone:
+            gone, self._gone = self._gone, []
+            for table in ("records", "payload"):
+                self._run(f"DELETE FROM {table} WHERE number IN (SELECT unnest(?))", [gone])
+        if self._rows:
+            rows, self._rows = list(self._rows.values()), {}
+            self._insert("records", (row[:-1] for row in rows))
+            self._insert("payload", (each for row in rows for each in row[-1]))
 
     def close(self) -> None:
         if self._connection is not None:
@@ -178,7 +189,7 @@ class Tables:
         yield "r.valid_from_ms <= ? AND r.valid_to_ms > ? AND r.expires_ms > ?", [valid, valid, now_ms]
 
     def _numbers(self, where: str, parameters: list[Any]) -> "NDArray[int64]":
-        self._flush()
+        self.flush()
         sql = f"SELECT number FROM records r WHERE {where}"
         return numpy.sort(cast("NDArray[int64]", self._run(sql, parameters).fetchnumpy()["number"]))
 
@@ -190,17 +201,6 @@ class Tables:
         if self._connection is None:
             self._connection = self._database.connect()
         return self._connection
-
-    def _flush(self) -> None:
-        """What came and went since the last question."""
-        if self._gone:
-            gone, self._gone = self._gone, []
-            for table in ("records", "payload"):
-                self._run(f"DELETE FROM {table} WHERE number IN (SELECT unnest(?))", [gone])
-        if self._rows:
-            rows, self._rows = list(self._rows.values()), {}
-            self._insert("records", (row[:-1] for row in rows))
-            self._insert("payload", (each for row in rows for each in row[-1]))
 
     def _insert(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """By an appender that goes at once: one that stays would keep 100 KB for its next rows."""

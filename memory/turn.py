@@ -1,4 +1,4 @@
-"""Taking turns: a lock that lets writers go before the readers who wait, so that no crowd of readers holds one up."""
+"""Taking turns: a lock that is handed over, so that whoever sees it free has it without waiting."""
 
 import asyncio
 from collections import deque
@@ -7,27 +7,31 @@ from contextlib import asynccontextmanager
 
 
 class Turn:
-    """One at a time; among those who wait the first of the urgent ones, else the first."""
+    """One at a time, in the order of their coming."""
 
     def __init__(self) -> None:
         self._taken = False
-        self._urgent: deque[asyncio.Future[None]] = deque()
-        self._others: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def taken(self) -> bool:
+        """Also while it goes from one to the next."""
+        return self._taken
 
     @asynccontextmanager
-    async def take(self, *, urgent: bool = False) -> AsyncIterator[None]:
-        await self._acquire(self._urgent if urgent else self._others)
+    async def take(self) -> AsyncIterator[None]:
+        await self._acquire()
         try:
             yield
         finally:
             self._pass_on()
 
-    async def _acquire(self, queue: "deque[asyncio.Future[None]]") -> None:
+    async def _acquire(self) -> None:
         if not self._taken:
             self._taken = True
             return
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(mine)
+        self._waiting.append(mine)
         try:
             await mine
         except asyncio.CancelledError:
@@ -36,9 +40,8 @@ class Turn:
             raise
 
     def _pass_on(self) -> None:
-        for queue in (self._urgent, self._others):
-            while queue:
-                if not (waiting := queue.popleft()).done():
-                    waiting.set_result(None)
-                    return
+        while self._waiting:
+            if not (waiting := self._waiting.popleft()).done():
+                waiting.set_result(None)
+                return
         self._taken = False

@@ -401,7 +401,7 @@ class Writing:
             caller, erasure.delete, cause, derived=erasure.derived, traces=erasure.traces, keep=keep, reason=reason
         )
         places |= shelf.remove(gone)
-        shelf.put(keep, before=before)
+        shelf.put(keep, before=before, rewritten=True)
         self._faults.reach(points.before("forget"))
         return places
 

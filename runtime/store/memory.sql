@@ -233,6 +233,11 @@ WHERE r.tenant = ? AND r.id > ? AND r.ended_ms IS NULL ORDER BY r.id LIMIT ?
 SELECT r.id, r.version, r.body, e.model, e.vector FROM record r LEFT JOIN embedding e USING (tenant, id, version)
 WHERE r.tenant = ? AND r.sequence > ? AND r.id > ? AND r.ended_ms IS NULL ORDER BY r.id LIMIT ?
 
+-- query: kept_versions of a record with their vectors, oldest first
+SELECT r.id, r.version, r.body, e.model, e.vector, r.known_ms, r.ended_ms
+FROM record r LEFT JOIN embedding e USING (tenant, id, version)
+WHERE r.tenant = ? AND r.id = ? ORDER BY r.version
+
 -- query: all_versions of a tenant after an id and version, with their vectors
 SELECT r.id, r.version, r.body, e.model, e.vector, r.known_ms, r.ended_ms
 FROM record r LEFT JOIN embedding e USING (tenant, id, version)
