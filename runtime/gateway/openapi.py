@@ -19,6 +19,7 @@ from .schemas import (
     CapabilityCall,
     Decision,
     Decisions,
+    Erasing,
     EventPage,
     Forgetting,
     Remembering,
@@ -28,7 +29,7 @@ from .schemas import (
 DESCRIBED: tuple[type[BaseModel], ...] = (
     *(Problem, Submission, Fork, CapabilityCall, Cancellation, Resumption, Decision, Decisions, EventPage),
     *(Chat, Embeddings, Score, OpenAiError),
-    *(Remembering, Forgetting, Change, Query),
+    *(Remembering, Forgetting, Erasing, Change, Query),
 )
 _REF = "#/components/schemas/{model}"
 _PUBLIC = ("/", "/healthz")

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ....contracts import InvalidInput, JsonObject
+from ....models.price import guess_tokens
 from ....contracts.pool import TierView
 from .. import answers
 from ..bodies import read_model
@@ -54,7 +55,7 @@ def _check_dimensions(asked: Embeddings, dimensions: int) -> None:
 def _page(asked: Embeddings, model: str, vectors: "NDArray[float32]") -> JsonObject:
     write = _base64 if asked.encoding_format == "base64" else _numbers
     data = [{"object": "embedding", "index": index, "embedding": write(row)} for index, row in enumerate(vectors)]
-    tokens = sum(len(text) // 3 + 2 for text in asked.input)  # as the pool counts what it does not cut into tokens
+    tokens = guess_tokens(asked.input)
     return {
         "object": "list",
         "data": data,
