@@ -351,7 +351,7 @@ async def kept(tier: Tier, sources: Sources, data: Path) -> AsyncIterator[Keeper
 
     await asyncio.to_thread(serve.start, proxy_location=ProxyLocation.Disabled)
     clock = SystemClock()
-    keeper = Keeper([tier], sources.locate, ServeDeployer("bench"), clock, SchemaGate(clock))
+    keeper = Keeper([tier], sources.locate, ServeDeployer("bench"), clock, SchemaGate())
     try:
         await keeper.start()
         await keeper.ready(tier.name, START_SECONDS)

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ....contracts import InvalidInput, JsonObject
-from ....models.price import guess_tokens
 from ....contracts.pool import TierView
+from ....models.price import guess_tokens
 from .. import answers
 from ..bodies import read_model
 from ..desk import desk_of
