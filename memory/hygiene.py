@@ -175,7 +175,8 @@ async def _summarised(
 ) -> list[Record]:
     caller = _owner(tenant, group.records[0])
     embed = service.embedding.of if service.embedding.model else None
-    draft = await consolidation.summarise(group, policy, embed=_vectors(embed), models=models, caller=caller)
+    asking = caller.model_copy(update={"labels": group.records[0].labels})
+    draft = await consolidation.summarise(group, policy, embed=_vectors(embed), models=models, caller=asking)
     [told] = await service.remember([draft], caller, key=IdempotencyKey(f"consolidate/{group.key}"))
     return [told.record] if told.outcome in ("stored", "quarantined") else []
 

@@ -16,7 +16,7 @@ from ..agents.memory import Memories
 from ..agents.models import Questions
 from ..contracts import Tenant
 from ..contracts.ids import coordinator_name
-from ..contracts.pool import Administration, Embedder
+from ..contracts.pool import Administration, Embedder, Models
 from .assembly import Failure, World, agent_keys, in_memory, make_coordinator, make_host, root_key
 from .client import Client, LinkClient, Shard
 from .config import Configuration
@@ -182,7 +182,7 @@ async def _in_process(
             failed.set_exception(error)
 
     models = ModelsClient(_way_to(pool)) if pool else None
-    memory = await _memory(configuration, stack, world, fail, embedder) if configuration.memory else None
+    memory = await _memory(configuration, stack, world, fail, embedder, models) if configuration.memory else None
     dialers, stores = [], {}
     for shard in range(configuration.coordinator.shards):
         coordinator = make_coordinator(configuration, shard, key, world, fail)
@@ -205,12 +205,17 @@ async def _in_process(
 
 
 async def _memory(
-    configuration: Configuration, stack: AsyncExitStack, world: World, fail: Failure, embedder: Embedder | None
+    configuration: Configuration,
+    stack: AsyncExitStack,
+    world: World,
+    fail: Failure,
+    embedder: Embedder | None,
+    models: Models | None,
 ) -> MemoryClient:
     """The shards of the memory, over the wire, as in processes of their own."""
     ways: list[Shard] = []
     for shard in range(configuration.memory_shards):
-        part = memory_shard(configuration, world, fail, shard, embedder)
+        part = memory_shard(configuration, world, fail, shard, embedder, models)
         counter = await part.start()
         stack.push_async_callback(part.stop)
         ways.append(Shard(_piped(counter), 5.0, whom="the memory"))

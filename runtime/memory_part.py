@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ..contracts import InvalidConfiguration, InvalidInput, Tenant
 from ..contracts.caller import Caller
 from ..contracts.memory import Change, Draft, Layer, Query, Record
-from ..contracts.pool import Embedder
+from ..contracts.pool import Embedder, Models
 from ..contracts.schema import digest, fitted, invalid
 from ..memory.access import Lifetimes
 from ..memory.service import MemoryService, Parts, Settings
@@ -49,12 +49,15 @@ class MemoryPart:
         *,
         shard: int = 0,
         embedder: Embedder | None = None,
+        models: Models | None = None,
         made: Parts | None = None,
     ) -> None:
-        """`embedder` and `made` stand in for what the configuration says."""
+        """`models` write the summaries of old episodes, where there are some. `embedder` and `made` stand in for what
+        the configuration says.
+        """
         self._configuration, self._world, self._fail = configuration, world, fail
         self._shard = shard
-        self._embedder, self._made = embedder, made
+        self._embedder, self._models, self._made = embedder, models, made
         self._late: LateEmbedder | None = None
         self.service: MemoryService
         self.counter: Counter
@@ -89,7 +92,7 @@ class MemoryPart:
             self._world.clock,
             self._world.entropy,
             self._embedder or self._warm(),
-            self._made or parts(self._world.clock),
+            self._made or parts(self._world.clock, self._models),
             settings=settings_of(section),
             scrubber=store,
             snapshots=self._snapshots(section),

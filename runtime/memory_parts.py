@@ -1,11 +1,13 @@
 """What a shard of the memory is made of: its index, its packing, and its hygiene."""
 
 from ..contracts import Clock
+from ..contracts.pool import Models
 from ..memory import hygiene
 from ..memory.index import TenantIndex
 from ..memory.recall import recollect
 from ..memory.service import Parts
 
 
-def parts(clock: Clock) -> Parts:
-    return Parts(make_index=TenantIndex, recollect=recollect, **hygiene.parts(clock))
+def parts(clock: Clock, models: Models | None = None) -> Parts:
+    """`models` write summaries; without them they are made of sentences as they were said."""
+    return Parts(make_index=TenantIndex, recollect=recollect, **hygiene.parts(clock, models=models))

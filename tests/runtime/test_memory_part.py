@@ -21,12 +21,18 @@ from hanse.contracts import (
     Unavailable,
     capability,
 )
-from hanse.contracts.memory import Draft, Scope
+from hanse.contracts.memory import Draft, Layer, Scope
+from hanse.memory.consolidation import DAY_MS
+from hanse.runtime.assembly import World
 from hanse.runtime.audit.anchors import read_anchors
 from hanse.runtime.audit.folder import audit
+from hanse.runtime.config import Configuration
 from hanse.runtime.federation import Federation
+from hanse.runtime.parts import memory_shard
+from hanse.runtime.world import SystemEntropy
 
-from ..memory.plain import WordEmbedder
+from ..memory.plain import Clock, WordEmbedder, ann
+from ..support.pool import ScriptedModels
 from ..support.postgres import Server
 
 MEMORY = {"shards": 2}
@@ -126,6 +132,25 @@ async def test_agents_remember_recall_revise_and_forget():
         assert corrected["texts"] == ["anna likes letters", "anna likes letters indeed"]
         await running.call("clerk.forget", {"text": "anna likes letters"})
         assert (await running.call("clerk.look", {"text": "anna"}))["texts"] == []
+
+
+async def test_a_pool_writes_the_summaries_where_there_is_one(tmp_path: Path):
+    clock, pool = Clock(), ScriptedModels(lambda ask, caller: "Visitors asked for rooms with a view.")
+    configuration = Configuration.for_agents([], data=tmp_path, memory={})
+    part = memory_shard(configuration, World(clock, SystemEntropy()), pytest.fail, 0, WordEmbedder(), pool)
+    await part.start()
+    said = [f"Visitor {number} asked for room {number}00 with a view of garden {number}." for number in range(10)]
+    drafts = [Draft(text=text, layer=Layer.EPISODIC, episode="desk", labels=("front",)) for text in said]
+    await part.service.remember(drafts, ann())
+    clock.ms += 60 * DAY_MS
+    [made] = (await part.service.tell("consolidate", {}, ann()))["summaries"]
+    summary = await part.service.get(made["id"], ann())
+    await part.stop()
+    [(ask, caller)] = pool.asked
+    assert (summary.text, summary.provenance.model) == ("Visitors asked for rooms with a view.", "sha256:1")
+    assert len(summary.provenance.derived_from) == 10
+    assert set(ask.sources) <= set(said)
+    assert (caller.tenant, caller.labels) == (ann().tenant, ("front",))
 
 
 async def test_handlers_that_lose_and_run_again_say_it_once():
