@@ -16,7 +16,19 @@ from typing import Any, overload
 
 from ..contracts import IdempotencyKey, InvalidInput
 from ..contracts.caller import Caller
-from ..contracts.memory import BoundMemory, Certificate, Change, Draft, Memory, Query, Recollection, Record, Remembered
+from ..contracts.memory import (
+    BoundMemory,
+    Certificate,
+    Change,
+    Draft,
+    Layer,
+    Memory,
+    Query,
+    Recollection,
+    Record,
+    Remembered,
+    Scope,
+)
 from ..contracts.schema import fitted
 
 
@@ -38,7 +50,8 @@ class StepMemory:
 
     async def remember(self, drafts: Sequence[Draft], *, key: IdempotencyKey | None = None) -> list[Remembered]:
         self._check(True)
-        return await self._memory.remember(drafts, self._caller(), key=key)
+        caller = self._caller()
+        return await self._memory.remember([_placed(each, caller) for each in drafts], caller, key=key)
 
     async def recall(self, query: Query) -> Recollection:
         self._check(False)
@@ -80,6 +93,12 @@ class StepMemory:
     def _seen(self, records: list[Record]) -> list[Record]:
         self._labelled(label for each in records for label in each.labels)
         return records
+
+
+def _placed(draft: Draft, caller: Caller) -> Draft:
+    """What a task notes down while it works is for nobody else, unless the draft says whose it is."""
+    own = draft.layer is Layer.WORKING and caller.task is not None and "scope" not in draft.model_fields_set
+    return draft.model_copy(update={"scope": Scope.TASK}) if own else draft
 
 
 class Memories:

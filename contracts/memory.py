@@ -80,6 +80,7 @@ class Draft(Value):
     text: str = Field(min_length=1, max_length=MAX_TEXT)
     layer: Layer = Layer.SEMANTIC
     scope: Scope = Scope.FEDERATION
+    """What an agent keeps in the working layer is its task's when this is left out."""
     owner: str | None = None
     """The domain, agent, task or subject that the scope names. The caller's own when left out."""
     subject: str | None = None

@@ -64,6 +64,12 @@ class Clerk(Agent):
         assert (record.provenance.agent, record.provenance.task) == ("clerk", context.task_id)
         return Found(texts=[record.id])
 
+    @capability(effect="reversible", compensation="forget")
+    async def jot(self, request: Text, context: Context) -> Found:
+        """Write something down while working."""
+        told = await context.memory.remember(request.text, layer="working")
+        return Found(texts=[told.record.id])
+
     @capability(effect="irreversible")
     async def forget(self, request: Text, context: Context) -> Found:
         """Forget what was said about a text."""
@@ -132,6 +138,17 @@ async def test_agents_remember_recall_revise_and_forget():
         assert corrected["texts"] == ["anna likes letters", "anna likes letters indeed"]
         await running.call("clerk.forget", {"text": "anna likes letters"})
         assert (await running.call("clerk.look", {"text": "anna"}))["texts"] == []
+
+
+async def test_what_a_task_jots_down_is_for_its_own_steps():
+    steps = [
+        {"id": "jot", "call": "clerk.jot", "input": {"text": "the lamp is on shelf nine"}},
+        {"id": "look", "call": "clerk.look", "input": {"text": "lamp"}, "after": ["jot"]},
+    ]
+    async with federation() as running:
+        task = await running.submit(plan={"steps": steps, "output": {"$from": "look.texts"}})
+        assert await task.result(10) == ["the lamp is on shelf nine"]
+        assert (await running.call("clerk.look", {"text": "lamp"}))["texts"] == []
 
 
 async def test_a_pool_writes_the_summaries_where_there_is_one(tmp_path: Path):
