@@ -120,7 +120,7 @@ async def redact(service: "MemoryService", parameters: Mapping[str, Any], caller
 async def tidy(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """Makes room: evicts what is over `records` or `bytes`, the tenant's budget when left out, least valuable first."""
     _check_person(caller, "tidy")
-    limits = service.settings.budget
+    limits = service.settings.budget_of(caller.tenant)
     wanted = budgets.Budget(
         records=int(_number(parameters, "records", limits.records)),
         bytes=int(_number(parameters, "bytes", limits.text_bytes)),

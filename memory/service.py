@@ -45,6 +45,8 @@ class Settings:
     open_records: int = 2_000_000
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     budget: Budget = field(default_factory=Budget)
+    """Of each tenant that has none of its own in `budgets`."""
+    budgets: Mapping[Tenant, Budget] = field(default_factory=dict[Tenant, Budget])
     receipt_days: float = 30
     """How long a key is known again."""
     compact_seconds: float = 60
@@ -53,6 +55,9 @@ class Settings:
     """Between two snapshots of what changed. None makes them only when asked."""
     tidy_seconds: float | None = None
     """Between two rounds in which what changed is summarised and kept within its budget. None makes them when asked."""
+
+    def budget_of(self, tenant: Tenant) -> Budget:
+        return self.budgets.get(tenant, self.budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class MemoryService:
             gate=parts.gate,
             plan_erasure=parts.plan_erasure,
             lifetimes=self.settings.lifetimes,
-            budget=self.settings.budget,
+            budget_of=self.settings.budget_of,
             clean=parts.clean,
         )
         self.snapshots = snapshots

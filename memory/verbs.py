@@ -48,7 +48,7 @@ async def stats(service: "MemoryService", parameters: Mapping[str, Any], caller:
             "FROM records GROUP BY ALL ORDER BY ALL"
         )
         names = ("layer", "scope", "quarantined", "records", "expiring")
-        budget = service.settings.budget
+        budget = service.settings.budget_of(caller.tenant)
         return {
             "records": shelf.live,
             "characters": shelf.text_bytes,

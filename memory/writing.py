@@ -20,6 +20,7 @@ from ..contracts import (
     InvalidInput,
     KeyReused,
     NotFound,
+    Tenant,
 )
 from ..contracts.caller import Caller
 from ..contracts.ids import step_key
@@ -124,14 +125,14 @@ class Writing:
         gate: Gate | None,
         plan_erasure: PlanErasure,
         lifetimes: Lifetimes,
-        budget: Budget,
+        budget_of: Callable[[Tenant], Budget],
         clean: Clean = unchanged,
     ) -> None:
         self._log, self._embedding = log, embedding
         self._clock, self._faults = clock, faults
         self._ids = Numbering(clock, entropy)
         self._gate, self._plan_erasure = gate, plan_erasure
-        self._lifetimes, self._budget = lifetimes, budget
+        self._lifetimes, self._budget_of = lifetimes, budget_of
         self._clean = clean
 
     # Remember
@@ -249,10 +250,11 @@ class Writing:
 
     def _check_budget(self, shelf: Shelf, new: Sequence[Kept]) -> None:
         records, text = shelf.live + len(new), shelf.text_bytes + sum(len(each.record.text) for each in new)
-        if new and (records > self._budget.records or text > self._budget.text_bytes):
+        budget = self._budget_of(shelf.tenant)
+        if new and (records > budget.records or text > budget.text_bytes):
             raise BudgetExhausted(
-                f"this tenant keeps {self._budget.records} records and {self._budget.text_bytes} characters at most. "
-                "Forget some, let them expire, or raise memory.budget in hanse.yaml",
+                f"this tenant keeps {budget.records} records and {budget.text_bytes} characters at most. Forget some, "
+                "let them expire, or allow more in hanse.yaml: in the tenant's memory, or memory.records_per_tenant",
                 records=shelf.live,
             )
 

@@ -429,6 +429,15 @@ class TenantBudget(Section):
     """Of people who are asked to approve. Example: `human_minutes_per_day: 120`"""
 
 
+class TenantMemory(Section):
+    """What a tenant may keep in the shared memory. What is left out is as for all: see `memory`."""
+
+    records: int | None = Field(default=None, ge=1)
+    """Example: `records: 100000`"""
+    characters: int | None = Field(default=None, ge=1)
+    """Of all texts together. Example: `characters: 50000000`"""
+
+
 class Person(Section):
     """Somebody who asks and decides in a tenant under a name of their own."""
 
@@ -452,6 +461,8 @@ class Tenant(Section):
     Example: `people: [{name: ann, token: "${ANN_TOKEN}"}]`"""
     budget: TenantBudget | None = None
     """Example: `budget: {cents_per_day: 50000}`"""
+    memory: TenantMemory | None = None
+    """Example: `memory: {records: 100000}`"""
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:

@@ -4,7 +4,7 @@ Nothing waits for it: a federation starts, and does work that needs no memory, w
 embedder warms up while it answers by words.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from ..models.embedder import LocalEmbedder
 from ..models.encoder import OnnxEncoder
 from .answering import Asked, Counter
 from .assembly import Failure, World, open_store, root_key, witnessed
-from .config import Configuration
+from .config import Configuration, TenantMemory
 from .config import Memory as Section
+from .config import Tenant as TenantEntry
 from .journal import Journal
 from .late_embedder import LateEmbedder
 from .link import Receiver
@@ -93,7 +94,7 @@ class MemoryPart:
             self._world.entropy,
             self._embedder or self._warm(),
             self._made or parts(self._world.clock, self._models),
-            settings=settings_of(section),
+            settings=settings_of(section, self._configuration.tenants),
             scrubber=store,
             snapshots=self._snapshots(section),
             faults=self._world.faults,
@@ -129,7 +130,7 @@ def _load(folder: Path) -> Embedder:
     return LocalEmbedder(OnnxEncoder(folder))
 
 
-def settings_of(section: Section) -> Settings:
+def settings_of(section: Section, tenants: Iterable[TenantEntry] = ()) -> Settings:
     days: Mapping[Layer, float | None] = {Layer.EPISODIC: section.episodic_days, Layer.SEMANTIC: section.semantic_days}
     return Settings(
         open_tenants=section.open_tenants,
@@ -140,10 +141,15 @@ def settings_of(section: Section) -> Settings:
             by_layer={layer: None if each is None else each * _DAY for layer, each in days.items()},
         ),
         budget=Budget(section.records_per_tenant, section.characters_per_tenant),
+        budgets={Tenant(each.name): _budget(each.memory, section) for each in tenants if each.memory is not None},
         compact_seconds=section.compact_seconds,
         snapshot_seconds=section.snapshot_seconds,
         tidy_seconds=section.tidy_seconds,
     )
+
+
+def _budget(own: TenantMemory, section: Section) -> Budget:
+    return Budget(own.records or section.records_per_tenant, own.characters or section.characters_per_tenant)
 
 
 def counter_of(service: Any) -> Counter:

@@ -15,6 +15,7 @@ from hanse.contracts import (
     Kind,
     NotAllowed,
     NotFound,
+    Tenant,
 )
 from hanse.contracts.memory import Change, Draft, Layer, Provenance, Query, Record, Scope, State
 from hanse.contracts.wire import decode_event
@@ -427,6 +428,19 @@ async def test_the_gate_sees_what_was_recalled_lately_and_nothing_of_what_the_ca
 
 
 # Limits and degraded service
+
+
+async def test_a_tenant_may_have_a_budget_of_its_own():
+    settings = Settings(budget=Budget(records=1), budgets={Tenant("shop"): Budget(records=2)})
+    async with memory(settings=settings) as service:
+        for text in ("first word", "second thing"):
+            await remembered(service, text)
+        with pytest.raises(BudgetExhausted, match="keeps 2 records"):
+            await remembered(service, "third idea")
+        await remembered(service, "first word", ann("bank"))
+        with pytest.raises(BudgetExhausted, match="keeps 1 records"):
+            await remembered(service, "second thing", ann("bank"))
+        assert (await service.tell("stats", {}, ann()))["budget"]["records"] == 2
 
 
 async def test_a_tenant_keeps_no_more_than_its_budget():

@@ -140,6 +140,13 @@ async def test_agents_remember_recall_revise_and_forget():
         assert (await running.call("clerk.look", {"text": "anna"}))["texts"] == []
 
 
+async def test_a_tenant_s_own_budget_of_memory_is_in_the_configuration():
+    tenants = [{"name": "default", "memory": {"records": 2}}, {"name": "bank"}]
+    async with federation(tenants=tenants, memory=MEMORY | {"characters_per_tenant": 5000}) as running:
+        told = await running.memory.tell("stats")
+        assert told["budget"] == {"records": 2, "characters": 5000}
+
+
 async def test_what_a_task_jots_down_is_for_its_own_steps():
     steps = [
         {"id": "jot", "call": "clerk.jot", "input": {"text": "the lamp is on shelf nine"}},
