@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
 
 from ..contracts import InvalidInput, JsonObject, PersonNeeded, Shape, canonical
-from ..contracts.pool import Answer, Ask, Judgement, Message, Piece, Purpose, TierView
+from ..contracts.pool import Answer, Ask, Judgement, Message, Piece, Postcondition, Purpose, TierView
 from ..contracts.schema import fitted
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ class AskOptions(TypedDict, total=False):
     seed: int
     stop: Sequence[str]
     pure: bool
+    postconditions: Sequence[Postcondition]
+    shorten: bool
+    pinned: Sequence[int]
 
 
 class Pool(Protocol):
@@ -74,9 +77,14 @@ class Questions:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def complete(self, content: Content, *, system: str = "", **options: Unpack[AskOptions]) -> str:
-        """Free text. `system` says how, `content` what."""
-        return (await self._pool.ask(_ask(Purpose.COMPLETE, options, messages=_messages(content, system)))).text
+    async def complete(
+        self, content: Content, *, system: str = "", sources: Sequence[str] = (), **options: Unpack[AskOptions]
+    ) -> str:
+        """Free text. `system` says how, `content` what; `sources` are what the answer must be supported by, and stand
+        in `content` too where the model is to read them.
+        """
+        asked = _ask(Purpose.COMPLETE, options, messages=_messages(content, system), sources=tuple(sources))
+        return (await self._pool.ask(asked)).text
 
     async def choose(
         self,

@@ -96,6 +96,18 @@ async def test_free_text(start: Start) -> None:
     assert (ask.purpose, ask.max_tokens, ask.answer) == (Purpose.COMPLETE, 9, None)
 
 
+async def test_free_text_is_held_to_its_sources_and_a_long_conversation_may_lose_turns(start: Start) -> None:
+    pool = ScriptedModels()
+
+    async def do(request: Letter, context: Context) -> str:
+        turns = [Message(role="user", content=request.text), Message(role="user", content="And?")]
+        return await context.models.complete(turns, sources=["It costs 5."], shorten=True, pinned=[0])
+
+    await told(start, pool, do)
+    ((ask, _),) = pool.asked
+    assert (ask.sources, ask.shorten, ask.pinned) == (("It costs 5.",), True, (0,))
+
+
 async def test_the_pool_knows_on_whose_behalf(start: Start) -> None:
     pool = ScriptedModels()
     await told(start, pool, lambda r, c: c.models.complete("?"), task="00000000-0000-7000-8000-0000000000ff")
