@@ -192,10 +192,10 @@ class Store:
         if seen is None:
             return
         async with self._people:
-            asked_person = self._person
-            approve = await self._person_says(seen) if asked_person else _rule_says(seen)
+            approve = await self._person_says(seen) if self._person else _rule_says(seen)
+            note = "" if self._person else RULE
         try:
-            await self.client.decide(seen.id, approve=approve, digest=seen.digest, note="" if asked_person else RULE)
+            await self.client.decide(seen.id, approve=approve, digest=seen.digest, note=note)
         except Conflict:
             self._say(f"{seen.id} was decided from elsewhere meanwhile")
 

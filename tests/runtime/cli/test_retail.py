@@ -1,11 +1,16 @@
 """`hanse run retail` without Ray: the same store, mail server and journal, in this process."""
 
+import io
+import os
+import pty
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from hanse.agents.retail.customer_tasks import CustomerTask, customer_tasks
 from hanse.contracts import ApprovalView, TaskStatus
@@ -49,6 +54,23 @@ async def test_customers_are_served_people_stand_in_and_letters_go_out_once(tmp_
     assert all(each.note == RULE and each.decision in ("approved", "denied") for each in decided)
     assert f"nobody is at the terminal, so {RULE}" in said.err
     assert " 30 customer task" in said.out
+
+
+async def test_a_person_at_the_terminal_decides_until_a_rule_may(tmp_path, monkeypatch):
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, b"n\nr\n")
+    out, screen = Output(json=False), io.StringIO()
+    out.console = Console(file=screen, force_terminal=True, width=120, height=40)
+    with os.fdopen(terminal) as stdin, os.fdopen(keyboard, "wb"):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        async with store(tmp_path) as client:
+            run = Store(out, client, Tally(effects_of(await client.capabilities())))
+            views = await run.serve(customer_tasks()[:40])
+            decided = await client.approvals(pending=False)
+    assert [view.status for view in views] == [TaskStatus.COMPLETED] * 40
+    assert [each.decision for each in decided if each.note != RULE] == ["denied"]
+    assert len(decided) > 2
+    assert screen.getvalue().count("Let it run?") == 2
 
 
 @pytest.mark.parametrize(("input", "approved"), [({"amount": 1500}, True), ({"amount": 1501}, False), ({}, False)])
