@@ -219,10 +219,6 @@ class Shelf:
         finally:
             self._meanwhile = None
 
-    async def settle(self) -> None:
-        """Returns when the projections know what is known now."""
-        await self._in_turn(lambda: None)
-
     def _records(self, scored: Iterable[Scored]) -> dict[str, Record]:
         found = {each.id: self.record(each.id) for each in scored}
         return {id: record for id, record in found.items() if record is not None}
