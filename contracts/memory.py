@@ -15,6 +15,10 @@ from .schema import JsonObject
 
 MAX_TEXT = 32_000
 """Characters of one record. What is longer is a document: cut it into records with one `document`."""
+MAX_REASON = 2000
+"""Characters of why something is forgotten."""
+MAX_ALIASES = 50
+"""Names and addresses of one subject that are masked with its erasure."""
 
 
 class Layer(StrEnum):

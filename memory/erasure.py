@@ -26,13 +26,7 @@ def plan(ids: Sequence[str], graph: Graph) -> Erasure:
     seeds = tuple(dict.fromkeys(ids))
     touched = closure(seeds, graph)
     rewrite, derived = _judged(set(seeds), touched, graph)
-    here = {id for id in (*seeds, *derived) if graph.record(id) is not None}
-    return Erasure(
-        delete=tuple(id for id in seeds if id in here),
-        derived=tuple(id for id in derived if id in here),
-        rewrite=rewrite,
-        traces=tuple(id for id in (*seeds, *derived) if id not in here),
-    )
+    return Erasure.of(seeds, derived, graph, rewrite)
 
 
 def closure(ids: Iterable[str], graph: Graph) -> list[str]:

@@ -13,7 +13,7 @@ import numpy
 
 from ..contracts import Clock, IdempotencyKey, InvalidInput, NotAllowed, Tenant
 from ..contracts.caller import Caller
-from ..contracts.memory import Record, Scope
+from ..contracts.memory import MAX_ALIASES, Record, Scope
 from ..contracts.pool import Models
 from . import budgets, consolidation, erasure, facts
 from .access import is_person, view_of
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 NAME = "hygiene"
 """Who writes summaries."""
-MAX_ALIASES = 50
 
 
 def parts(clock: Clock, *, models: Models | None = None, policy: consolidation.Policy | None = None) -> dict[str, Any]:

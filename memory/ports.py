@@ -141,6 +141,19 @@ class Erasure:
     """Subjects, and records that had gone before, by time or for want of room, through which the derived ones were
     found. That they once were between them need not be known any more."""
 
+    @staticmethod
+    def of(
+        asked: Sequence[str], derived: Sequence[str], graph: "Graph", rewrite: Mapping[str, Record] | None = None
+    ) -> "Erasure":
+        """Of those that are there what goes, of those that have gone before the traces."""
+        here = {id for id in (*asked, *derived) if graph.record(id) is not None}
+        return Erasure(
+            delete=tuple(id for id in asked if id in here),
+            derived=tuple(id for id in derived if id in here),
+            rewrite=rewrite or {},
+            traces=tuple(id for id in (*asked, *derived) if id not in here),
+        )
+
 
 class Graph(Protocol):
     """The records of a tenant and what was derived from what, for whoever plans an erasure."""

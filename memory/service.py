@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from ..contracts import Clock, Entropy, Faults, IdempotencyKey, InvalidInput, NoFaults, NotFound, Store, Tenant
 from ..contracts.caller import Caller
-from ..contracts.memory import Certificate, Change, Draft, Query, Recollection, Record, Remembered, State
+from ..contracts.memory import MAX_REASON, Certificate, Change, Draft, Query, Recollection, Record, Remembered, State
 from ..contracts.plain import check
 from ..contracts.pool import Embedder
 from .access import Lifetimes, View, check_read, check_text, is_person, view_of
@@ -32,7 +32,6 @@ from .writing import Budget, Clean, Derivations, Writing, everything_derived, un
 
 Result = TypeVar("Result")
 
-MAX_REASON = 2000
 _PAGE = 200
 _LATEST = 1 << 62
 

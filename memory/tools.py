@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..contracts import InvalidInput, JsonObject, NotFound
 from ..contracts.memory import (
+    MAX_REASON,
     MAX_TEXT,
     Certificate,
     Change,
@@ -93,7 +94,7 @@ class Forget(_Input):
     """Delete records for good, with what was derived from them. This cannot be undone."""
 
     ids: list[Id] = Field(min_length=1, max_length=100)
-    reason: str = Field(default="", max_length=2000)
+    reason: str = Field(default="", max_length=MAX_REASON)
 
 
 class Timeline(_Input):

@@ -490,18 +490,13 @@ class Derivations:
 
 def everything_derived(ids: Sequence[str], graph: Any) -> Erasure:
     """The plan of an erasure when nobody can tell what a derived record has of its source: it goes too."""
-    asked, found = set(ids), dict.fromkeys(ids)
-    waiting = list(found)
+    asked, found = list(dict.fromkeys(ids)), dict.fromkeys(ids)
+    waiting = list(asked)
     while waiting:
         new = [each for each in graph.derived_from(waiting.pop()) if each not in found]
         found.update(dict.fromkeys(new))
         waiting += new
-    here = [id for id in found if graph.record(id) is not None]
-    return Erasure(
-        delete=tuple(id for id in here if id in asked),
-        derived=tuple(id for id in here if id not in asked),
-        traces=tuple(id for id in found if graph.record(id) is None),
-    )
+    return Erasure.of(asked, list(found)[len(asked) :], graph)
 
 
 def _allowed_change(old: Record, change: Change, caller: Caller) -> Change:

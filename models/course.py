@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from ..contracts import Canceled, Clock, Entropy, HanseError, Kind, PersonNeeded, Recorder
 from ..contracts.caller import Caller
 from ..contracts.pool import Answer, Ask, Cached, Message, Piece, ToolCall, Usage
 from .budget import CallBudget
-from .cascade import ELSEWHERE, Accept, Ladder, Opinion, Outcome, Rules, Try, Work, climb
+from .cascade import ELSEWHERE, Accept, Ladder, Outcome, Rules, Try, Work, climb
 from .jury import Jury
 from .policy import Policy
 from .price import to_cents
@@ -64,11 +65,7 @@ class Courses:
     async def run(self, call: Call) -> Answer:
         """The accepted answer, when it is on disk. Raises what `Models.ask` raises."""
         rules = Rules(self._policy.repairs, self._policy.attempts)
-        ladder = self.ladder(call)
-
-        async def judge(proposal: Proposal) -> Opinion:
-            return await self._jury.opinion(proposal, call.ask)
-
+        ladder, judge = self.ladder(call), partial(self._jury.opinion, asked=call.ask)
         try:
             move = await climb(call.ask, ladder, rules, self._proposer(call), judge, self._repaired, call.tries)
         except asyncio.CancelledError:

@@ -184,8 +184,7 @@ class Pool:
         self._check_open(caller)
         if len(text) + sum(map(len, sources)) > MAX_TEXT_CHARS:
             raise TooLarge(f"a text and its sources have at most {MAX_TEXT_CHARS} characters together")
-        if not all(map(_is_unicode, (text, *sources))):
-            raise InvalidInput("a text has half of a surrogate pair, which is no Unicode")
+        _check_unicode([text, *sources])
         return await self._judged(validator, text, caller, sources)
 
     async def tiers(self) -> list[TierView]:
@@ -252,8 +251,7 @@ class Pool:
         texts = [each.content or "" for each in ask.messages] + list(ask.sources)
         if sum(map(len, texts)) > MAX_TEXT_CHARS:
             raise TooLarge(f"messages and sources have at most {MAX_TEXT_CHARS} characters together")
-        if not all(map(_is_unicode, texts)):
-            raise InvalidInput("a text has half of a surrogate pair, which is no Unicode")
+        _check_unicode(texts)
         for schema in _schemas(ask):
             check_schema(schema)
         self._jury.named_by(ask)
@@ -439,6 +437,11 @@ def _troubled(view: TierView, trouble: Condition | None) -> TierView:
 
 def _no_condition() -> Condition:
     return Condition(TierState.ABSENT, "nothing stands behind it")
+
+
+def _check_unicode(texts: Sequence[str]) -> None:
+    if not all(map(_is_unicode, texts)):
+        raise InvalidInput("a text has half of a surrogate pair, which is no Unicode")
 
 
 def _is_unicode(text: str) -> bool:

@@ -103,15 +103,19 @@ def application_name(prefix: str, tier: str) -> str:
 
 
 def _running() -> bool:
-    """Asking for Serve in a process without Ray would start a cluster."""
-    return ray.is_initialized() and _get_global_client(raise_if_no_controller_running=False) is not None
+    return _client() is not None
+
+
+def _client() -> Any:
+    """Of Ray Serve; None while it does not run. Asking for it in a process without Ray would start a cluster."""
+    return _get_global_client(raise_if_no_controller_running=False) if ray.is_initialized() else None
 
 
 def _applications() -> Mapping[str, Any]:
     """By name, as plain data. To make Serve's own types of it, as `serve.status` does, would hold this process up for
     some 90 ms at each look: they pickle the class that routes requests.
     """
-    client = _get_global_client(raise_if_no_controller_running=False) if ray.is_initialized() else None
+    client = _client()
     return client.get_serve_details()["applications"] if client else {}
 
 

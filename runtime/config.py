@@ -863,9 +863,9 @@ class Configuration(Section):
     def _check_prompts(self) -> None:
         at = ("models", "prompts")
         try:
-            PromptBook.load(*self._prompt_folders)
+            book = PromptBook.load(*self._prompt_folders)
             at = ("models", "policy", "shadows")
-            self.prompt_book()
+            PromptBook(book, self.models.policy.shadows if self.models else None)
         except InvalidConfiguration as error:
             raise PydanticCustomError("prompts", "{detail}", {"detail": error.detail, "at": at}) from None
 

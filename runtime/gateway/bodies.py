@@ -33,6 +33,11 @@ async def read_model(request: Request, model: type[Model]) -> Model:
     return object_of(model, await read_json(request))
 
 
+async def read_optional(request: Request, model: type[Model]) -> Model:
+    """The same, with nothing said where there is no body."""
+    return await read_model(request, model) if await request.body() else model()
+
+
 def object_of(model: type[Model], value: Any) -> Model:
     """The same for a body that was read."""
     if not isinstance(value, dict):

@@ -15,7 +15,7 @@ from ...contracts import Conflict, IdempotencyKey, InvalidInput, NotFound
 from ...contracts.memory import BoundMemory, Certificate, Change, Layer, Query, Recollection, Record, Scope
 from ...memory import tools
 from . import answers
-from .bodies import read_json, read_model
+from .bodies import read_json, read_model, read_optional
 from .desk import client_of, desk_of
 from .openapi import KEY_PARAMETER, body, gives
 from .problems import BadRequest
@@ -195,7 +195,7 @@ async def access(request: Request, subject: str) -> Response:
 )
 async def erase(request: Request, subject: str) -> Response:
     """Deletes all that is kept about it, and what was derived from it, for good, and masks its aliases elsewhere."""
-    asked = await read_model(request, Erasing) if await request.body() else Erasing()
+    asked = await read_optional(request, Erasing)
     return answers.data(await _tell(request, "erase", {"subject": _subject(subject), "aliases": asked.aliases}))
 
 

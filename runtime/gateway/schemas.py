@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...contracts import AgentView, ApprovalView, Budget, Contract, GroupView, JsonObject, Problem, StepView, TaskView
-from ...contracts.memory import Draft, Record, Remembered
+from ...contracts.memory import MAX_ALIASES, MAX_REASON, Draft, Record, Remembered
 from ...contracts.outcomes import Total
 from ...contracts.pool import CacheView, CallView, PromptView, TierView, UsageView
 
@@ -78,13 +78,13 @@ class Forgetting(_Asked):
     """What to forget, by id, and why."""
 
     ids: list[str] = Field(min_length=1, max_length=1000)
-    reason: str = Field(default="", max_length=2000)
+    reason: str = Field(default="", max_length=MAX_REASON)
 
 
 class Erasing(_Asked):
-    """By which other names and addresses a subject is mentioned."""
+    """By which other names and addresses a subject is mentioned. The whole body may be left out."""
 
-    aliases: list[str] = Field(default_factory=list[str], max_length=50)
+    aliases: list[str] = Field(default_factory=list[str], max_length=MAX_ALIASES)
 
 
 class Bundle(_Given):

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from ...contracts import Fork, NotFound, ReplayReport, Submission, TaskStatus, TaskView
 from .. import faults
 from . import answers
-from .bodies import object_of, read_json, read_model
+from .bodies import object_of, read_json, read_model, read_optional
 from .desk import client_of, desk_of
 from .openapi import KEY_PARAMETER, body, gives
 from .problems import BadRequest
@@ -86,8 +86,8 @@ async def bundle(request: Request, task: str) -> Response:
 async def cancel(request: Request, task: str) -> Response:
     """What is in flight is stopped or awaited, and what was done is undone. Canceling again changes nothing."""
     id = task_id(task)
-    reason = (await read_model(request, Cancellation)).reason if await request.body() else ""
-    return answers.task(await client_of(request).cancel(id, reason))
+    asked = await read_optional(request, Cancellation)
+    return answers.task(await client_of(request).cancel(id, asked.reason))
 
 
 @router.post(

@@ -16,7 +16,7 @@ from hanse.contracts.wire import decode_event
 from hanse.runtime.address import Address
 from hanse.runtime.audit import verify
 from hanse.runtime.execution import Run, fold
-from hanse.runtime.replay import Replay
+from hanse.runtime.folder import all_replayed
 from hanse.runtime.simulation.referee import referee
 from hanse.runtime.store.place import ADDRESS
 from hanse.runtime.store.postgresql import in_postgresql, store_names
@@ -127,14 +127,10 @@ def check_replay(told: Mapping[str, Run], views: Mapping[str, TaskView]) -> None
 
 def check_states(data: Path, states: Mapping[str, str]) -> None:
     """I13: the journals on disk, replayed, come event by event to the states that the federation's own replay gave."""
-    histories = {task: history for store in shards(data) for task, history in by_task(_events(store)).items()}
+    reports = {report.task: report for report in (replay.report() for replay in all_replayed(data))}
     for task, state in states.items():
-        replay = Replay()
-        for event in histories[TaskId(task)]:
-            replay.take(event)
-        report = replay.end().report()
-        assert report.ok, report.divergence
-        assert report.state == state
+        assert reports[task].ok, reports[task].divergence
+        assert reports[task].state == state
 
 
 def check_effects(square: Path, runs: dict[str, Run], capability: str) -> None:

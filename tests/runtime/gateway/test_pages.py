@@ -151,7 +151,7 @@ async def test_every_operation_says_who_may_ask_and_what_goes_wrong(description:
 
 async def test_every_reference_in_the_description_leads_somewhere(description: dict[str, Any]):
     wanted = set(re.findall(r"#/components/schemas/(\w+)", str(description)))
-    assert not wanted - description["components"]["schemas"].keys()
+    assert wanted <= description["components"]["schemas"].keys()
     assert "HTTPValidationError" not in wanted
 
 
