@@ -23,6 +23,7 @@ import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -46,6 +47,8 @@ from ..runtime.world import SystemClock
 from .machine import show
 
 FILES = ("analytics", "calendar", "customer_relationship_manager", "email", "project_management")
+ACCEPTS_ALL = 1.01
+"""A threshold that no score reaches."""
 TRAINING, CALIBRATION = 0.6, 0.2
 """Shares of the wordings; the rest is the test."""
 WRONG = "wrong_tool"
@@ -351,17 +354,21 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     requests = read(options.requests)
     with tempfile.TemporaryDirectory() as folder:
         vectors = await embedded(requests, Path(folder))
-    worlds = [divided(requests, vectors, seed) for seed in range(options.splits)]
+    worlds = [divided(requests, vectors, seed) for seed in range(options.first, options.first + options.splits)]
     lowest, *_, highest = worlds[0].engines
-    largest = await _tallies(worlds, options.prices, 1.01, highest)
+    largest = await _tallies(worlds, options.prices, ACCEPTS_ALL, highest)
+    begins = {"routed": None, "lowest": lowest, "largest": highest}
     rows = [
-        (await _tallies(worlds, options.prices, each, None), await _tallies(worlds, options.prices, each, lowest))
+        {name: await _tallies(worlds, options.prices, each, begin) for name, begin in begins.items()}
         for each in options.thresholds
     ]
     return {
-        "rows": [_row(threshold, *pair) for threshold, pair in zip(options.thresholds, rows, strict=True)],
+        "curve": [_row(threshold, row) for threshold, row in zip(options.thresholds, rows, strict=True)],
         "largest": _sum(largest).figures("largest"),
-        "at_equal_quality": at_equal_quality(options.thresholds, [routed for routed, _ in rows], largest),
+        "at_equal_quality": at_equal_quality(options.thresholds, [row["routed"] for row in rows], largest),
+        "at_equal_accepted_quality": at_equal_accepted_quality(
+            [_sum(row["routed"]) for row in rows], [_sum(row["largest"]) for row in rows]
+        ),
         "strengths": {
             **{name: _strength([(world.engines[name], world.test) for world in worlds]) for name in worlds[0].engines},
             "all, had it learned from the validator's requests too": _strength(
@@ -392,9 +399,9 @@ def _sum(tallies: Sequence[Tally]) -> Tally:
     return total
 
 
-def _row(threshold: float, routed: Sequence[Tally], lowest: Sequence[Tally]) -> dict[str, Any]:
-    figures = _sum(routed).figures("routed") | _sum(lowest).figures("lowest")
-    return {"refused_from": threshold, "calls": _sum(routed).calls} | figures
+def _row(threshold: float, row: dict[str, list[Tally]]) -> dict[str, Any]:
+    figures = [_sum(each).figures(name).items() for name, each in row.items()]
+    return {"refused_from": threshold, "calls": _sum(row["routed"]).calls} | dict(chain.from_iterable(figures))
 
 
 def at_equal_quality(
@@ -420,11 +427,34 @@ def at_equal_quality(
     }
 
 
+def at_equal_accepted_quality(cascade: Sequence[Tally], largest: Sequence[Tally]) -> list[dict[str, float]]:
+    """What the cascade costs where what it accepts is right as often as what is accepted of the largest tier alone,
+    judged by the same validator. Between two thresholds of the cascade lies the straight line; qualities that it does
+    not reach are left out.
+    """
+    ours = sorted((each.figures("cascade") for each in cascade), key=lambda each: each["cascade_accepted_right"])
+    quality = [each["cascade_accepted_right"] for each in ours]
+
+    def ours_at(bar: float, name: str) -> float:
+        return round(float(np.interp(bar, quality, [each[name] for each in ours])), 4)
+
+    return [
+        {
+            "accepted_right": bar,
+            "cost": round(ours_at(bar, "cascade_cents") / each["largest_cents"], 3),
+            "asks_a_person": ours_at(bar, "cascade_person"),
+            "largest_asks_a_person": each["largest_person"],
+        }
+        for each in (tally.figures("largest") for tally in largest)
+        if quality[0] <= (bar := each["largest_accepted_right"]) <= quality[-1]
+    ]
+
+
 def plot(rows: Sequence[dict[str, Any]], largest: dict[str, Any], file: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    axes, accepted = figure.subplots(1, 2)
     for name, label in (("lowest", "cascade from the lowest tier"), ("routed", "cascade, routed")):
         axes.plot(
             [row[f"{name}_cents"] for row in rows], [100 * row[f"{name}_right"] for row in rows], "o-", label=label
@@ -436,21 +466,31 @@ def plot(rows: Sequence[dict[str, Any]], largest: dict[str, Any], file: Path) ->
         axes.annotate(f"{row['refused_from']:g}", place, textcoords="offset points", xytext=(5, -10), fontsize=7)
     axes.set(xlabel="cents per 1,000 calls", ylabel="right answers, %", title="Labels: refused from this score")
     axes.legend()
-    figure.savefig(file, dpi=150)
+    for name, label in (("routed", "cascade, routed"), ("largest", "the largest tier, judged alike")):
+        accepted.plot(
+            [row[f"{name}_cents"] for row in rows],
+            [100 * row[f"{name}_accepted_right"] for row in rows],
+            "o-",
+            label=label,
+        )
+    accepted.set(xlabel="cents per 1,000 calls", ylabel="right of what is accepted, %", title="Equal accepted quality")
+    accepted.legend()
+    figure.savefig(file, dpi=120)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=Path, required=True, help="folder of WorkBench's *_queries_and_answers.csv")
     parser.add_argument("--splits", type=int, default=10, help="divisions of the wordings")
+    parser.add_argument("--first", type=int, default=0, help="number of the first division")
     parser.add_argument("--prices", type=_numbers, default=[1, 8, 60], help="cents per 1,000 tokens, tier by tier")
-    parser.add_argument("--thresholds", type=_numbers, default=[0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.01])
+    parser.add_argument("--thresholds", type=_numbers, default=[0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, ACCEPTS_ALL])
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     result = asyncio.run(run(options))
     if options.plot:
-        plot(result["rows"], result["largest"], options.plot)
-    show("cascade", result.pop("rows"), prices=options.prices, **result)
+        plot(result["curve"], result["largest"], options.plot)
+    show("cascade", result.pop("at_equal_accepted_quality"), prices=options.prices, **result)
 
 
 def _numbers(text: str) -> list[float]:
