@@ -1,5 +1,5 @@
 """A federation that `hanse up --address` brings into a cluster which somebody began with `ray start`: a head, and a
-node that joined it. Started, asked, bereft of its second node and stopped as `cluster.yaml` does it, by the command line.
+node that joined it. Started and stopped as `cluster.yaml` does it, by the command line; in between it loses a node.
 
 Two nodes on one machine are two sets of Ray's processes, each with an address of 127/8 and a home folder of its own.
 The gateway has one proxy, at the head (`ProxyLocation.HeadOnly`), and its replicas live beside it. A proxy on every
