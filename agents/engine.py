@@ -165,6 +165,7 @@ class Engine:
         transaction = Transaction(self._runner.rows)
         await self.agent.on_start(Context(_unasked(self), Effect.REVERSIBLE, self._surroundings, transaction, None))
         transaction.ended = True
+        self._faults.reach(points.STARTING)
         if transaction.writes:
             await transaction.admit(())
 

@@ -2,6 +2,8 @@
 
 Between two neighbours lies one promise: what was durable before, what is durable after. The tests kill a real process
 at each and look from outside whether the promise held.
+
+`POINTS` are those that every step with an outside effect comes by. An agent that comes back passes the others.
 """
 
 from typing import Final
@@ -24,6 +26,13 @@ AFTER_DO: Final = "effect.after_do"
 AFTER_EFFECT_COMMIT: Final = "effect.after_commit"
 """The result is in the ledger; the handler has not seen it."""
 
+STARTING: Final = "agent.starting"
+"""`on_start` has run; what it wrote is in memory only."""
+RECONCILING: Final = "effect.reconciling"
+"""The outside has said what became of an effect in doubt; the ledger only knows the claim."""
+RECONCILED: Final = "effect.reconciled"
+"""What became of it is in the ledger; its step knows nothing yet."""
+
 POINTS: Final = (
     CALL_RECEIVED,
     BEFORE_HANDLER,
@@ -34,3 +43,4 @@ POINTS: Final = (
     AFTER_DO,
     AFTER_EFFECT_COMMIT,
 )
+RECOVERY_POINTS: Final = (STARTING, RECONCILING, RECONCILED)

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from ..contracts import Clock, HanseError, IdempotencyKey, InvalidInput, NotFound, OutcomeUnknown, Store, Write
 from ..contracts.plain import pack, unpack
 from ..contracts.ports import Faults
+from . import faults as points
 from .connector import Answer, Connector, Done
 from .process import is_dead
 
@@ -212,7 +213,9 @@ class Ledger:
         if current != entry:
             return _only_closed(current, entry)  # its outcome became known while we asked
         closed = self.closed(entry, status, value)
+        self.faults.reach(points.RECONCILING)
         await asyncio.shield(self.write(closed))
+        self.faults.reach(points.RECONCILED)
         text = "effect %s (%s) was in doubt and is %s"
         log.info(text, entry.key, entry.what, status, extra={"action": "effect.reconciled", "effect": entry.key})
         return closed

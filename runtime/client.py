@@ -110,8 +110,8 @@ class Client(Protocol):
     ) -> TaskView:
         """Says how a held step goes on, with one of the choices in `TaskView.held`; `step` where there are several.
 
-        `result` is what the outside effect gave, when it `happened`; `output` that of a step done `by_hand`.
-        Raises InvalidInput, Conflict when nothing is held, NotFound.
+        `result` is what the outside effect gave, when it `happened`; `output` that of a step done `by_hand`. The same
+        choice again changes nothing. Raises InvalidInput, Conflict when nothing is held, NotFound.
         """
         ...
 

@@ -201,6 +201,7 @@ class Coordinator:
             breakers=self.breakers,
             quarantine=self._quarantine,
             heartbeats=self._heartbeats,
+            faults_port=self._faults,
         )
         self.children = Children(self, self._intake, clock, self.runs, self.take_on, self.cancel)
         self._leases = Leases(self, self._roster, clock, self._may_retry)
@@ -428,9 +429,7 @@ class Coordinator:
         return event
 
     def _reach(self, kind: Kind, *, undoing: bool = False) -> None:
-        """Passes the crash points on both sides of the commit that this event will be part of."""
-        self._faults.reach(faults.before(kind, undoing=undoing))
-        self.journal.then(lambda: self._faults.reach(faults.after(kind, undoing=undoing)))
+        faults.pass_by(self._faults, self.journal, kind, undoing=undoing)
 
     def _abort(self, run: Run, error: Mapping[str, Any], step: str | None) -> None:
         self._wind_down(run, Kind.TASK_ABORTING, {"error": error, "step": step})

@@ -144,6 +144,8 @@ class StepRun:
     held_ms: int = 0
     ruling: Mapping[str, Any] | None = None
     """What a person found out about an effect that was in doubt. Its agent is told with the next call."""
+    resumed: Mapping[str, Any] | None = None
+    """What a person chose when it was last held."""
     forgiven: int = 0
     """Attempts that no longer count, because a person said: again."""
     approval: Mapping[str, Any] | None = None
@@ -696,7 +698,7 @@ class Run:
         """A person has chosen how a held step goes on."""
         step = self._step_of(event)
         del self.held[step.id]
-        step.held, step.forgiven = None, step.attempt
+        step.held, step.forgiven, step.resumed = None, step.attempt, event.data
         step.deaths, step.interruptions = min(step.deaths, SUSPICIOUS), min(step.interruptions, SUSPICIOUS)
         choice = Choice(event.data["choice"])
         if choice is Choice.GIVE_UP or (choice is Choice.NOT_HAPPENED and self.winding_down and not step.settles):

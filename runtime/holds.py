@@ -29,6 +29,7 @@ from .directory import Directory
 from .driver import Driver
 from .execution import Run, StepRun
 
+_SAID = ("choice", "result", "output")
 _log = logging.getLogger(__name__)
 
 
@@ -144,6 +145,16 @@ _MEANINGS = {
     Choice.BY_HAND: "somebody has done it by hand: the step counts as done",
     Choice.GIVE_UP: "leave what stands as it is: the step has failed",
 }
+
+
+def was_chosen(run: Run, answer: Mapping[str, Any], by: str) -> bool:
+    """Whether this was chosen before, for a step that has not been held since: who was not told asks again."""
+    named = answer.get("step")
+    if named is None and run.held:
+        return False
+    said = {name: answer.get(name) for name in _SAID} | {"note": str(answer.get("note") or ""), "by": by}
+    steps = [step for step in run.steps.values() if step.held is None and named in (None, step.id)]
+    return any(step.resumed is not None and said.items() <= step.resumed.items() for step in steps)
 
 
 def resumable(run: Run, step_id: str | None) -> StepRun:

@@ -6,11 +6,13 @@ from typing import Any
 
 from ..contracts import AgentId, AwardId, Clock, InvalidContract, JsonObject, Kind, Unavailable, Write, digest
 from ..contracts.messages import Hello
+from ..contracts.ports import Faults
 from ..contracts.wire import pack
 from .breakers import Breakers
 from .directory import Directory, Member
 from .driver import Driver
 from .execution import Run, StepRun
+from .faults import pass_by
 from .heartbeats import Heartbeats
 from .journal import Journal
 from .link import Link
@@ -36,6 +38,7 @@ class Seating:
         breakers: Breakers,
         quarantine: Quarantine,
         heartbeats: Heartbeats,
+        faults_port: Faults,
     ) -> None:
         self._driver = driver
         self._directory = directory
@@ -46,6 +49,7 @@ class Seating:
         self._breakers = breakers
         self._quarantine = quarantine
         self._heartbeats = heartbeats
+        self._faults = faults_port
 
     def joined(self, link: Link, hello: Hello) -> None:
         self._roster.take_in(link)
@@ -108,7 +112,7 @@ class Seating:
         member = self._directory.join(claim.described, host=hello.host, incarnation=hello.incarnation, now=now)
         self._roster.seat(claim.link, agent)
         self._roster.count(member)
-        self._journal.append(Kind.AGENT_JOINED, None, None, _joining(member))
+        self._tell(Kind.AGENT_JOINED, _joining(member))
         for contract in member.contracts.values():
             self._journal.write(Write("keep_contract", (contract.digest, pack(contract.to_data()))))
         self._watchers.touch(None)
@@ -135,12 +139,16 @@ class Seating:
         """Whether the calls in flight were done is unknown, and the receipts will tell."""
         self._roster.rise(agent)
         in_hand = list(self._roster.in_hand(agent))
-        self._journal.append(Kind.AGENT_LEFT, None, None, {"agent": agent, "reason": reason, "in_flight": len(in_hand)})
+        self._tell(Kind.AGENT_LEFT, {"agent": agent, "reason": reason, "in_flight": len(in_hand)})
         self._watchers.touch(None)
         self._breakers.left([award for award, _, _ in in_hand])
         for award, run, step in in_hand:
             if not self._quarantine.keeps(award):
                 self._interrupted(run, step, agent, award, reason)
+
+    def _tell(self, kind: Kind, data: JsonObject) -> None:
+        self._journal.append(kind, None, None, data)
+        pass_by(self._faults, self._journal, kind)
 
     def _interrupted(self, run: Run, step: StepRun, agent: AgentId, award: AwardId, reason: str) -> None:
         data = {"agent": agent, "attempt": step.attempt, "reason": reason}

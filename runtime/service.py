@@ -42,7 +42,7 @@ from .directory import Member
 from .execution import Run
 from .fork import body_of as body_of_fork
 from .fork import fork
-from .holds import resumable
+from .holds import resumable, was_chosen
 from .intake import Origin
 from .link import Link
 from .questions import Said
@@ -151,15 +151,18 @@ class Service:
             self._run_aside(self._submit_when_gathered(link, request))
 
     async def _submit_when_gathered(self, link: Link, request: Request) -> None:
+        await self._gathered()
+        try:
+            self._submit(link, request)
+        except Exception as error:
+            self._refuse(link, request, error)
+
+    async def _gathered(self) -> None:
         """Just after a start agents are still dialing in: a caller is held for a moment rather than sent away."""
         with suppress(TimeoutError):
             async with asyncio.timeout(GATHER_SECONDS):
                 while self._coordinator.is_gathering:
                     await self._coordinator.watchers.watch(None)
-        try:
-            self._submit(link, request)
-        except Exception as error:
-            self._refuse(link, request, error)
 
     def _submit(self, link: Link, request: Request) -> None:
         submission = read_submission(request.parameters)
@@ -238,6 +241,15 @@ class Service:
         return _dump(task_view(run))
 
     async def _fork(self, request: Request) -> JsonObject:
+        try:
+            return await self._forked(request)
+        except Unavailable:
+            if not self._coordinator.is_gathering:
+                raise
+        await self._gathered()
+        return await self._forked(request)
+
+    async def _forked(self, request: Request) -> JsonObject:
         """A new task from the prefix of another one, as that stands on disk."""
         coordinator, asked = self._coordinator, _read(Fork, request.parameters["fork"])
         source, key = self._run(request), asked.idempotency_key
@@ -288,11 +300,10 @@ class Service:
         return _dump(replay.end().report())
 
     async def _resume(self, request: Request) -> JsonObject:
-        """A person has chosen how a held step goes on."""
-        run = self._run(request)
-        self._coordinator.holds.resume(
-            run, resumable(run, request.parameters.get("step")), request.parameters, request.by
-        )
+        """A person has chosen how a held step goes on. The same choice again changes nothing."""
+        run, answer = self._run(request), request.parameters
+        if not was_chosen(run, answer, request.by):
+            self._coordinator.holds.resume(run, resumable(run, answer.get("step")), answer, request.by)
         return _dump(task_view(run))
 
     # Events

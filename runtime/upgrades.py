@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..contracts import CapabilityName, Clock, Contract, JsonObject, Kind, StepStatus, StorageError, TaskId
+from ..contracts.ports import Faults, NoFaults
 from ..contracts.wire import decode_event
 from .compatibility import objections
 from .execution import Pin, Run, fold
+from .faults import pass_by
 from .folder import Shelf, shelves
 from .journal import Journal
 from .store.place import Place
@@ -134,7 +136,9 @@ def _best(shelf: Shelf, pin: Pin, there: list[Contract]) -> tuple[Contract | Non
     return min(((new, objections(old, new)) for new in there), key=lambda each: len(each[1]))
 
 
-async def migrate(place: Place, found: Iterable[Stranded], clock: Clock, by: str) -> int:
+async def migrate(
+    place: Place, found: Iterable[Stranded], clock: Clock, by: str, faults_port: Faults | None = None
+) -> int:
     """Pins tasks to the contracts that take the place of theirs; how many. On disk when this returns.
 
     Nothing else may have the stores open: whoever does is fenced off. Raises StorageError.
@@ -144,12 +148,17 @@ async def migrate(place: Place, found: Iterable[Stranded], clock: Clock, by: str
         assert each.new is not None
         stores.setdefault(each.store, {}).setdefault(each.task, {})[each.capability] = each.new
     for name, tasks in stores.items():
-        await _repin(place, name, tasks, clock, by)
+        await _repin(place, name, tasks, clock, by, faults_port or NoFaults())
     return sum(len(tasks) for tasks in stores.values())
 
 
 async def _repin(
-    place: Place, name: str, tasks: Mapping[TaskId, Mapping[str, Contract]], clock: Clock, by: str
+    place: Place,
+    name: str,
+    tasks: Mapping[TaskId, Mapping[str, Contract]],
+    clock: Clock,
+    by: str,
+    faults_port: Faults,
 ) -> None:
     failures: list[BaseException] = []
     store = place.open(name, "journal")
@@ -159,6 +168,7 @@ async def _repin(
             pins = {each: Pin.of(contract).to_data() for each, contract in contracts.items()}
             reason = ", ".join(contract.full_name for contract in contracts.values())
             journal.append(Kind.TASK_REPINNED, task, None, {"pins": pins, "by": by, "reason": f"migrated to {reason}"})
+            pass_by(faults_port, journal, Kind.TASK_REPINNED)
         await journal.durable()
         await journal.stop()
     finally:

@@ -165,3 +165,21 @@ def test_the_first_screen_shows_the_flow_and_the_two_commands():
 def test_links_into_the_repository_lead_somewhere():
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text())
     assert not [link for link in links if not (ROOT / link).exists()]
+
+
+WORDS = {
+    *("agent", "capability", "contract", "effect", "coordinator", "task", "plan", "step", "call for proposals", "bid"),
+    *("award", "token", "journal", "receipt", "approval", "budget", "tier", "memory", "tenant"),
+}
+
+
+def test_every_word_of_the_vocabulary_leads_to_a_file_that_speaks_of_it():
+    """That the file exists is what the test of links says."""
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| (\[`[^|]+) \|$", README.read_text(), re.MULTILINE)
+    homes = {word: re.findall(r"\(([^)]+)\)", files) for words, files in rows for word in words.split(", ")}
+    assert set(homes) == WORDS
+    assert not [(word, file) for word, files in homes.items() for file in files if not _speaks_of(word, ROOT / file)]
+
+
+def _speaks_of(word: str, file: Path) -> bool:
+    return word.replace(" ", "") in re.sub(r"[\s_]", "", file.read_text()).lower()

@@ -13,7 +13,7 @@ from ..config import Configuration
 from ..contract_check import contracts
 from ..store.place import place_of
 from ..upgrades import Choice, Stranded, has_open_tasks, migrate, offered, stranded
-from ..world import SystemClock
+from ..world import SystemClock, faults_from_environment
 from .command import Ended, Session
 from .exits import Exit
 from .output import table
@@ -39,7 +39,7 @@ def weigh(session: Session, configuration: Configuration, data: Path, choice: st
     if not found or choice in (Choice.PIN, Choice.DRAIN):
         return
     if choice == Choice.MIGRATE and all(each.migratable for each in found):
-        count = asyncio.run(migrate(place, found, SystemClock(), "hanse up"))
+        count = asyncio.run(migrate(place, found, SystemClock(), "hanse up", faults_from_environment()))
         session.out.remark(f"{count} open tasks are migrated to the contracts of these agents")
         return
     session.out.show(_data(found, choice), lambda: _drawn(found, choice))

@@ -103,6 +103,35 @@ class Porter(Agent):
         return Balance(cents=await context.state.get("carried", request.account, default=0))
 
 
+class Lender(Porter):
+    """Lends money, and has it fetched back in the open, where the test holds him up."""
+
+    domain = "lender"
+
+    @capability(version="1.0", effect="reversible", compensation="fetch_back")
+    async def lend(self, request: Amount, context: Context) -> Balance:
+        """Add to what is lent."""
+        return Balance(cents=await self._lent(request.account, request.cents, context))
+
+    @capability(version="1.0", effect="irreversible", timeout_seconds=120)
+    async def fetch_back(self, request: Amount, context: Context) -> Balance:
+        """Say so in the square, wait at the gate, and take from what is lent."""
+        await context.connectors.square.cry(words=f"{request.account} owes nothing")
+        await pass_gate(self.options.gate)
+        return Balance(cents=await self._lent(request.account, -request.cents, context))
+
+    @capability(version="1.0", effect="read")
+    async def lent(self, request: Amount, context: Context) -> Balance:
+        """What is lent."""
+        return Balance(cents=await self._lent(request.account, 0, context))
+
+    async def _lent(self, account: str, cents: int, context: Context) -> int:
+        lent = cents + await context.state.get("lent", account, default=0)
+        if cents:
+            await context.state.put("lent", account, lent)
+        return lent
+
+
 class Late(Porter):
     """Waits at the gate before it starts, and does not start when it is sent away."""
 

@@ -1,5 +1,8 @@
 """`Federation.local` on real Ray: the example of the design page, and what becomes of a federation that is stopped,
-started twice, mistaken, or loses a process. Faults F1, F2, F8, F9, F12, F29; invariants I1, I2, I3, I7, I10, I13."""
+started twice, mistaken, or loses a process.
+
+Faults F1, F2, F6, F8, F9, F12, F29; invariants I1, I2, I3, I4, I7, I10, I13.
+"""
 
 import asyncio
 import os
@@ -30,8 +33,9 @@ from hanse.runtime.federation import Task
 from hanse.runtime.runfile import process_started
 
 from . import outside
-from .bank import Broken, Late, Ledger, Porter, Sick
+from .bank import Broken, Late, Ledger, Lender, Porter, Sick
 from .gate import Gate
+from .town import Square, heard_keys
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
@@ -243,6 +247,41 @@ async def test_an_agent_killed_while_its_call_runs_does_it_once(name: str, tmp_p
         kinds = [event.kind async for event in task.events()]
     assert kinds.count(Kind.STEP_INTERRUPTED) == kinds.count(Kind.STEP_AWARDED) == 1
     outside.check_receipts(tmp_path, outside.check_journal(tmp_path, [task.id]))
+
+
+async def test_an_agent_killed_while_it_undoes_a_step_undoes_it_once(name: str, tmp_path: Path) -> None:
+    """F6, I4: the outside has heard of it, the agent's own state does not know yet, and there the process dies."""
+    square = tmp_path / "square"
+    options = {"file": str(square), "settle_seconds": 0}
+    connectors = {"square": {"kind": "class", "class": f"{Square.__module__}:Square", "options": options}}
+    plan = {
+        "steps": [
+            {"id": "one", "call": "lender.lend", "input": {"account": "a", "cents": 3}},
+            {"id": "two", "call": "lender.lend", "input": {"account": "a", "cents": 5}, "after": ["one"]},
+            {"id": "no", "call": "ledger.withdraw", "input": {"account": "a", "cents": 9}, "after": ["two"]},
+        ]
+    }
+    async with Gate() as gate:
+        lender = AgentEntry.model_validate({"class": Lender, "options": {"gate": gate.port}})
+        async with bank(name, tmp_path, [Ledger, lender], connectors=connectors) as federation:
+            task = await federation.submit(plan=plan)
+            first = await gate.visitor()
+            os.kill(first.pid, signal.SIGKILL)
+            again = await gate.visitor()
+            assert again.pid != first.pid
+            again.let_in()
+            (await gate.visitor()).let_in()
+            with pytest.raises(Refusal, match="has only 0 cents"):
+                await task.result(60)
+            assert await federation.call("lender.lent", {"account": "a"}) == {"cents": 0}
+            told = [(str(event.step), event.kind) async for event in task.events()]
+            state = (await federation.client.replay(task.id)).state
+    assert told.count(("two~", Kind.STEP_INTERRUPTED)) == 1, "it was not killed while it undid"
+    assert [step for step, kind in told if kind is Kind.STEP_AWARDED][-2:] == ["two~", "one~"]
+    assert heard_keys(square) == [f"{task.id}/two~!0", f"{task.id}/one~!0"], "each once, in reverse order"
+    runs = outside.check_journal(tmp_path, [task.id])
+    outside.check_receipts(tmp_path, runs)
+    outside.check_states(tmp_path, {task.id: state})
 
 
 async def test_a_coordinator_that_stood_still_is_fenced_when_it_wakes(name: str, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""A small town for tests with real processes: a vault that keeps numbers, and a crier whose calls the outside hears."""
+"""A small town for tests with real processes: a vault that keeps numbers, a crier whose calls the outside hears, a
+notary who waits for a person, and a messenger who has others do his work."""
 
 import asyncio
 import os
@@ -9,7 +10,7 @@ from pydantic import BaseModel
 
 from hanse import Agent, Context, Refusal, capability
 from hanse.agents.connector import Absent, Answer, Connector, ConnectorOptions, Done, operation
-from hanse.contracts import JsonObject
+from hanse.contracts import JsonObject, PersonNeeded
 
 
 class Put(BaseModel):
@@ -76,6 +77,38 @@ class Crier(Agent):
         """Cry words out, once."""
         await context.connectors.square.cry(words=request.words)
         return Cried(words=request.words)
+
+
+class NotaryOptions(BaseModel):
+    seal: Path
+    """Without this file nothing is signed."""
+
+
+class Notary(Agent):
+    """Signs, when somebody has brought the seal."""
+
+    domain = "notary"
+    Options = NotaryOptions
+    options: NotaryOptions
+
+    @capability(version="1.0", effect="irreversible")
+    async def sign(self, request: Put, context: Context) -> Put:
+        """Sign a paper, which a person must make possible."""
+        if not await asyncio.to_thread(self.options.seal.exists):
+            raise PersonNeeded("the seal is not here")
+        await context.state.put("signed", request.name, request.number)
+        return request
+
+
+class Messenger(Agent):
+    """Has others do what he is asked for."""
+
+    domain = "messenger"
+
+    @capability(version="1.0", effect="irreversible", price_cents=2)
+    async def bring(self, request: Put, context: Context) -> Taken:
+        """Have a number put into the vault."""
+        return Taken(**await context.tasks.call("vault.put", request))
 
 
 class SquareOptions(ConnectorOptions):

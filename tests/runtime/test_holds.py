@@ -203,6 +203,20 @@ class TestUnknownOutcomes:
         view = await _resume(federation, await self._unknown(federation), "not_happened")
         assert (view.status, view.output) == (TaskStatus.COMPLETED, {"number": 2})
 
+    @pytest.mark.parametrize("step", [None, "call"])
+    async def test_the_same_answer_again_changes_nothing_and_another_one_is_refused(
+        self, step: str | None, federation: Federation
+    ):
+        """Whoever heard nothing of his first answer, because the coordinator died, must be able to ask again."""
+        asked, said = await self._unknown(federation), {"step": step, "result": {"number": 41}, "note": "saw it"}
+        await _resume(federation, asked, "happened", **said)
+        view = await _resume(federation, asked, "happened", **said)
+        assert (view.status, view.output) == (TaskStatus.COMPLETED, {"number": 41})
+        assert (await _kinds(federation, view)).count("step.resumed") == 1
+        for other in ({"choice": "not_happened"}, {"choice": "happened", "note": "heard of it"}):
+            with pytest.raises(Conflict, match="held up"):
+                await federation.client.resume(view.id, **{**said, **other})
+
     async def test_an_answer_that_the_agent_can_make_nothing_of_asks_again_and_says_what_it_needs(
         self, federation: Federation
     ):

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +21,7 @@ from hanse.agents.context import Context
 from hanse.contracts import Fork, Kind, StepView, TaskView, Unavailable, capability
 from hanse.contracts.capability import satisfies
 from hanse.contracts.wire import decode_event, encode_event
+from hanse.runtime import faults
 from hanse.runtime.cli import up
 from hanse.runtime.cli.app import app
 from hanse.runtime.config import Configuration
@@ -26,8 +30,9 @@ from hanse.runtime.federation import Federation
 from hanse.runtime.simulation.referee import referee
 from hanse.runtime.store.place import Folder
 from hanse.runtime.upgrades import migrate, offered, stranded
-from hanse.runtime.world import SystemClock
+from hanse.runtime.world import CRASH_VARIABLE, MARK_VARIABLE, SystemClock
 
+from ..acceptance import outside
 from ..support.histories import replayed
 
 RULES = [{"capability": "shop.sell", "expires_seconds": 3600}]
@@ -411,3 +416,33 @@ def test_up_migrates_all_or_nothing(project: Path):
     hanse_up(project, "2.0", "--stranded", "migrate", code=3)
     hanse_up(project, "2.0", code=3)
     assert len(up.orders) == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("point", faults.MIGRATION_POINTS)
+def test_up_that_is_killed_while_it_migrates_has_migrated_or_has_not(
+    point: str, project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """F2, F6: a real process dies on either side of the commit; the next one sees what is left to do."""
+    task, data = asyncio.run(asked(project / "var")), project / "var"
+    hanse_up(project, "2.0", "--stranded", "pin", code=3)  # only the configuration
+    monkeypatch.setenv(CRASH_VARIABLE, point)
+    monkeypatch.setenv(MARK_VARIABLE, str(project / "crashed"))
+    command = [sys.executable, "-m", "hanse.runtime.cli", "up", "--stranded", "migrate"]
+    killed = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60)
+    assert (killed.returncode, (project / "crashed").exists()) == (-signal.SIGKILL, True), killed.stderr
+    found = stranded(Folder(data), promised(NewShop))
+    assert [each.task for each in found] == ([task] if ".before." in point else [])
+    hanse_up(project, "2.0", "--stranded", "migrate", code=3)
+    asyncio.run(_sold_as("2.0", data, task))
+    told = outside.check_journal(data, [task])
+    outside.check_receipts(data, told)
+
+
+async def _sold_as(version: str, data: Path, task: str) -> None:
+    async with running(NewShop, data) as federation:
+        await allowed(federation, task)
+        assert (await ended(federation, task)).output == {"item": "hat", "by": version}
+        assert Shop.sold == [f"hat {version}"]
+        assert (await federation.client.replay(task)).ok
+        kinds = [event.kind for event in await federation.client.events(task)]
+        assert kinds.count(Kind.TASK_REPINNED) == 1
