@@ -32,6 +32,7 @@ from ..contracts.ids import uuid7
 from ..contracts.pool import (
     Answer,
     Ask,
+    Cached,
     CacheView,
     CallView,
     Embedder,
@@ -159,14 +160,16 @@ class Pool:
 
     async def stream(self, ask: Ask, caller: Caller) -> AsyncGenerator[Piece, None]:
         """What has a schema, tools, or validators of its own choice is judged before its first piece leaves, and so is
-        what may come from a cache. The rest leaves as it is written, and is judged at its end: a refusal then shows as
-        the `finish_reason` `content_filter`, since nothing that was said can be taken back.
+        what may come from a cache, and all that a required validator looks at. The rest leaves as it is written, and is
+        judged at its end: a refusal then shows as the `finish_reason` `content_filter`, since nothing that was said can
+        be taken back.
         """
-        if ask.answer is not None or ask.tools or ask.validators or ask.pure:
+        if ask.answer is not None or ask.tools or ask.validators or ask.pure or self._jury.must_look_first(ask):
             answer = await self.ask(ask, caller)
             yield Piece(text=answer.text, answer=answer)
             return
         call = self._begin(ask, caller)
+        await self._courses.guard(call)
         async with aclosing(self._courses.written(call)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -286,11 +289,14 @@ class Pool:
     # Its course
 
     async def _answered(self, call: Call) -> Answer:
-        keys = self._keys(call)
+        """An answer to other words, of the same meaning, is given to nobody whose own words the guards refuse."""
+        keys, kept = self._keys(call), None
         if keys is not None:
             kept = await self._caches.get(call.caller.tenant, keys, interactive=call.caller.interactive)
-            if kept is not None:
-                return self._courses.found(call, *kept)
+        if kept is None or kept[1] is not Cached.EXACT:
+            await self._courses.guard(call)
+        if kept is not None:
+            return self._courses.found(call, *kept)
         await self._admit(call)
         answer = await self._courses.run(call)
         if keys is not None:
@@ -337,17 +343,17 @@ class Pool:
         except InvalidInput as error:
             said |= {"outcome": error.code, "answer": "", "agrees": False, "scores": {}, "microcents": 0}
         else:
-            said |= await self._compared(await rung.attempt(beside, caller, money), beside, answer, caller.tenant)
+            said |= await self._compared(await rung.attempt(beside, caller, money), beside, answer, call)
         self._records.note(Kind.MODEL_SHADOWED, call.caller, said)
 
-    async def _compared(self, work: Work, asked: Ask, answer: Answer, tenant: Tenant) -> JsonObject:
+    async def _compared(self, work: Work, asked: Ask, answer: Answer, call: Call) -> JsonObject:
         if work.proposal is None or work.error is not None:
             outcome = work.error.code if work.error else "failed"
             return {"outcome": outcome, "answer": "", "agrees": False, "scores": {}, "microcents": work.used.microcents}
-        one = Try(work, await self._jury.opinion(work.proposal, asked))
+        one = Try(work, await self._jury.opinion(work.proposal, asked, call.guarded))
         return {
             "outcome": str(one.outcome),
-            "answer": self._records.keep_words(tenant, work.proposal.words),
+            "answer": self._records.keep_words(call.caller.tenant, work.proposal.words),
             "agrees": agrees(work.proposal, answer),
             "scores": dict(one.opinion.scores),
             "microcents": work.used.microcents,

@@ -548,13 +548,14 @@ class ModelPolicy(Section):
     validators: dict[Purpose, tuple[str, ...]] = Field(default_factory=dict[Purpose, tuple[str, ...]])
     """Who looks at calls, by what they are for: `complete`, `choose`, `extract`, `chat`. Those that are left out keep
     theirs. A client may ask for others, but not without `injection` (which looks at sources and outputs of tools) and
-    `risk` (at the request) where they stand here. Example: `validators: {chat: [empty, repetition, injection]}`"""
+    `risk` (at the request) where they stand here: those look first, and what they refuse costs no token.
+    Example: `validators: {chat: [empty, repetition, injection]}`"""
     thresholds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict[str, float])
     """The score of a validator from which an answer is refused; above 1 it only advises. Those that are left out keep
     theirs. Example: `thresholds: {injection: 0.9, numbers: 2}`"""
     required: tuple[str, ...] = ()
-    """Validators without whose opinion nothing is accepted: they look whatever a client asks for.
-    Example: `required: [injection]`"""
+    """Validators without whose opinion nothing is accepted: they look whatever a client asks for. A stream that one of
+    them has to judge is held back until it has, and then comes in one piece. Example: `required: [injection]`"""
     judge_seconds: float = Field(default=5, gt=0, allow_inf_nan=False)
     """After which a validator has no opinion. Example: `judge_seconds: 5`"""
     repairs: int = Field(default=1, ge=0, le=10)
