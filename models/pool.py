@@ -185,6 +185,7 @@ class Pool:
 
     async def judge(self, validator: str, text: str, caller: Caller, sources: Sequence[str] = ()) -> Judgement:
         self._check_open(caller)
+        validator = self._validator_of(validator)
         if len(text) + sum(map(len, sources)) > MAX_TEXT_CHARS:
             raise TooLarge(f"a text and its sources have at most {MAX_TEXT_CHARS} characters together")
         _check_unicode([text, *sources])
@@ -361,6 +362,15 @@ class Pool:
 
     # The other tiers
 
+    def _validator_of(self, name: str) -> str:
+        """A tier of one validator stands for it. Raises InvalidInput for one of several."""
+        heads = [head for tier in self._tiers if tier.name == name for head in tier.heads]
+        if not heads or name in self._jury.names:
+            return name
+        if len(heads) > 1:
+            raise InvalidInput(f"{', '.join(heads)} judge by {name}: ask for one of them", validator=name)
+        return heads[0]
+
     async def _embedded(self, texts: Sequence[str], caller: Caller, tier: Tier, by: Embedder) -> "NDArray[float32]":
         used = Used(guess_tokens(texts))
         cost = price(tier, used.prompt_tokens, 0)
@@ -396,19 +406,22 @@ class Pool:
         if tier.name in self._rungs:
             return _troubled(self._rungs[tier.name].view(calls, tokens, cents), self._trouble)
         condition = self._conditions.get(tier.name, _no_condition)()
-        of_embedder = self._embedder if tier is self._embeds else None
+        of_embedder, is_ready = self._embedder if tier is self._embeds else None, condition.state is TierState.READY
         return TierView(
             name=tier.name,
             kind=tier.kind,
             state=condition.state,
             model=tier.source,
-            digest=str(of_embedder.digest) if of_embedder and condition.state is TierState.READY else "",
+            digest=condition.digest or (str(of_embedder.digest) if of_embedder and is_ready else ""),
             progress=condition.progress,
             detail=condition.detail,
             remedy=condition.remedy,
             replicas=condition.replicas,
+            queued=condition.queued,
+            in_flight=condition.in_flight,
             context_window=tier.context_window,
             instead=self._instead(tier),
+            validators=tier.heads,
             cents_per_1k_prompt=tier.cents_per_1k_prompt,
             cents_per_1k_completion=tier.cents_per_1k_completion,
             calls=calls,
