@@ -16,7 +16,7 @@ from ..contracts import HanseError, InvalidConfiguration, ModelUnavailable, NotF
 from ..contracts.pool import Ask, Judgement
 from . import checks
 from .cascade import Opinion
-from .policy import Policy
+from .policy import KNOWN, Policy
 from .proposal import Finding, Proposal, texts_of
 from .validator import LooksAt, Validator
 from .validators import deterministic
@@ -88,9 +88,12 @@ class Jury:
         return await self._asked(validator, text, sources)
 
     def _check_policy(self) -> None:
-        """A required validator that is misspelt would refuse every answer, or none."""
+        """A required validator that is misspelt would refuse every answer, or none; one with a threshold would refuse
+        nothing. Those whose parts are not installed may have one.
+        """
         named = {*self._policy.required, *(name for names in self._policy.validators.values() for name in names)}
-        if unknown := sorted(named.difference(self.names)):
+        misspelt = set(self._policy.thresholds) - KNOWN
+        if unknown := sorted((named | misspelt).difference(self.names)):
             raise InvalidConfiguration(f"the policy names {', '.join(unknown)} as validators. {self._known()}")
 
     def _structure(self, proposal: Proposal) -> list[Finding]:

@@ -39,7 +39,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from ..contracts import Effect, HanseError, InvalidConfiguration, Risk
 from ..contracts.delegation import CHILD_TASKS
 from ..contracts.pool import Purpose
-from ..models.policy import THRESHOLDS, VALIDATORS, Policy
+from ..models.policy import KNOWN, THRESHOLDS, VALIDATORS, Policy
 from ..models.prompt import PromptBook
 from ..models.tier import Kind, Tier
 from ..models.validator import TRAINED
@@ -608,6 +608,20 @@ class ModelPolicy(Section):
     `models.prompts`. Example: `shadows: {extract: "2"}`"""
     shadow_share: float = Field(default=0.1, ge=0, le=1, allow_inf_nan=False)
     """Of the calls of such a prompt. Example: `shadow_share: 0.1`"""
+
+    @model_validator(mode="after")
+    def _validators_are_known(self) -> Self:
+        """One that is misspelt would refuse nothing, and nobody would know."""
+        named: list[tuple[tuple[str | int, ...], str]] = [(("thresholds", name), name) for name in self.thresholds]
+        named += [(("required", place), name) for place, name in enumerate(self.required)]
+        for purpose, names in self.validators.items():
+            named += [(("validators", purpose.value, place), name) for place, name in enumerate(names)]
+        for at, name in named:
+            if name not in KNOWN:
+                problem = {"at": at, "name": name, "hint": _near(name, KNOWN), "known": ", ".join(sorted(KNOWN))}
+                words = "no validator is called {name}.{hint} There is {known}"
+                raise PydanticCustomError("validator", words, problem)
+        return self
 
     def policy(self) -> Policy:
         """The same as the model pool knows it."""
