@@ -225,6 +225,8 @@ class TierView(BaseModel):
     context_window: int = 0
     instead: str = ""
     """Of a tier that could embed and does not: the one that does."""
+    validators: tuple[str, ...] = ()
+    """Of a tier that classifies: those that judge by it."""
     cents_per_1k_prompt: float = 0
     cents_per_1k_completion: float = 0
     calls: int = 0

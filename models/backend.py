@@ -39,6 +39,10 @@ class Condition:
     remedy: str = ""
     progress: float = 0.0
     replicas: int = 0
+    digest: str = ""
+    """Of what answers, where nobody else says it."""
+    queued: int = 0
+    in_flight: int = 0
 
 
 class Backend(Protocol):

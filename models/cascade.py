@@ -47,6 +47,11 @@ class Opinion:
     notes: tuple[str, ...] = ()
     """What does not refuse it: silent validators, advice."""
 
+    def after(self, earlier: "Opinion") -> "Opinion":
+        """This one and what was thought before it, as one."""
+        scores = {**earlier.scores, **self.scores}
+        return Opinion((*earlier.findings, *self.findings), scores, (*earlier.notes, *self.notes))
+
 
 class Outcome(StrEnum):
     ACCEPTED = "accepted"

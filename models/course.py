@@ -11,7 +11,7 @@ from ..contracts import Canceled, Clock, Entropy, HanseError, Kind, PersonNeeded
 from ..contracts.caller import Caller
 from ..contracts.pool import Answer, Ask, Cached, Message, Piece, ToolCall, Usage
 from .budget import CallBudget
-from .cascade import ELSEWHERE, Accept, Ladder, Outcome, Rules, Try, Work, climb
+from .cascade import ELSEWHERE, Accept, Ladder, Opinion, Outcome, Rules, Try, Work, climb
 from .jury import Jury
 from .policy import Policy
 from .price import to_cents
@@ -43,6 +43,8 @@ class Call:
     template: Prompt | None = None
     inputs: dict[str, str] | None = None
     tries: list[Try] = field(default_factory=list[Try])
+    guarded: Opinion = field(default_factory=Opinion)
+    """What is thought of what goes in."""
 
 
 class Courses:
@@ -62,10 +64,21 @@ class Courses:
         self._policy, self._jury, self._router, self._prompts = policy, jury, router, prompts
         self._records, self._recorder, self._clock, self._entropy = records, recorder, clock, entropy
 
+    async def guard(self, call: Call) -> None:
+        """Raises PersonNeeded for what goes in and is refused: no engine has seen it, and it has cost nothing."""
+        try:
+            call.guarded = await self._jury.guard(call.ask)
+        except asyncio.CancelledError:
+            self._failed(call, Canceled("whoever asked went away"))
+            raise
+        if reasons := [str(finding)[:300] for finding in call.guarded.findings]:
+            detail = f"no tier was asked, for what goes in was refused ({reasons[0]}). A person has to answer"
+            raise await self.refused(call, PersonNeeded(detail, reasons=reasons))
+
     async def run(self, call: Call) -> Answer:
         """The accepted answer, when it is on disk. Raises what `Models.ask` raises."""
         rules = Rules(self._policy.repairs, self._policy.attempts)
-        ladder, judge = self.ladder(call), partial(self._jury.opinion, asked=call.ask)
+        ladder, judge = self.ladder(call), partial(self._jury.opinion, asked=call.ask, guarded=call.guarded)
         try:
             move = await climb(call.ask, ladder, rules, self._proposer(call), judge, self._repaired, call.tries)
         except asyncio.CancelledError:
@@ -173,7 +186,7 @@ class Courses:
 
     async def _judged(self, call: Call, work: Work) -> Answer:
         assert work.proposal is not None
-        opinion = await self._jury.opinion(work.proposal, call.ask)
+        opinion = await self._jury.opinion(work.proposal, call.ask, call.guarded)
         one = Try(work, opinion)
         call.tries.append(one)
         answer = await self._accepted(call, one)
@@ -207,8 +220,8 @@ class Courses:
         self._router.learn(call.caller.tenant, call.subject, results)
 
     def _failed(self, call: Call, error: HanseError) -> None:
-        milliseconds = self._milliseconds(call)
-        self._records.failure(call.id, error, call.ask, call.caller, call.subject, call.tries, milliseconds)
+        milliseconds, scores = self._milliseconds(call), call.guarded.scores
+        self._records.failure(call.id, error, call.ask, call.caller, call.subject, call.tries, milliseconds, scores)
 
     def _milliseconds(self, call: Call) -> float:
         return round((self._clock.monotonic() - call.started) * 1000, 3)

@@ -1,7 +1,9 @@
 """The jury: all who look at a proposal, and what the policy makes of what they say.
 
-Structure (size, tools, schema) is looked at first and always: what fails there is not shown to anybody else. Validators
-then look side by side, each for a limited time, at what they are for: the answer, the material, or the request.
+Guards look at what goes in, the material and the request, once a call and before any engine is asked: what they refuse
+costs no token. Of what a tier then proposes, structure (size, tools, schema) is looked at first and always: what fails
+there is not shown to anybody else. The other validators look at the answer. All look side by side, each for a limited
+time.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ from ..contracts import HanseError, InvalidConfiguration, ModelUnavailable, NotF
 from ..contracts.pool import Ask, Judgement
 from . import checks
 from .cascade import Opinion
-from .policy import Policy
+from .policy import KNOWN, Policy
 from .proposal import Finding, Proposal, texts_of
 from .validator import LooksAt, Validator
 from .validators import deterministic
@@ -58,13 +60,25 @@ class Jury:
                 raise self._not_found(name)
         return tuple(dict.fromkeys([*names, *filter(self._guards, usual), *sorted(self._policy.required)]))
 
-    async def opinion(self, proposal: Proposal, asked: Ask) -> Opinion:
-        """Of all who look. `asked` is the ask as it came: a tier may have seen it shortened, or with a repair added."""
+    def must_look_first(self, ask: Ask) -> bool:
+        """Whether nobody may see an answer before it was judged: one who looks at answers is required."""
+        return any(name in self._policy.required for name in self._named(ask, guards=False))
+
+    async def guard(self, ask: Ask) -> Opinion:
+        """Of all who look at what goes in."""
+        guards = [self._validators[name] for name in self._named(ask, guards=True)]
+        return self._weighed(await asyncio.gather(*(self._of(each, _given(each.looks_at, ask)) for each in guards)))
+
+    async def opinion(self, proposal: Proposal, asked: Ask, guarded: Opinion) -> Opinion:
+        """Of all who look at answers, after what the guards thought. `asked` is the ask as it came: a tier may have
+        seen it shortened, or with a repair added.
+        """
         broken = self._structure(proposal)
         if broken:
-            return Opinion(tuple(broken), {"structure": 1.0})
-        judgements = await asyncio.gather(*(self._of(name, proposal, asked) for name in self.named_by(asked)))
-        return self._weighed(judgements)
+            return Opinion(tuple(broken), {"structure": 1.0}).after(guarded)
+        names = self._named(asked, guards=False)
+        judgements = await asyncio.gather(*(self._of_answer(name, proposal, asked) for name in names))
+        return self._weighed(judgements).after(guarded)
 
     async def judge(self, name: str, text: str, sources: Sequence[str]) -> Judgement:
         """One validator's. Raises NotFound, and ModelUnavailable when it has no opinion."""
@@ -74,28 +88,35 @@ class Jury:
         return await self._asked(validator, text, sources)
 
     def _check_policy(self) -> None:
-        """A required validator that is misspelt would refuse every answer, or none."""
+        """A required validator that is misspelt would refuse every answer, or none; one with a threshold would refuse
+        nothing. Those whose parts are not installed may have one.
+        """
         named = {*self._policy.required, *(name for names in self._policy.validators.values() for name in names)}
-        if unknown := sorted(named.difference(self.names)):
+        misspelt = set(self._policy.thresholds) - KNOWN
+        if unknown := sorted((named | misspelt).difference(self.names)):
             raise InvalidConfiguration(f"the policy names {', '.join(unknown)} as validators. {self._known()}")
 
     def _structure(self, proposal: Proposal) -> list[Finding]:
         found = checks.endless(proposal, self._policy.max_answer_chars)
         return found or [finding for check in checks.STRUCTURE.values() for finding in check(proposal)]
 
+    def _named(self, ask: Ask, *, guards: bool) -> list[str]:
+        return [name for name in self.named_by(ask) if self._guards(name) is guards]
+
     def _guards(self, name: str) -> bool:
         """Whether it looks at what goes in."""
         validator = self._validators.get(name)
         return validator is not None and validator.looks_at is not LooksAt.ANSWER
 
-    async def _of(self, name: str, proposal: Proposal, asked: Ask) -> Judgement | str:
-        """What it says, or its name when it says nothing."""
+    async def _of_answer(self, name: str, proposal: Proposal, asked: Ask) -> Judgement | str:
         if name in checks.ADVICE and name not in self._validators:
             reason = "; ".join(map(str, checks.ADVICE[name](proposal)))
             return Judgement(validator=name, score=1.0 if reason else 0.0, reason=reason)
-        validator = self._validators[name]
-        pieces = _shown(validator.looks_at, proposal, asked)
-        return self._worst(name, await asyncio.gather(*(self._of_piece(validator, piece) for piece in pieces)))
+        return await self._of(self._validators[name], _answered(proposal, asked))
+
+    async def _of(self, validator: Validator, pieces: Sequence[_Shown]) -> Judgement | str:
+        """What it says, or its name when it says nothing."""
+        return self._worst(validator.name, await asyncio.gather(*(self._of_piece(validator, each) for each in pieces)))
 
     async def _of_piece(self, validator: Validator, piece: _Shown) -> Judgement | None:
         try:
@@ -159,17 +180,20 @@ class Jury:
         return f"There is {', '.join(self.names)}"
 
 
-def _shown(looks_at: LooksAt, proposal: Proposal, asked: Ask) -> list[_Shown]:
+def _answered(proposal: Proposal, asked: Ask) -> list[_Shown]:
     """Nothing where there are no words to look at."""
-    match looks_at:
-        case LooksAt.ANSWER:
-            silent = proposal.raw.tool_calls and not proposal.text.strip()
-            return [] if silent else [_Shown(_words(proposal), sources=asked.sources)]
-        case LooksAt.MATERIAL:
-            return [piece for piece in _material(asked) if piece.text.strip()]
-        case LooksAt.REQUEST:
-            said = next((each.content or "" for each in reversed(asked.messages) if each.role == "user"), "")
-            return [_Shown(said)] if said.strip() else []
+    silent = proposal.raw.tool_calls and not proposal.text.strip()
+    return [] if silent else [_Shown(_words(proposal), sources=asked.sources)]
+
+
+def _given(looks_at: LooksAt, ask: Ask) -> list[_Shown]:
+    """The material, or the request."""
+    pieces = _material(ask) if looks_at is LooksAt.MATERIAL else _request(ask)
+    return [piece for piece in pieces if piece.text.strip()]
+
+
+def _request(ask: Ask) -> list[_Shown]:
+    return [_Shown(each.content or "") for each in ask.messages if each.role == "user"][-1:]
 
 
 def _material(ask: Ask) -> list[_Shown]:

@@ -4,7 +4,7 @@ They keep the `Validator` protocol over any `Embedder`. They are opinions with k
 names; whoever writes a text can also write it so that a head does not mind. Nothing may rely on them as a boundary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..contracts import ModelUnavailable
 from ..contracts.pool import Embedder, Judgement
 from .head import Head, load
 from .signs import signs
-from .validator import LooksAt, Validator
+from .validator import TRAINED, LooksAt, Validator
 from .windows import MAX_WINDOWS, windows
 
 if TYPE_CHECKING:
@@ -98,9 +98,12 @@ class Support(_Learned):
         return self._judgement(float(logits[place]), f"farthest from the sources: {said[place][:SHOWN]!r}")
 
 
-def learned(embedder: Embedder) -> dict[str, Validator]:
-    """All of them by name. Raises Corrupt when a head's file was changed."""
-    return {each.name: each for each in (Injection(embedder), Risk(embedder), Support(embedder))}
+def learned(embedder: Embedder, others: Mapping[str, Embedder] | None = None) -> dict[str, Validator]:
+    """All of them by name. Those that `others` names have an embedder of their own. Raises Corrupt when a head's file
+    was changed.
+    """
+    by = dict.fromkeys(TRAINED, embedder) | dict(others or {})
+    return {"injection": Injection(by["injection"]), "risk": Risk(by["risk"]), "support": Support(by["support"])}
 
 
 def rows(vectors: "NDArray[np.float32]", pieces: Sequence[str]) -> "NDArray[np.float32]":

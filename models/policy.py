@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from ..contracts.pool import Purpose
+from .validator import TRAINED
 
 _ALWAYS = ("empty", "refusal", "repetition", "unicode", "echo")
 VALIDATORS: Mapping[Purpose, tuple[str, ...]] = {
@@ -21,6 +22,8 @@ THRESHOLDS: Mapping[str, float] = dict.fromkeys(
     ("empty", "refusal", "repetition", "unicode", "echo", "numbers", "ids", "postconditions"), 0.5
 )
 """Names that are missing only advise. Names of people and places are found by their capitals, which is a guess."""
+KNOWN = frozenset({name for names in VALIDATORS.values() for name in names}.union(TRAINED))
+"""Every validator that ships with Hanse, whether or not what it needs is installed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from ..contracts.ids import uuid7
 from ..contracts.pool import (
     Answer,
     Ask,
+    Cached,
     CacheView,
     CallView,
     Embedder,
@@ -159,14 +160,16 @@ class Pool:
 
     async def stream(self, ask: Ask, caller: Caller) -> AsyncGenerator[Piece, None]:
         """What has a schema, tools, or validators of its own choice is judged before its first piece leaves, and so is
-        what may come from a cache. The rest leaves as it is written, and is judged at its end: a refusal then shows as
-        the `finish_reason` `content_filter`, since nothing that was said can be taken back.
+        what may come from a cache, and all that a required validator looks at. The rest leaves as it is written, and is
+        judged at its end: a refusal then shows as the `finish_reason` `content_filter`, since nothing that was said can
+        be taken back.
         """
-        if ask.answer is not None or ask.tools or ask.validators or ask.pure:
+        if ask.answer is not None or ask.tools or ask.validators or ask.pure or self._jury.must_look_first(ask):
             answer = await self.ask(ask, caller)
             yield Piece(text=answer.text, answer=answer)
             return
         call = self._begin(ask, caller)
+        await self._courses.guard(call)
         async with aclosing(self._courses.written(call)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -182,6 +185,7 @@ class Pool:
 
     async def judge(self, validator: str, text: str, caller: Caller, sources: Sequence[str] = ()) -> Judgement:
         self._check_open(caller)
+        validator = self._validator_of(validator)
         if len(text) + sum(map(len, sources)) > MAX_TEXT_CHARS:
             raise TooLarge(f"a text and its sources have at most {MAX_TEXT_CHARS} characters together")
         _check_unicode([text, *sources])
@@ -286,11 +290,14 @@ class Pool:
     # Its course
 
     async def _answered(self, call: Call) -> Answer:
-        keys = self._keys(call)
+        """An answer to other words, of the same meaning, is given to nobody whose own words the guards refuse."""
+        keys, kept = self._keys(call), None
         if keys is not None:
             kept = await self._caches.get(call.caller.tenant, keys, interactive=call.caller.interactive)
-            if kept is not None:
-                return self._courses.found(call, *kept)
+        if kept is None or kept[1] is not Cached.EXACT:
+            await self._courses.guard(call)
+        if kept is not None:
+            return self._courses.found(call, *kept)
         await self._admit(call)
         answer = await self._courses.run(call)
         if keys is not None:
@@ -337,23 +344,32 @@ class Pool:
         except InvalidInput as error:
             said |= {"outcome": error.code, "answer": "", "agrees": False, "scores": {}, "microcents": 0}
         else:
-            said |= await self._compared(await rung.attempt(beside, caller, money), beside, answer, caller.tenant)
+            said |= await self._compared(await rung.attempt(beside, caller, money), beside, answer, call)
         self._records.note(Kind.MODEL_SHADOWED, call.caller, said)
 
-    async def _compared(self, work: Work, asked: Ask, answer: Answer, tenant: Tenant) -> JsonObject:
+    async def _compared(self, work: Work, asked: Ask, answer: Answer, call: Call) -> JsonObject:
         if work.proposal is None or work.error is not None:
             outcome = work.error.code if work.error else "failed"
             return {"outcome": outcome, "answer": "", "agrees": False, "scores": {}, "microcents": work.used.microcents}
-        one = Try(work, await self._jury.opinion(work.proposal, asked))
+        one = Try(work, await self._jury.opinion(work.proposal, asked, call.guarded))
         return {
             "outcome": str(one.outcome),
-            "answer": self._records.keep_words(tenant, work.proposal.words),
+            "answer": self._records.keep_words(call.caller.tenant, work.proposal.words),
             "agrees": agrees(work.proposal, answer),
             "scores": dict(one.opinion.scores),
             "microcents": work.used.microcents,
         }
 
     # The other tiers
+
+    def _validator_of(self, name: str) -> str:
+        """A tier of one validator stands for it. Raises InvalidInput for one of several."""
+        heads = [head for tier in self._tiers if tier.name == name for head in tier.heads]
+        if not heads or name in self._jury.names:
+            return name
+        if len(heads) > 1:
+            raise InvalidInput(f"{', '.join(heads)} judge by {name}: ask for one of them", validator=name)
+        return heads[0]
 
     async def _embedded(self, texts: Sequence[str], caller: Caller, tier: Tier, by: Embedder) -> "NDArray[float32]":
         used = Used(guess_tokens(texts))
@@ -390,19 +406,22 @@ class Pool:
         if tier.name in self._rungs:
             return _troubled(self._rungs[tier.name].view(calls, tokens, cents), self._trouble)
         condition = self._conditions.get(tier.name, _no_condition)()
-        of_embedder = self._embedder if tier is self._embeds else None
+        of_embedder, is_ready = self._embedder if tier is self._embeds else None, condition.state is TierState.READY
         return TierView(
             name=tier.name,
             kind=tier.kind,
             state=condition.state,
             model=tier.source,
-            digest=str(of_embedder.digest) if of_embedder and condition.state is TierState.READY else "",
+            digest=condition.digest or (str(of_embedder.digest) if of_embedder and is_ready else ""),
             progress=condition.progress,
             detail=condition.detail,
             remedy=condition.remedy,
             replicas=condition.replicas,
+            queued=condition.queued,
+            in_flight=condition.in_flight,
             context_window=tier.context_window,
             instead=self._instead(tier),
+            validators=tier.heads,
             cents_per_1k_prompt=tier.cents_per_1k_prompt,
             cents_per_1k_completion=tier.cents_per_1k_completion,
             calls=calls,

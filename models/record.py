@@ -57,15 +57,23 @@ class Records:
         self._write(answer.id, prompt_bytes(ask), caller, data)
 
     def failure(
-        self, call: str, error: HanseError, ask: Ask, caller: Caller, subject: str, tries: Sequence[Try], ms: float
+        self,
+        call: str,
+        error: HanseError,
+        ask: Ask,
+        caller: Caller,
+        subject: str,
+        tries: Sequence[Try],
+        ms: float,
+        scores: Mapping[str, float],
     ) -> None:
-        """A call that ended in an error."""
+        """A call that ended in an error. `scores` are those of what went in."""
         self._keep_tries(caller.tenant, tries)
         last = tries[-1] if tries else None
         data = _of_ask(call, ask, caller, subject) | _of_tries(tries)
         data |= {"answer": "", "outcome": error.code, "tier": last.tier if last else "", "cached": str(Cached.NO)}
         data |= {"model": last.work.model if last else "", "latency_ms": round(ms, 3)}
-        data |= {"scores": last.opinion.scores if last else {}}
+        data |= {"scores": {**scores, **(last.opinion.scores if last else {})}}
         self._write(call, prompt_bytes(ask), caller, data)
 
     def judgement(

@@ -24,13 +24,14 @@ from ..contracts import (
     TimedOut,
     TooLarge,
 )
-from ..contracts.breaker import Breaker, BreakerState, Passage
+from ..contracts.breaker import Passage
 from ..contracts.caller import Caller
-from ..contracts.pool import Ask, Message, TierState, TierView
+from ..contracts.pool import Ask, Message, TierView
 from .backend import Backend, Raw, RawPiece
 from .budget import CallBudget, Used
 from .cascade import Work
 from .compress import shorten
+from .entrance import Entrance
 from .policy import Policy
 from .price import price
 from .proposal import mended, propose, sane
@@ -71,7 +72,7 @@ class Rung:
         self.tier, self.backend = tier, backend
         self._clock, self._policy, self._durable = clock, policy, durable
         self.queue = TierQueue(tier.name, tier.concurrency, tier.queue, clock)
-        self.breaker = Breaker(clock, policy.breaker_failures, policy.breaker_seconds)
+        self._entrance = Entrance(tier.name, backend.condition, clock, policy)
         backend.watch(self._fit_queue)
         self._fit_queue()
 
@@ -85,7 +86,7 @@ class Rung:
 
     def available(self) -> bool:
         """Whether there is any use in asking it now."""
-        return self.breaker.admits and _answers(self.backend.condition().state)
+        return self._entrance.open()
 
     def guess_cents(self, ask: Ask) -> float:
         """What an attempt may cost, before anything was learned: half of the tokens that the answer may have."""
@@ -93,17 +94,15 @@ class Rung:
         return price(self.tier, words // 4, ask.max_tokens // 2) / 1_000_000
 
     def view(self, calls: int, tokens: int, cents: float) -> TierView:
-        condition = self.backend.condition()
-        broken = self.breaker.state is not BreakerState.CLOSED and condition.state is TierState.READY
-        pause = f"left alone after failures, next try in {self.breaker.seconds_left:.0f} s" if broken else ""
+        condition = self._entrance.condition()
         return TierView(
             name=self.name,
             kind=self.tier.kind,
-            state=TierState.DEGRADED if broken else condition.state,
+            state=condition.state,
             model=self.tier.source,
             digest=self.model,
             progress=condition.progress,
-            detail=pause or condition.detail,
+            detail=condition.detail,
             remedy=condition.remedy,
             replicas=condition.replicas,
             queued=self.queue.waiting,
@@ -176,10 +175,10 @@ class Rung:
     async def _turn(self, turn: Turn, caller: Caller, money: CallBudget) -> AsyncIterator[None]:
         """A place in the engine with money held for it. Whatever ends it, both are given back."""
         most = price(self.tier, turn.prompt_tokens, turn.max_tokens)
-        self._check()
+        self._entrance.check()
         money.check(most)
         async with self.queue.place(caller.tenant, interactive=caller.interactive, deadline_ms=caller.deadline_ms):
-            passage = self._enter()
+            passage = self._entrance.enter()
             try:
                 turn.seconds = self._seconds(caller)
                 async with self._held(turn, money, most):
@@ -216,26 +215,6 @@ class Rung:
         if not turn.begun or isinstance(error, _NOT_BEGUN):
             return Used()
         return Used(turn.prompt_tokens, turn.max_tokens, most)
-
-    def _check(self) -> None:
-        """Raises ModelUnavailable, with what to do, when there is no use in asking."""
-        condition = self.backend.condition()
-        if not _answers(condition.state):
-            what = f"tier {self.name!r} is {condition.state}: {condition.detail or 'it takes no calls'}"
-            raise ModelUnavailable(". ".join(filter(None, [what, condition.remedy])), tier=self.name)
-        if not self.breaker.admits:
-            raise self._left_alone()
-
-    def _enter(self) -> Passage:
-        passage = self.breaker.enter()
-        if passage is None:
-            raise self._left_alone()
-        return passage
-
-    def _left_alone(self) -> ModelUnavailable:
-        seconds = self.breaker.pause_seconds
-        detail = f"tier {self.name!r} failed too often, and is left alone for {seconds:.1f} seconds"
-        return ModelUnavailable(detail, tier=self.name, retry_after_seconds=seconds)
 
     def _seconds(self, caller: Caller) -> float:
         if not caller.deadline_ms:
@@ -317,10 +296,6 @@ def _tell(passage: Passage, error: BaseException, *, begun: bool, whole_time: bo
         passage.failed()
     else:
         passage.said_nothing()
-
-
-def _answers(state: TierState) -> bool:
-    return state in (TierState.READY, TierState.DEGRADED)
 
 
 def _length(message: Message) -> int:

@@ -172,11 +172,14 @@ class ServeBackend(_Standing):
 class ServePooling(_Standing):
     """A tier that turns texts into vectors."""
 
-    async def embed(self, texts: Sequence[str], seconds: float) -> "NDArray[float32]":
-        """Shape (texts, dimensions), each row of length one. Raises what `Backend.complete` raises."""
+    async def embed(self, texts: Sequence[str], seconds: float, max_tokens: int | None = None) -> "NDArray[float32]":
+        """Shape (texts, dimensions), each row of length one. Of a text its first `max_tokens` are seen, or as many as
+        the model takes. Raises what `Backend.complete` raises.
+        """
         import numpy
 
-        body = orjson.dumps({"model": self._tier.name, "input": list(texts), "encoding_format": "float"})
-        answer = await self._call("embed", body, seconds)
+        asked = {"model": self._tier.name, "input": list(texts), "encoding_format": "float"}
+        asked["truncate_prompt_tokens"] = min(max_tokens or self._tier.context_window, self._tier.context_window)
+        answer = await self._call("embed", orjson.dumps(asked), seconds)
         rows = sorted(answer["data"], key=lambda row: row["index"])
         return numpy.array([row["embedding"] for row in rows], dtype=numpy.float32)

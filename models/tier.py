@@ -16,6 +16,7 @@ class Kind(StrEnum):
     GENERATE = "generate"
     EMBED = "embed"
     CLASSIFY = "classify"
+    """vectors for the heads of trained validators"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Tier:
     """Of one replica: weights, cache, and the programs around them."""
     engine: dict[str, Any] = field(default_factory=dict[str, Any])
     """Options of vLLM's engine, as vLLM names them."""
+    heads: tuple[str, ...] = ()
+    """Of a tier that classifies: the trained validators that judge by its vectors."""
 
     @property
     def devices(self) -> int:

@@ -45,14 +45,15 @@ TEXT = (
 )
 
 
-def make_tiny(cache: Path) -> Path:
-    """The model's folder below `cache`, made when it is not there. Takes a second. Raises ModuleNotFoundError where
-    tokenizers or safetensors is missing.
+def make_tiny(cache: Path, *, seed: int = SEED, layers: int = LAYERS) -> Path:
+    """The model's folder below `cache`, made when it is not there. Takes a second. Another seed or size is another
+    model, with other nonsense. Raises ModuleNotFoundError where tokenizers or safetensors is missing.
     """
-    folder = cache / NAME
+    name = NAME if (seed, layers) == (SEED, LAYERS) else f"{NAME}-{seed}-{layers}"
+    folder = cache / name
     if not (folder / "config.json").exists():
         cache.mkdir(parents=True, exist_ok=True)
-        _into_place(_written(Path(tempfile.mkdtemp(prefix=f".{NAME}-", dir=cache))), folder)
+        _into_place(_written(Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache)), seed, layers), folder)
     return folder
 
 
@@ -67,10 +68,10 @@ def _into_place(made: Path, folder: Path) -> None:
             raise
 
 
-def _written(folder: Path) -> Path:
+def _written(folder: Path, seed: int, layers: int) -> Path:
     ids = _write_tokenizer(folder)
-    _write_weights(folder, ids)
-    _write(folder / "config.json", _config())
+    _write_weights(folder, ids, seed, layers)
+    _write(folder / "config.json", _config(layers))
     _write(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2})
     return folder
 
@@ -79,13 +80,13 @@ def _write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1, sort_keys=True))
 
 
-def _config() -> dict[str, Any]:
+def _config(layers: int) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "hidden_size": HIDDEN,
         "intermediate_size": INNER,
-        "num_hidden_layers": LAYERS,
+        "num_hidden_layers": layers,
         "num_attention_heads": HEADS,
         "num_key_value_heads": HEADS,
         "vocab_size": VOCABULARY,
@@ -129,12 +130,12 @@ def _write_tokenizer(folder: Path) -> dict[str, int]:
     return tokenizer.get_vocab()
 
 
-def _write_weights(folder: Path, ids: dict[str, int]) -> None:
+def _write_weights(folder: Path, ids: dict[str, int], seed: int, layers: int) -> None:
     """Normal numbers of a fixed seed."""
     import numpy
     from safetensors.numpy import save_file
 
-    random = numpy.random.RandomState(SEED)  # the one generator whose numbers NumPy promises never to change
+    random = numpy.random.RandomState(seed)  # the one generator whose numbers NumPy promises never to change
 
     def normal(*shape: int, scale: float = HIDDEN**-0.5) -> Any:
         return (random.standard_normal(shape) * scale).astype(numpy.float32)
@@ -144,7 +145,7 @@ def _write_weights(folder: Path, ids: dict[str, int]) -> None:
         "lm_head.weight": normal(VOCABULARY, HIDDEN),
         "model.norm.weight": numpy.ones(HIDDEN, numpy.float32),
     }
-    for layer in range(LAYERS):
+    for layer in range(layers):
         at = f"model.layers.{layer}"
         weights |= {f"{at}.{name}.weight": normal(*shape) for name, shape in _shapes().items()}
         weights |= {

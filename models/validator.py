@@ -23,6 +23,10 @@ class LooksAt(StrEnum):
     """what is wanted: the last message of the user"""
 
 
+TRAINED = ("injection", "risk", "support")
+"""The validators whose heads ship with Hanse."""
+
+
 class Validator(Protocol):
     """One opinion of a text. Nothing may rely on it as a boundary."""
 

@@ -39,9 +39,10 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from ..contracts import Effect, HanseError, InvalidConfiguration, Risk
 from ..contracts.delegation import CHILD_TASKS
 from ..contracts.pool import Purpose
-from ..models.policy import THRESHOLDS, VALIDATORS, Policy
+from ..models.policy import KNOWN, THRESHOLDS, VALIDATORS, Policy
 from ..models.prompt import PromptBook
 from ..models.tier import Kind, Tier
+from ..models.validator import TRAINED
 from . import yaml_lines
 from .address import Address
 from .limits import Limits as CoordinatorLimits
@@ -502,8 +503,8 @@ class TierEntry(Section):
     name: str = Field(pattern=_NAME)
     """What calls and figures name it by. Example: `name: planner`"""
     kind: Kind = Kind.GENERATE
-    """What its model does: `generate`, `embed` or `classify`. Of those that embed, the first gives all vectors.
-    Example: `kind: generate`"""
+    """What its model does: `generate`, `embed` or `classify`. Of those that embed, the first gives all vectors. By one
+    that classifies, MiniLM on an engine of its own, trained validators judge (`heads`). Example: `kind: generate`"""
     source: str = Field(min_length=1)
     """Where its weights are: a folder, a hub id, `package:NAME`, or `tiny` for random ones made on the spot.
     Example: `source: /models/llama`"""
@@ -535,11 +536,26 @@ class TierEntry(Section):
     """GiB of main memory that a replica reserves; it waits until a node has them free. Example: `memory_gb: 4`"""
     engine: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Options of vLLM, as vLLM names them. Example: `engine: {tensor_parallel_size: 2, quantization: fp8}`"""
+    heads: tuple[str, ...] | None = None
+    """Of a tier that classifies: the trained validators that judge by its vectors, out of `injection`, `risk` and
+    `support`; all of them when left out. Example: `heads: [injection]`"""
+
+    @model_validator(mode="after")
+    def _has_heads(self) -> Self:
+        if self.heads is not None and self.kind is not Kind.CLASSIFY:
+            raise PydanticCustomError("heads", "heads belong to a tier of kind: classify", {"at": ("heads",)})
+        for place, name in enumerate(self.heads or ()):
+            if name not in TRAINED:
+                problem = {"at": ("heads", place), "name": name, "known": ", ".join(TRAINED)}
+                raise PydanticCustomError("heads", "no trained validator is called {name}. There is {known}", problem)
+        return self
 
     def tier(self) -> Tier:
         """The same as the model pool knows it."""
-        own = self.model_dump(exclude={"replicas"})
-        return Tier(**own, min_replicas=self.replicas.min, max_replicas=self.replicas.max or self.replicas.min)
+        own = self.model_dump(exclude={"replicas", "heads"})
+        heads = () if self.kind is not Kind.CLASSIFY else TRAINED if self.heads is None else self.heads
+        most = self.replicas.max or self.replicas.min
+        return Tier(**own, min_replicas=self.replicas.min, max_replicas=most, heads=heads)
 
 
 class ModelPolicy(Section):
@@ -548,13 +564,14 @@ class ModelPolicy(Section):
     validators: dict[Purpose, tuple[str, ...]] = Field(default_factory=dict[Purpose, tuple[str, ...]])
     """Who looks at calls, by what they are for: `complete`, `choose`, `extract`, `chat`. Those that are left out keep
     theirs. A client may ask for others, but not without `injection` (which looks at sources and outputs of tools) and
-    `risk` (at the request) where they stand here. Example: `validators: {chat: [empty, repetition, injection]}`"""
+    `risk` (at the request) where they stand here: those look first, and what they refuse costs no token.
+    Example: `validators: {chat: [empty, repetition, injection]}`"""
     thresholds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict[str, float])
     """The score of a validator from which an answer is refused; above 1 it only advises. Those that are left out keep
     theirs. Example: `thresholds: {injection: 0.9, numbers: 2}`"""
     required: tuple[str, ...] = ()
-    """Validators without whose opinion nothing is accepted: they look whatever a client asks for.
-    Example: `required: [injection]`"""
+    """Validators without whose opinion nothing is accepted: they look whatever a client asks for. A stream that one of
+    them has to judge is held back until it has, and then comes in one piece. Example: `required: [injection]`"""
     judge_seconds: float = Field(default=5, gt=0, allow_inf_nan=False)
     """After which a validator has no opinion. Example: `judge_seconds: 5`"""
     repairs: int = Field(default=1, ge=0, le=10)
@@ -592,6 +609,20 @@ class ModelPolicy(Section):
     shadow_share: float = Field(default=0.1, ge=0, le=1, allow_inf_nan=False)
     """Of the calls of such a prompt. Example: `shadow_share: 0.1`"""
 
+    @model_validator(mode="after")
+    def _validators_are_known(self) -> Self:
+        """One that is misspelt would refuse nothing, and nobody would know."""
+        named: list[tuple[tuple[str | int, ...], str]] = [(("thresholds", name), name) for name in self.thresholds]
+        named += [(("required", place), name) for place, name in enumerate(self.required)]
+        for purpose, names in self.validators.items():
+            named += [(("validators", purpose.value, place), name) for place, name in enumerate(names)]
+        for at, name in named:
+            if name not in KNOWN:
+                problem = {"at": at, "name": name, "hint": _near(name, KNOWN), "known": ", ".join(sorted(KNOWN))}
+                words = "no validator is called {name}.{hint} There is {known}"
+                raise PydanticCustomError("validator", words, problem)
+        return self
+
     def policy(self) -> Policy:
         """The same as the model pool knows it."""
         own = self.model_dump(exclude={"validators", "thresholds", "required"})
@@ -622,6 +653,17 @@ class Models(Section):
     @model_validator(mode="after")
     def _named_once(self) -> Self:
         _distinct("models.tiers", [tier.name for tier in self.tiers])
+        return self
+
+    @model_validator(mode="after")
+    def _judged_by_one(self) -> Self:
+        by: dict[str, str] = {}
+        for place, tier in enumerate(each.tier() for each in self.tiers):
+            for head in tier.heads:
+                if by.setdefault(head, tier.name) != tier.name:
+                    problem = {"at": ("tiers", place), "head": head, "one": by[head], "other": tier.name}
+                    words = "{head} judges by {one} and by {other}. Say which judge by each with `heads`"
+                    raise PydanticCustomError("heads", words, problem)
         return self
 
     @model_validator(mode="after")

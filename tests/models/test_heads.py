@@ -18,7 +18,7 @@ from hanse.models.head import FOLDER, Head, load
 from hanse.models.learned import Injection, Risk, Support
 from hanse.models.logistic import auroc, calibrate, fit, reliability, sigmoid, threshold
 from hanse.models.signs import NAMES, signs
-from hanse.models.validator import LooksAt
+from hanse.models.validator import TRAINED, LooksAt
 from hanse.models.windows import CHARACTERS, MAX_WINDOWS, windows
 
 from ..support.models import WordEmbedder
@@ -43,8 +43,12 @@ async def embedder(encoder: OnnxEncoder) -> AsyncIterator[LocalEmbedder]:
         yield embedder
 
 
-def test_three_heads_ship():
-    assert HEADS == ["injection", "risk", "support"]
+def test_three_heads_ship_and_each_has_a_validator():
+    embedder = WordEmbedder()
+    assert HEADS == sorted(learned.learned(embedder)) == sorted(TRAINED)
+    other = WordEmbedder("other")
+    by = learned.learned(embedder, {"risk": other})
+    assert [by[name]._embedder for name in TRAINED] == [embedder, other, embedder]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -22,7 +22,9 @@ from hanse.contracts import (
 )
 from hanse.contracts.pool import Answer, Ask, Cached, Message, Piece, Purpose, TierState
 from hanse.models.backend import Condition
-from hanse.models.policy import Policy
+from hanse.models.jury import Jury
+from hanse.models.learned import learned
+from hanse.models.policy import KNOWN, Policy
 from hanse.models.pool import Pool
 from hanse.models.tier import Kind as TierKind
 
@@ -109,6 +111,16 @@ async def test_only_means_no_other_tier(world: World):
         with pytest.raises(PersonNeeded):
             await pool.ask(extract(tier="small", only=True), caller())
     assert not large.asked
+
+
+async def test_a_threshold_of_no_validator_is_refused_and_that_of_one_that_is_not_installed_is_not(world: World):
+    with pytest.raises(InvalidConfiguration, match="the policy names offtopic as validators"):
+        world.pool({SMALL: ScriptedBackend()}, Policy(thresholds={"offtopic": 0.7}))
+    world.pool({SMALL: ScriptedBackend()}, Policy(thresholds={"injection": 0.7}))
+
+
+def test_the_known_validators_are_those_that_a_jury_has():
+    assert set(Jury(learned(WordEmbedder()), Policy()).names) == KNOWN
 
 
 async def test_a_tier_that_is_away_is_passed_over_and_costs_nothing(world: World):

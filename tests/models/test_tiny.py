@@ -19,6 +19,13 @@ def test_many_who_make_it_at_once_get_one_whole_model(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == [tiny.NAME]
 
 
+def test_another_seed_or_size_is_another_model_beside_it(tmp_path: Path) -> None:
+    made = {tiny.make_tiny(tmp_path), tiny.make_tiny(tmp_path, seed=7), tiny.make_tiny(tmp_path, layers=2)}
+    assert len({(folder / "model.safetensors").read_bytes() for folder in made}) == 3
+    sizes = [json.loads((folder / "config.json").read_text())["num_hidden_layers"] for folder in sorted(made)]
+    assert sizes == [4, 2, 4]
+
+
 def test_its_weights_have_the_shapes_that_its_configuration_says(tmp_path: Path) -> None:
     from safetensors import safe_open
 

