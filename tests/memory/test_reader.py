@@ -16,16 +16,18 @@ import pytest
 from hanse.contracts import Clock as ClockPort
 from hanse.contracts import Corrupt, HanseError, NotAllowed, NotFound, Tenant, Unavailable
 from hanse.contracts.memory import Change, Draft, Layer, Provenance, Query, Record, Scope
-from hanse.memory import hygiene, telling
+from hanse.memory import hygiene, projection, telling
 from hanse.memory.index import TenantIndex
 from hanse.memory.lately import Given
-from hanse.memory.reader import MemoryReader
+from hanse.memory.reader import FollowingShelf, MemoryReader
 from hanse.memory.service import MemoryService, Parts, Settings
+from hanse.memory.writing import everything_derived
 from hanse.runtime.store.reading import StoreReader
 from hanse.runtime.world import SystemClock, SystemEntropy
 
 from .plain import SHOP, Clock, ExactIndex, WordEmbedder, agent, ann, memory, recollect
 from .test_erasure_on_disk import SOUND
+from .test_past import Door
 
 GUARD_SECONDS = 10
 
@@ -105,17 +107,43 @@ async def test_a_reader_answers_with_every_write_that_was_acknowledged(tmp_path:
         assert await reader.check(SHOP) == SOUND
 
 
-async def test_what_was_there_before_it_and_what_comes_while_it_opens_are_both_found(tmp_path: Path):
+async def test_what_comes_and_goes_while_a_shelf_is_opened_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(projection, "SMALL", -1)  # so that opening goes on in a thread, and the loop meanwhile
+    door = Door(pass_by=3)
+
+    class Held(ExactIndex):
+        def put(self, record: Record, vector: Any, number: int) -> None:
+            if "late" not in record.text:
+                door.enter()
+            super().put(record, vector, number)
+
     async with memory(path := tmp_path / "m.sqlite") as service:
-        await service.remember([Draft(text=f"shelf {i}") for i in range(300)], ann())
-        async with reader_of(path, service) as reader:
+        told = await service.remember([Draft(text=f"shelf {i}") for i in range(20)], ann())
+        async with reader_of(path, service, make_index=Held) as reader:
             asked = asyncio.create_task(texts(reader, "shelf"))
-            await asyncio.sleep(0)
-            last = await remembered(service, "shelf of the late one")
-            await asked
-            assert last.text in await texts(reader, "late")
-            assert len(reader.log.live_ids(SHOP)) == 301
+            await door.reached_by(asked)
+            late = await remembered(service, "shelf of the late one")
+            await service.forget([told[2].record.id], ann())
+            door.open()
+            left = [f"shelf {i}" for i in range(20) if i != 2]
+            assert sorted(await asked) == sorted([*left, late.text])
+            assert (await texts(reader, "late"))[0] == late.text
             assert await reader.check(SHOP) == SOUND
+
+
+async def test_what_was_derived_goes_with_its_source(tmp_path: Path):
+    async with both(tmp_path, plan_erasure=everything_derived) as (service, reader):
+        root = await remembered(service, "the root is red")
+        made = await remembered(service, "its leaves are bitter", provenance=Provenance(derived_from=(root.id,)))
+        assert len(await texts(reader, "root leaves")) == 2
+        assert (await reader.get(made.id, ann())).text == "its leaves are bitter"
+        await service.forget([root.id], ann())
+        with pytest.raises(NotFound):
+            await reader.get(made.id, ann())
+        assert await texts(reader, "root leaves") == []
+        assert await reader.check(SHOP) == SOUND
 
 
 async def test_a_revision_a_pin_and_an_expiry_are_seen(tmp_path: Path):
@@ -158,12 +186,19 @@ async def test_what_was_masked_is_gone_from_its_past_too(tmp_path: Path):
     clock = Clock()
     async with both(tmp_path, clock=clock) as (service, reader):
         record = await remembered(service, "write to ann.lee@example.com about the lease")
+        doors = [await remembered(service, f"door {i} green") for i in range(5)]
         then, clock.ms = clock.ms, clock.ms + 1000
         await service.revise(record.id, Change(text="write to ann.lee@example.com about the flat"), ann(), version=1)
+        for i, door in enumerate(doors):
+            await service.revise(door.id, Change(text=f"door {i} red"), ann(), version=1)
         assert "ann.lee" in str(await texts(reader, "write", as_of_ms=then))
         await service.tell("redact", {"kinds": ["e-mail"]}, ann())
         for as_of in (None, then):
             assert "ann.lee" not in str(await texts(reader, "write", as_of_ms=as_of))
+        [shelf] = reader.shelves.open
+        assert shelf._past._projection is not None
+        known = {id for id in shelf._past._projection.ids() if id.startswith(record.id)}
+        assert known == {f"{record.id}@3"}, "words that were masked are in no index"
         assert "ann.lee" not in str(await reader.history(record.id, ann()))
 
 
@@ -197,6 +232,7 @@ async def test_a_forgotten_record_leaves_every_place_in_the_memory_of_a_reader(t
         assert len(await texts(reader, "stone")) == 2
         [shelf] = reader.shelves.open
         await service.forget([secret.id], ann())
+        assert isinstance(shelf, FollowingShelf)
         await reader._settle(shelf)
         assert await shelf.indexed() == ({other.id}, {other.id})
         assert secret.id not in shelf._cache
