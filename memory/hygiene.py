@@ -26,7 +26,7 @@ from .verbs import Verb
 from .writing import Derivations
 
 if TYPE_CHECKING:
-    from .service import MemoryService
+    from .service import MemoryService, Reading
 
 NAME = "hygiene"
 """Who writes summaries."""
@@ -54,7 +54,7 @@ def verbs(models: Models | None, policy: consolidation.Policy) -> Mapping[str, V
     }
 
 
-async def look_over(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+async def look_over(service: "Reading", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """Scores what the caller may read. `stale_days` is how old an unconfirmed fact may be."""
     stale_days = _number(parameters, "stale_days", STALE_DAYS)
     _check_person(caller, "audit")
@@ -67,7 +67,7 @@ async def look_over(service: "MemoryService", parameters: Mapping[str, Any], cal
         return audit(shown, service.clock.now_ms(), stale_days=stale_days, elsewhere=hidden).model_dump(mode="json")
 
 
-async def tell_subject(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+async def tell_subject(service: "Reading", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """All that is kept about a subject, also what is private to agents: the subject has a right to it."""
     subject = _text(parameters, "subject")
     _check_person(caller, "access")
@@ -221,7 +221,7 @@ def _mask(parameters: Mapping[str, Any]) -> erasure.Mask:
     raise InvalidInput("say what to mask: a pattern, or kinds such as e-mail and phone", pointer="/pattern")
 
 
-def _current(service: "MemoryService", tenant: Tenant) -> Iterator[list[Record]]:
+def _current(service: "Reading", tenant: Tenant) -> Iterator[list[Record]]:
     for page in service.log.live(tenant):
         yield [each.record for each in page]
 

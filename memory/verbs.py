@@ -11,7 +11,7 @@ from ..contracts.caller import Caller
 from .access import is_person, view_of
 
 if TYPE_CHECKING:
-    from .service import MemoryService
+    from .service import MemoryService, Reading
 
 Verb = Callable[["MemoryService", Mapping[str, Any], Caller], Awaitable[Any]]
 
@@ -35,7 +35,7 @@ async def grant(service: "MemoryService", parameters: Mapping[str, Any], caller:
     return await grants(service, {}, caller)
 
 
-async def grants(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+async def grants(service: "Reading", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """Who may read whose private memory."""
     return service.log.granted(caller.tenant)
 
@@ -66,7 +66,7 @@ async def snapshot(service: "MemoryService", parameters: Mapping[str, Any], call
     return await service.upkeep.snapshot(caller.tenant)
 
 
-async def export(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+async def export(service: "Reading", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """All records that the caller may read, in pages: `after` is the id that the page before ended with."""
     after, limit = str(parameters.get("after") or ""), int(parameters.get("limit") or 500)
     async with service.shelves.use(caller.tenant) as shelf:
@@ -93,6 +93,9 @@ async def check(service: "MemoryService", parameters: Mapping[str, Any], caller:
     """Compares index and tables with the log. Empty lists are as it should be."""
     return await service.check(caller.tenant)
 
+
+ONLY_READ = frozenset({"access", "audit", "export", "grants"})
+"""Verbs, here and of hygiene, that change nothing and need nothing but the records: readers answer them too."""
 
 VERBS: Mapping[str, Verb] = {
     "grant": grant,

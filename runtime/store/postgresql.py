@@ -63,7 +63,7 @@ class PostgresStore:
         Raises StorageError when no server answers within `patience` seconds, or one that does not sync its disk.
         """
         self.path = where(url, federation, name)
-        self._url, self._namespace = url, namespace(federation, name)
+        self._namespace = namespace(federation, name)
         self._statements = in_postgresql(schema)
         self._loop = asyncio.get_running_loop()
         self._broken: StorageError | None = None
@@ -73,7 +73,7 @@ class PostgresStore:
             try:
                 _check_safety(self._writer, self.path)
                 self.epoch = self._begin_reign(federation, name)
-                self._reader = self._connected_reader()
+                self._reader = _Looking(url, self._namespace, self.path, self._statements)
             except BaseException:
                 self._writer.close()
                 raise
@@ -88,9 +88,6 @@ class PostgresStore:
             row = self._writer.execute("UPDATE writer SET epoch = epoch + 1 RETURNING epoch").fetchone()
         assert row is not None
         return Epoch(row[0])
-
-    def _connected_reader(self) -> "psycopg.Connection[Any]":
-        return _look_at(self._url, self._namespace)
 
     def commit(self, writes: Iterable[Write]) -> "asyncio.Future[None]":
         future: asyncio.Future[None] = self._loop.create_future()
@@ -128,17 +125,7 @@ class PostgresStore:
         self._writer.execute(sql.SQL(f"{command} {{}}").format(names))
 
     def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """A reader that lost its server looks for it again, once: it changed nothing."""
-        with translated(self.path):
-            if self._reader.broken:
-                self._reader = self._connected_reader()
-            try:
-                return rows_of(self._reader, self._statements, query, parameters)
-            except psycopg.OperationalError:
-                if not self._reader.broken:
-                    raise
-                self._reader = self._connected_reader()
-                return rows_of(self._reader, self._statements, query, parameters)
+        return self._reader.read(query, parameters)
 
     async def close(self) -> None:
         if self._closing is None:
@@ -194,9 +181,38 @@ class PostgresStore:
 
     def _current_epoch(self) -> int | None:
         with suppress(psycopg.Error):
-            if row := self._reader.execute("SELECT epoch FROM writer").fetchone():
+            if row := self._reader.connection.execute("SELECT epoch FROM writer").fetchone():
                 return row[0]
         return None
+
+
+class _Looking:
+    """A connection that reads. One that lost its server looks for it again, once: it changed nothing."""
+
+    def __init__(self, url: str, namespace: str, path: str, statements: Statements) -> None:
+        self._url, self._namespace, self._path, self._statements = url, namespace, path, statements
+        self.connection = _look_at(url, namespace)
+
+    def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with translated(self._path):
+            if self.connection.broken:
+                self._look_again()
+            try:
+                return self._rows(query, parameters)
+            except psycopg.OperationalError:
+                if not self.connection.broken:
+                    raise
+                self._look_again()
+                return self._rows(query, parameters)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _rows(self, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return rows_of(self.connection, self._statements, query, parameters)
+
+    def _look_again(self) -> None:
+        self.connection = _look_at(self._url, self._namespace)
 
 
 class PostgresReader:
@@ -206,10 +222,11 @@ class PostgresReader:
         """Raises StorageError, also where there is no such store."""
         self.path = where(url, federation, name)
         self._namespace = namespace(federation, name)
-        self._statements = in_postgresql(schema)
         with translated(self.path):
-            self._connection = _look_at(url, self._namespace)
-            there = self._connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = $1", (self._namespace,))
+            self._looking = _Looking(url, self._namespace, self.path, in_postgresql(schema))
+            there = self._looking.connection.execute(
+                "SELECT 1 FROM pg_namespace WHERE nspname = $1", (self._namespace,)
+            )
             if there.fetchone() is None:
                 self.close()
                 raise StorageError("there is no such store", path=self.path)
@@ -217,18 +234,17 @@ class PostgresReader:
     def has(self, table: str) -> bool:
         with translated(self.path):
             found = "SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = $2"
-            return self._connection.execute(found, (self._namespace, table)).fetchone() is not None
+            return self._looking.connection.execute(found, (self._namespace, table)).fetchone() is not None
 
     def problems(self) -> list[str]:
         """None that we know of: the server looks at its pages whenever it reads one, if its checksums are on."""
         return []
 
     def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with translated(self.path):
-            return rows_of(self._connection, self._statements, query, parameters)
+        return self._looking.read(query, parameters)
 
     def close(self) -> None:
-        self._connection.close()
+        self._looking.close()
 
 
 def store_names(url: str, federation: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 
 from ...contracts import StorageError
-from .sqlite import translated
+from .sqlite import BUSY_MS, translated
 from .statements import Statements, load_statements
 
 
@@ -45,6 +45,7 @@ class StoreReader:
 def _open(path: Path) -> apsw.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    connection.set_busy_timeout(BUSY_MS)  # a writer that recovers or cuts off its log is waited for
     try:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # opening alone reads nothing
     except apsw.Error:

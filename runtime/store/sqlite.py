@@ -30,7 +30,7 @@ PRAGMA journal_size_limit = 67108864;
 PRAGMA cache_size = -16384;
 PRAGMA temp_store = MEMORY;
 """
-_BUSY_MS = 5000
+BUSY_MS = 5000
 
 
 class SqliteStore:
@@ -119,7 +119,7 @@ class SqliteStore:
         """Does something to the file while nothing is written. Called by the committer. It may fail and go on."""
         try:
             with translated(self.path):
-                self._writer.set_busy_timeout(_BUSY_MS)
+                self._writer.set_busy_timeout(BUSY_MS)
                 work()
         except StorageError as error:
             return error
@@ -154,7 +154,7 @@ class SqliteStore:
 
     def run(self, group: Sequence[Waiting]) -> StorageError | None:
         """One transaction for the whole group, to its end on disk. Called by the committer, as are the next three."""
-        return self._tried(self._begin, _BUSY_MS) or self.write(group) or self.sync()
+        return self._tried(self._begin, BUSY_MS) or self.write(group) or self.sync()
 
     def begin_at_once(self) -> bool:
         """Begins a transaction. False when that would take time, because another process writes, or cannot be."""
@@ -208,7 +208,7 @@ def in_memory(path: str) -> bool:
 
 def _connect(path: str, vfs: str | None, flags: int) -> apsw.Connection:
     connection = apsw.Connection(path, flags=flags, vfs=vfs)
-    connection.set_busy_timeout(_BUSY_MS)
+    connection.set_busy_timeout(BUSY_MS)
     if flags & apsw.SQLITE_OPEN_READWRITE:
         list(connection.execute(_PRAGMAS))  # to the end: apsw stops at each row that a statement gives
         _check_mode(connection, path)
