@@ -108,14 +108,14 @@ class Variant:
     def __init__(
         self,
         name: str,
-        settings: IndexSettings = IndexSettings(),
+        settings: IndexSettings | None = None,
         *,
         vectors: bool = True,
         make: type[TenantIndex] = TenantIndex,
         **asked: Any,
     ) -> None:
         """`asked` is what every query says beside its text and limit."""
-        self.name, self.settings, self.with_vectors = name, settings, vectors
+        self.name, self.settings, self.with_vectors = name, settings or IndexSettings(), vectors
         self.make, self.asked = make, asked
         self.times: list[float] = []
 
