@@ -112,6 +112,8 @@ class Kind(StrEnum):
     MEMORY_FORGOTTEN = "memory.forgotten"
     """tenant, by, records (ids), derived (ids that went with them), cause (asked, expired, erased, replaced,
     evicted), reason (in the words of whoever asked, when they gave one)"""
+    MEMORY_EMBEDDED = "memory.embedded"
+    """tenant, by, model (digest), records (ids): vectors of versions that had none, or another model's"""
     MEMORY_GRANTED = "memory.granted"
     """tenant, by, owner, reader, granted (false when it was taken back)"""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy
 
-from ..contracts import Clock, Entropy, IdempotencyKey, Kind, StepId, Store, TaskId, Tenant, Write
+from ..contracts import Clock, Entropy, IdempotencyKey, Kind, StepId, TaskId, Tenant, Write
 from ..contracts.caller import Caller
 from ..contracts.memory import Layer, Record, State
 from ..contracts.plain import pack, unpack
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PAGE = 1000
+TOGETHER = 32
+"""Records that one query looks up; see `current_some`."""
 _UPKEEP, _UNCLEAN = "upkeep", "unclean"
 _REASON = "forgotten"
 """Of notes: why a record was forgotten, by its id."""
@@ -33,6 +35,12 @@ _ALL = 1 << 62
 """Above every version."""
 Vector = Any
 """NDArray[float32] of one row, or None."""
+
+
+class Readable(Protocol):
+    """As much of a store as the log reads."""
+
+    def read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]: ...
 
 
 class Recorder(Protocol):
@@ -87,7 +95,7 @@ class Receipt:
 class Log:
     """The log of one shard. All methods are called on one event loop."""
 
-    def __init__(self, store: Store, recorder: Recorder, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, store: Readable, recorder: Recorder, clock: Clock, entropy: Entropy) -> None:
         self._store, self._recorder = store, recorder
         self._clock, self._entropy = clock, entropy
         self._pending: dict[tuple[str, str], tuple[int, Kept | None]] = {}
@@ -103,6 +111,11 @@ class Log:
             return pending[1]
         rows = self._store.read("current", (tenant, id))
         return kept(rows[0], tenant) if rows else None
+
+    def current_some(self, tenant: Tenant, ids: Sequence[str]) -> list[Kept]:
+        """Those of at most `TOGETHER` records that are there. On disk only."""
+        padded = [*ids, *[ids[-1]] * (TOGETHER - len(ids))]
+        return [kept(row, tenant) for row in self._store.read("current_some", (tenant, *padded))]
 
     def record(self, tenant: Tenant, id: str) -> Record | None:
         found = self.current(tenant, id)
@@ -241,6 +254,16 @@ class Log:
         """Tenants of whom something was deleted that may still be in files, and the entry that deleted it last."""
         return self._unclean
 
+    def head(self) -> tuple[int, bytes]:
+        """Sequence and hash of the last journal entry on disk."""
+        rows = self._store.read("head")
+        return (rows[0][0], rows[0][1]) if rows else (0, b"")
+
+    def news(self, after: int, limit: int) -> list[tuple[int, bytes | None, bytes]]:
+        """Journal entries on disk after `after`, oldest first: sequence, entry, hash. First comes the one at `after`,
+        without its entry, so that whoever follows sees whether it is the log that was followed."""
+        return [(sequence, entry, hash) for sequence, entry, hash in self._store.read("news", (after, limit))]
+
     @property
     def sequence(self) -> int:
         """Of the last journal entry, on disk or not."""
@@ -307,9 +330,13 @@ class Log:
         self._gone(caller, ids, cause)
         self._contract(caller.tenant, ids)
 
-    def embed(self, tenant: Tenant, vectors: Iterable[tuple[str, int, str, Vector]]) -> None:
-        """Vectors of versions: id, version, model, vector. What is gone by then stays gone."""
-        for id, version, model, vector in vectors:
+    def embed(self, tenant: Tenant, by: str, model: str, vectors: Sequence[tuple[str, int, Vector]]) -> None:
+        """Vectors of versions: id, version, vector. What is gone by then stays gone."""
+        if not vectors:
+            return
+        data = {"tenant": tenant, "by": by, "model": model, "records": [id for id, _, _ in vectors]}
+        self._recorder.append(Kind.MEMORY_EMBEDDED, None, None, data)
+        for id, version, vector in vectors:
             if (found := self._pending.get((tenant, id))) is None or found[1] is not None:
                 self._write("write_embedding", tenant, id, version, model, packed(vector))
 

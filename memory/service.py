@@ -20,10 +20,11 @@ from ..contracts.plain import check
 from ..contracts.pool import Embedder
 from .access import Lifetimes, View, check_read, check_text, is_person, view_of
 from .embedding import Embedding
+from .lately import Given, LatelyOfAll
 from .log import Log, Recorder
 from .ports import Erasure, Gate, Index, MakeIndex, PlanErasure, Recollect, Scored, Scrubber
 from .shelf import FactKey, Shelf, fact_key
-from .shelves import Shelves
+from .shelves import Shelves, check_tenant
 from .snapshot import Snapshots
 from .tables import Database, check_filters
 from .upkeep import Upkeep
@@ -31,6 +32,7 @@ from .verbs import VERBS, Verb
 from .writing import Budget, Clean, Derivations, Writing, everything_derived, unchanged
 
 Result = TypeVar("Result")
+AnyShelf = TypeVar("AnyShelf", bound=Shelf)
 
 _PAGE = 200
 _LATEST = 1 << 62
@@ -74,7 +76,142 @@ class Parts:
     """Beside those of `verbs.py`."""
 
 
-class MemoryService:
+class Reading:
+    """What is asked of a shard and changes nothing. Of two kinds: whoever writes its log, and whoever follows it."""
+
+    def __init__(
+        self,
+        log: Log,
+        clock: Clock,
+        embedder: Embedder | None,
+        parts: Parts,
+        settings: Settings | None,
+        faults: Faults | None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.clock, self.parts = clock, parts
+        self.faults: Faults = faults or NoFaults()
+        self.log = log
+        self.embedding = Embedding(embedder)
+        self.database = Database()
+        self.shelves = self._make_shelves()
+
+    async def recall(self, query: Query, caller: Caller) -> Recollection:
+        """What fits best, of what the caller may read. Sees every write that was acknowledged before."""
+        check_query(query)
+        text = query.text.strip()
+        vectors = await self.embedding.of([text] if text else [], interactive=True)
+        async with self.shelves.use(caller.tenant) as shelf:
+            view, now_ms = view_of(caller, shelf.grants), self.clock.now_ms()
+
+            def finish(scored: Sequence[Scored], records: Mapping[str, Record], index: Index) -> Recollection:
+                shown = {
+                    id: record for id, record in records.items() if fits(record, query, shelf.tenant, view, now_ms)
+                }
+                left = [each for each in scored if each.id in shown]
+                return self.parts.recollect(query, left, shown, index, now_ms=now_ms)
+
+            vector = vectors.rows[0] if vectors.rows else None
+            found = await shelf.search(query, vector, view, now_ms, finish)
+            await self._gave(shelf, [hit.record for hit in found.hits])
+        return _labelled(found, vectors.missing)
+
+    async def get(self, id: str, caller: Caller) -> Record:
+        async with self.shelves.use(caller.tenant) as shelf:
+            return self._readable(shelf, id, caller)
+
+    async def history(self, id: str, caller: Caller) -> list[Record]:
+        """Its versions, oldest first. Raises NotFound, which tells people how a record went that was there."""
+        async with self.shelves.use(caller.tenant) as shelf:
+            if is_person(caller) and (farewell := self._farewell(shelf, id)):
+                raise NotFound(farewell, record=id[:100])
+            self._readable(shelf, id, caller)
+            return self.log.versions(caller.tenant, id)
+
+    async def timeline(
+        self, caller: Caller, *, episode: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[Record]:
+        if not 1 <= limit <= 1000:
+            raise InvalidInput("limit is 1 to 1000", pointer="/limit")
+        check([episode, before])
+        async with self.shelves.use(caller.tenant) as shelf:
+            view, found = view_of(caller, shelf.grants), list[Record]()
+            until = _LATEST if before is None else max(-_LATEST, min(before, _LATEST))
+            for page in self._pages(caller.tenant, episode, until):
+                found += [record for record in page if view.shows(record) and self._is_shown(record)]
+                if len(found) >= limit:
+                    break
+                await asyncio.sleep(0)
+        return found[:limit][::-1]
+
+    async def check(self, tenant: Tenant) -> dict[str, list[str]]:
+        """What the projections have and the log has not, and the other way round. Empty lists are as it should be."""
+        async with self.shelves.use(tenant) as shelf, shelf.gate:
+            await self.log.durable()
+            indexed, tabled = await shelf.indexed()
+            live = self.log.live_ids(tenant)
+        return {
+            "only_in_index": sorted(indexed - live),
+            "only_in_tables": sorted(tabled - live),
+            "not_in_index": sorted(live - indexed),
+            "not_in_tables": sorted(live - tabled),
+        }
+
+    def _make_shelves(self) -> Shelves:
+        return Shelves(self._shelf, open_tenants=self.settings.open_tenants, open_records=self.settings.open_records)
+
+    def _shelf(self, tenant: Tenant) -> Shelf:
+        return self._make_shelf(tenant, Shelf)
+
+    def _make_shelf(self, tenant: Tenant, make: Callable[..., AnyShelf], **more: Any) -> AnyShelf:
+        return make(
+            tenant,
+            self.log,
+            self.parts.make_index,
+            self.database,
+            model=self.embedding.model,
+            dimensions=self.embedding.dimensions,
+            faults=self.faults,
+            key_of=self.parts.key_of,
+            **more,
+        )
+
+    async def _gave(self, shelf: Shelf, records: Sequence[Record]) -> None:
+        """These were given out, which the gate has to know."""
+        shelf.lately.gave(records)
+
+    def _readable(self, shelf: Shelf, id: str, caller: Caller) -> Record:
+        check(id, "/id")
+        record = shelf.record(id)
+        if record is None or not self._is_shown(record):
+            raise NotFound("there is no such record", record=id[:100])
+        check_read(record, view_of(caller, shelf.grants))
+        return record
+
+    def _farewell(self, shelf: Shelf, id: str) -> str:
+        """How a record went, in words. Nothing when it is there, or never was."""
+        check(id, "/id")
+        found = None if shelf.record(id) else self.log.farewell(shelf.tenant, id)
+        if found is None:
+            return ""
+        day = datetime.fromtimestamp(found.at_ms / 1000, UTC).date()
+        return f"this record has gone ({found.cause}, {day})" + (f": {found.reason}" if found.reason else "")
+
+    def _is_shown(self, record: Record) -> bool:
+        return record.expires_ms is None or record.expires_ms > self.clock.now_ms()
+
+    def _pages(self, tenant: Tenant, episode: str | None, before: int) -> Any:
+        offset = 0
+        while page := (
+            self.log.timeline(tenant, before, _PAGE, offset)
+            if episode is None
+            else self.log.episode(tenant, episode, before, _PAGE, offset)
+        ):
+            yield page
+            offset += _PAGE
+
+
+class MemoryService(Reading):
     """One shard. All methods are called on the event loop on which the store was opened."""
 
     def __init__(
@@ -92,15 +229,9 @@ class MemoryService:
         faults: Faults | None = None,
     ) -> None:
         """`scrubber` is the store itself where it can get rid of what was deleted. The store stays the caller's."""
-        self.settings = settings or Settings()
-        self.clock, self.entropy, self.parts = clock, entropy, parts
-        self.faults: Faults = faults or NoFaults()
-        self.log = Log(store, recorder, clock, entropy)
-        self.embedding = Embedding(embedder)
-        self.database = Database()
-        self.shelves = Shelves(
-            self._shelf, open_tenants=self.settings.open_tenants, open_records=self.settings.open_records
-        )
+        super().__init__(Log(store, recorder, clock, entropy), clock, embedder, parts, settings, faults)
+        self.entropy = entropy
+        self.lately = LatelyOfAll(self.settings.open_tenants, self.shelves.is_open)
         self.writing = Writing(
             self.log,
             self.embedding,
@@ -131,55 +262,10 @@ class MemoryService:
         self.shelves.close()
         self.database.close()
 
-    # Reading
-
-    async def recall(self, query: Query, caller: Caller) -> Recollection:
-        """What fits best, of what the caller may read. Sees every write that was acknowledged before."""
-        check_query(query)
-        text = query.text.strip()
-        vectors = await self.embedding.of([text] if text else [], interactive=True)
-        async with self.shelves.use(caller.tenant) as shelf:
-            view, now_ms = view_of(caller, shelf.grants), self.clock.now_ms()
-
-            def finish(scored: Sequence[Scored], records: Mapping[str, Record], index: Index) -> Recollection:
-                shown = {
-                    id: record for id, record in records.items() if fits(record, query, shelf.tenant, view, now_ms)
-                }
-                left = [each for each in scored if each.id in shown]
-                return self.parts.recollect(query, left, shown, index, now_ms=now_ms)
-
-            vector = vectors.rows[0] if vectors.rows else None
-            found = await shelf.search(query, vector, view, now_ms, finish)
-            shelf.recalled(hit.record for hit in found.hits)
-        return _labelled(found, vectors.missing)
-
-    async def get(self, id: str, caller: Caller) -> Record:
-        async with self.shelves.use(caller.tenant) as shelf:
-            return self._readable(shelf, id, caller)
-
-    async def history(self, id: str, caller: Caller) -> list[Record]:
-        """Its versions, oldest first. Raises NotFound, which tells people how a record went that was there."""
-        async with self.shelves.use(caller.tenant) as shelf:
-            if is_person(caller) and (farewell := self._farewell(shelf, id)):
-                raise NotFound(farewell, record=id[:100])
-            self._readable(shelf, id, caller)
-            return self.log.versions(caller.tenant, id)
-
-    async def timeline(
-        self, caller: Caller, *, episode: str | None = None, limit: int = 100, before: int | None = None
-    ) -> list[Record]:
-        if not 1 <= limit <= 1000:
-            raise InvalidInput("limit is 1 to 1000", pointer="/limit")
-        check([episode, before])
-        async with self.shelves.use(caller.tenant) as shelf:
-            view, found = view_of(caller, shelf.grants), list[Record]()
-            until = _LATEST if before is None else max(-_LATEST, min(before, _LATEST))
-            for page in self._pages(caller.tenant, episode, until):
-                found += [record for record in page if view.shows(record) and self._is_shown(record)]
-                if len(found) >= limit:
-                    break
-                await asyncio.sleep(0)
-        return found[:limit][::-1]
+    def told(self, tenant: Tenant, given: Sequence[Given]) -> None:
+        """A reader gave these out; see `lately`."""
+        check_tenant(tenant)
+        self.lately.of(tenant).told(given)
 
     # Writing. A write that was begun is done, also when whoever asked for it has gone.
 
@@ -252,30 +338,8 @@ class MemoryService:
                 count[tenant] = await asyncio.shield(self._task(self.writing.expire(shelf, ids)))
         return count
 
-    async def check(self, tenant: Tenant) -> dict[str, list[str]]:
-        """What the projections have and the log has not, and the other way round. Empty lists are as it should be."""
-        async with self.shelves.use(tenant) as shelf, shelf.gate:
-            await self.log.durable()
-            indexed, tabled = await shelf.indexed()
-            live = self.log.live_ids(tenant)
-        return {
-            "only_in_index": sorted(indexed - live),
-            "only_in_tables": sorted(tabled - live),
-            "not_in_index": sorted(live - indexed),
-            "not_in_tables": sorted(live - tabled),
-        }
-
     def _shelf(self, tenant: Tenant) -> Shelf:
-        return Shelf(
-            tenant,
-            self.log,
-            self.parts.make_index,
-            self.database,
-            model=self.embedding.model,
-            dimensions=self.embedding.dimensions,
-            faults=self.faults,
-            key_of=self.parts.key_of,
-        )
+        return self._make_shelf(tenant, Shelf, lately=self.lately.of(tenant))
 
     async def _written(self, caller: Caller, write: Callable[[Shelf], Awaitable[Result]]) -> Result:
         """The result of a write, which goes on when the caller does not wait for it."""
@@ -296,36 +360,6 @@ class MemoryService:
         self._writes.discard(task)
         with suppress(asyncio.CancelledError):
             task.exception()  # seen, also where nobody waits any more
-
-    def _readable(self, shelf: Shelf, id: str, caller: Caller) -> Record:
-        check(id, "/id")
-        record = shelf.record(id)
-        if record is None or not self._is_shown(record):
-            raise NotFound("there is no such record", record=id[:100])
-        check_read(record, view_of(caller, shelf.grants))
-        return record
-
-    def _farewell(self, shelf: Shelf, id: str) -> str:
-        """How a record went, in words. Nothing when it is there, or never was."""
-        check(id, "/id")
-        found = None if shelf.record(id) else self.log.farewell(shelf.tenant, id)
-        if found is None:
-            return ""
-        day = datetime.fromtimestamp(found.at_ms / 1000, UTC).date()
-        return f"this record has gone ({found.cause}, {day})" + (f": {found.reason}" if found.reason else "")
-
-    def _is_shown(self, record: Record) -> bool:
-        return record.expires_ms is None or record.expires_ms > self.clock.now_ms()
-
-    def _pages(self, tenant: Tenant, episode: str | None, before: int) -> Any:
-        offset = 0
-        while page := (
-            self.log.timeline(tenant, before, _PAGE, offset)
-            if episode is None
-            else self.log.episode(tenant, episode, before, _PAGE, offset)
-        ):
-            yield page
-            offset += _PAGE
 
 
 def check_query(query: Query) -> None:

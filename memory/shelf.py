@@ -14,6 +14,7 @@ from ..contracts import Corrupt, Faults, Tenant
 from ..contracts.memory import Fact, Query, Recollection, Record, State
 from . import faults as points
 from .access import View
+from .lately import Lately
 from .log import Kept, Log
 from .past import Finish, Past
 from .ports import MakeIndex, Scored
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-RECALLED_LATELY = 256
-"""Records that are remembered as given out, for the gate."""
 AT_HAND = 4096
 """Records that need not be read from the log."""
 
@@ -53,6 +52,7 @@ class Shelf:
         dimensions: int,
         faults: Faults,
         key_of: FactKey = fact_key,
+        lately: Lately | None = None,
     ) -> None:
         self.tenant = tenant
         self.model = model
@@ -75,15 +75,14 @@ class Shelf:
         """Whose it is changes the projection, or looks at its index beside whoever has the turn."""
         self._cache: OrderedDict[str, Record] = OrderedDict()
         self._facts: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        self._lately: OrderedDict[str, Record] = OrderedDict()
+        self.lately = lately or Lately()
         self._grants: dict[str, set[str]] = {}
         self.live = 0
         self.text_bytes = 0
 
     async def open(self) -> None:
         """Makes the projections from the log, page by page."""
-        for each in self._log.granted(self.tenant):
-            self._grants.setdefault(each["reader"], set()).add(each["owner"])
+        self._read_grants()
         for page in self._log.live(self.tenant):
             for each in page:
                 self._counted(each.record)
@@ -94,6 +93,7 @@ class Shelf:
         """When nobody uses it."""
         self._present.close()
         self._past.close()
+        self.lately.rest()
 
     # What happened
 
@@ -115,23 +115,11 @@ class Shelf:
         gone = {record.id: record for record in records}
         for record in gone.values():
             self._uncounted(record)
-        cached = sum(self._cache.pop(id, None) is not None for id in gone)
-        recalled = sum(self._lately.pop(id, None) is not None for id in gone)
-        self._changes.append(tuple(gone))
-        self._past.note(gone, gone=True)
-        return {"cache": cached + recalled}
+        return {"cache": self._let_go(tuple(gone))}
 
     def grant(self, owner: str, reader: str, granted: bool) -> None:
         owners = self._grants.setdefault(reader, set())
         owners.add(owner) if granted else owners.discard(owner)
-
-    def recalled(self, records: Iterable[Record]) -> None:
-        """Notes what was given out. What is given out again is there once, as the latest."""
-        for record in records:
-            self._lately[record.id] = record
-            self._lately.move_to_end(record.id)
-        while len(self._lately) > RECALLED_LATELY:
-            self._lately.popitem(last=False)
 
     # Questions
 
@@ -142,8 +130,8 @@ class Shelf:
 
     @property
     def recalled_lately(self) -> list[Record]:
-        """Oldest first."""
-        return list(self._lately.values())
+        """Oldest first, each as it was given out."""
+        return self.lately.records(self._version)
 
     def record(self, id: str) -> Record | None:
         """The current version, or None."""
@@ -218,6 +206,26 @@ class Shelf:
                 old.close()
         finally:
             self._meanwhile = None
+
+    def _read_grants(self) -> None:
+        self._grants.clear()
+        for each in self._log.granted(self.tenant):
+            self._grants.setdefault(each["reader"], set()).add(each["owner"])
+
+    def _let_go(self, ids: tuple[str, ...]) -> int:
+        """Of records that are gone. How many were in a cache."""
+        cached = sum(self._cache.pop(id, None) is not None for id in ids)
+        self._changes.append(ids)
+        self._past.note(ids, gone=True)
+        return cached + self.lately.forget(ids)
+
+    def _version(self, id: str, version: int) -> Record | None:
+        """A version that is still there, in the state that it was in."""
+        found = self.record(id)
+        if found is None or found.version == version:
+            return found
+        versions = self._log.kept_versions(self.tenant, id)
+        return next((each.record for each in versions if each.record.version == version), None)
 
     def _records(self, scored: Iterable[Scored]) -> dict[str, Record]:
         found = {each.id: self.record(each.id) for each in scored}

@@ -34,13 +34,23 @@ class Shelves:
     def open(self) -> list[Shelf]:
         return [task.result() for task in self._opening.values() if task.done() and not task.exception()]
 
+    def is_open(self, tenant: Tenant) -> bool:
+        """Or about to be."""
+        return tenant in self._opening
+
     @asynccontextmanager
     async def use(self, tenant: Tenant) -> AsyncIterator[Shelf]:
         """The shelf of a tenant, which stays open meanwhile. Raises InvalidInput without a tenant."""
         check_tenant(tenant)
+        async with self.held(tenant):
+            yield await self._opened(tenant)
+
+    @asynccontextmanager
+    async def held(self, tenant: Tenant) -> AsyncIterator[None]:
+        """What is open stays open meanwhile."""
         self._users[tenant] = self._users.get(tenant, 0) + 1
         try:
-            yield await self._opened(tenant)
+            yield
         finally:
             self._users[tenant] -= 1
             if not self._users[tenant]:

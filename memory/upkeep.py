@@ -180,9 +180,8 @@ class Upkeep:
 
     def _take_in(self, shelf: Shelf, made: list[Kept], model: str) -> None:
         """Vectors change neither the version of a record nor what it says."""
-        self._service.log.embed(
-            shelf.tenant, [(each.record.id, each.record.version, model, each.vector) for each in made]
-        )
+        vectors = [(each.record.id, each.record.version, each.vector) for each in made]
+        self._service.log.embed(shelf.tenant, BY, model, vectors)
         with_model = [Kept(each.record.model_copy(update={"embedding": model}), each.vector) for each in made]
         shelf.put(with_model, before={each.record.id: each.record for each in made})
 

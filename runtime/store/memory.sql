@@ -211,6 +211,10 @@ SELECT sequence, hash FROM journal ORDER BY sequence DESC LIMIT 1
 -- query: entries after a sequence, oldest first
 SELECT sequence, entry, hash FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?
 
+-- query: news after a sequence, oldest first, and before them the hash of what stands at it: sequence, limit
+SELECT sequence, CASE WHEN sequence > ?1 THEN entry END, hash FROM journal
+WHERE sequence >= ?1 ORDER BY sequence LIMIT ?2
+
 -- query: entries_of_task after a sequence, oldest first
 SELECT sequence, entry, hash FROM journal WHERE task = ? AND sequence > ? ORDER BY sequence LIMIT ?
 
@@ -220,6 +224,12 @@ SELECT sequence, task, entry, hash FROM journal WHERE sequence > ? ORDER BY sequ
 -- query: current version of a record, with its vector
 SELECT r.id, r.version, r.body, e.model, e.vector FROM record r LEFT JOIN embedding e USING (tenant, id, version)
 WHERE r.tenant = ? AND r.id = ? AND r.ended_ms IS NULL
+
+-- query: current_some of the records with these ids, 32 of them, with their vectors
+SELECT r.id, r.version, r.body, e.model, e.vector FROM record r LEFT JOIN embedding e USING (tenant, id, version)
+WHERE r.tenant = ? AND r.ended_ms IS NULL AND r.id IN (
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+)
 
 -- query: versions of a record, oldest first
 SELECT r.id, r.version, r.body, e.model, r.ended_ms FROM record r LEFT JOIN embedding e USING (tenant, id, version)

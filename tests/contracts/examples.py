@@ -256,6 +256,7 @@ _MEMORY_EVENTS: Mapping[Kind, Any] = {
     Kind.MEMORY_PINNED: {"tenant": SHOP, "by": "alice", "records": [["r1", 3, DIGEST]], "pinned": True},
     Kind.MEMORY_FORGOTTEN: {"tenant": SHOP, "by": "alice", "records": ["r1"], "derived": ["r2"], "cause": "asked"},
     Kind.MEMORY_GRANTED: {"tenant": SHOP, "by": "alice", "owner": LEDGER, "reader": "audit", "granted": True},
+    Kind.MEMORY_EMBEDDED: {"tenant": SHOP, "by": "upkeep", "model": DIGEST, "records": ["r1", "r2"]},
 }
 _AUDIT_EVENTS: Mapping[Kind, Any] = {
     Kind.JOURNAL_COMPACTED: {
