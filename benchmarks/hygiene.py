@@ -28,12 +28,9 @@ from ..contracts.memory import Draft, Layer, Query
 from ..memory.service import MemoryService
 from ..models.embedder import LocalEmbedder
 from ..models.encoder import OnnxEncoder
-from ..runtime.journal import Journal
-from ..runtime.memory_parts import parts
-from ..runtime.store import SqliteStore
-from ..runtime.world import SystemClock, SystemEntropy
 from . import junk
 from .machine import show
+from .shard import shard
 
 HERE = Path(__file__).parent
 RETAIL = HERE.parent / "agents" / "retail" / "data" / "db.json.gz"
@@ -165,19 +162,12 @@ async def _made(
 
 @asynccontextmanager
 async def memory(folder: Path, embedder: str) -> AsyncIterator[MemoryService]:
-    clock = SystemClock()
-    store = SqliteStore.open(folder / "memory.db", "memory", secure_delete=True)
-    journal = Journal(store, clock, lambda error: None)
-    encoder = LocalEmbedder(OnnxEncoder(folder)) if embedder == "minilm" else None
-    service = MemoryService(store, journal, clock, SystemEntropy(), encoder, parts(clock), scrubber=store)
-    try:
+    if embedder == "none":
+        async with shard(folder, None) as service:
+            yield service
+        return
+    async with LocalEmbedder(OnnxEncoder(folder)) as encoder, shard(folder, encoder) as service:
         yield service
-    finally:
-        await service.stop()
-        await journal.stop()
-        await store.close()
-        if encoder is not None:
-            await encoder.close()
 
 
 def rows(told: Sequence[Any]) -> list[dict[str, Any]]:

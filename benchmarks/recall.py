@@ -8,6 +8,12 @@ answer was taken from is among them (`source`). Some answers are said nowhere in
 
     python -m hanse.benchmarks.recall --locomo locomo10.json --bfcl bfcl_memory
 
+`service` is the product: an agent remembers one message after the other, when it was said, through the write gate onto
+the disk, and then asks. Evidence that the gate merged is found when the record is that stands for it; what it set aside
+is lost. All rows below it are of index and packing alone, over everything, which is what they are to be compared with.
+
+`packing` asks how much of the evidence fits a budget of tokens, by the way in which the budget is filled.
+
 Neither is shipped. LoCoMo is CC BY-NC 4.0 (snap-research/LoCoMo), BFCL's memory part Apache-2.0 (bfcl_eval on PyPI);
 nothing in the package was learnt from either.
 """
@@ -20,7 +26,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,17 +35,24 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.ids import Tenant
-from ..contracts.memory import Layer, Query, Record
+from ..contracts.caller import Caller
+from ..contracts.ids import AgentId, Tenant
+from ..contracts.memory import Draft, Hit, Layer, Query, Record
 from ..memory.analysis import stem
 from ..memory.index import IndexSettings, TenantIndex, Weights
 from ..memory.recall import recollect
+from ..memory.service import MemoryService
 from ..models.embedder import LocalEmbedder
 from ..models.encoder import OnnxEncoder
 from .machine import percentile, show
+from .shard import Moved, shard
 
 DEPTHS = (5, 10, 50)
 DAY_MS = 86_400_000
+RANK_CONSTANT = 60
+"""Of reciprocal rank fusion: Cormack, Clarke and Büttcher, SIGIR 2009."""
+BUDGETS = (250, 500, 1000)
+"""Tokens for all hits of a question together."""
 
 
 @dataclass
@@ -65,27 +78,65 @@ class Corpus:
         return max(each.created_ms for each in self.records) + DAY_MS
 
 
+class ByRank(TenantIndex):
+    """Fuses by the places in each list (reciprocal rank fusion), where the memory fuses by scores."""
+
+    equally = False
+    """All lists count the same, as in the paper; else by the memory's own weights."""
+
+    def _fused(self, parts: dict[str, Any]) -> Any:
+        lists = {name: parts[name] for name in ("neighbours", "vector", "context") if name in parts}
+        weights = {name: 1.0 if self.equally else getattr(self._settings.weights, name) for name in lists}
+        total = sum(weights[name] / (RANK_CONSTANT + _ranks(each)) * (each > 0) for name, each in lists.items())
+        return np.asarray(total, np.float32) * RANK_CONSTANT
+
+
+class ByRankEqually(ByRank):
+    equally = True
+
+
+def _ranks(scores: Any) -> Any:
+    """1 for the highest."""
+    ranks = np.empty(len(scores))
+    ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    return ranks
+
+
 class Variant:
     """One way to weigh, over corpora that are embedded already."""
 
-    def __init__(self, name: str, settings: IndexSettings, *, vectors: bool = True) -> None:
-        self.name, self.settings, self.with_vectors = name, settings, vectors
+    def __init__(
+        self,
+        name: str,
+        settings: IndexSettings | None = None,
+        *,
+        vectors: bool = True,
+        make: type[TenantIndex] = TenantIndex,
+        **asked: Any,
+    ) -> None:
+        """`asked` is what every query says beside its text and limit."""
+        self.name, self.settings, self.with_vectors = name, settings or IndexSettings(), vectors
+        self.make, self.asked = make, asked
         self.times: list[float] = []
 
     def found(self, corpus: Corpus, limit: int) -> Iterator[tuple[Question, list[Record]]]:
         """Each question with its hits, best first."""
+        for question, hits in self.hits(corpus, limit):
+            yield question, [hit.record for hit in hits]
+
+    def hits(self, corpus: Corpus, limit: int) -> Iterator[tuple[Question, list[Hit]]]:
         index = self._filled(corpus)
         records = {each.id: each for each in corpus.records}
         for question in corpus.questions:
-            query, started = Query(text=question.text, limit=limit), time.perf_counter()
+            query, started = Query(text=question.text, limit=limit, **self.asked), time.perf_counter()
             vector = question.vector if self.with_vectors else None
             scored = index.search(query, vector, None, corpus.now_ms)
             hits = recollect(query, scored, records, index, now_ms=corpus.now_ms).hits
             self.times.append(time.perf_counter() - started)
-            yield question, [hit.record for hit in hits]
+            yield question, hits
 
     def _filled(self, corpus: Corpus) -> TenantIndex:
-        index = TenantIndex(corpus.vectors.shape[1], self.settings, lambda job: job())
+        index = self.make(corpus.vectors.shape[1], self.settings, lambda job: job())
         for number, (record, vector) in enumerate(zip(corpus.records, corpus.vectors, strict=True)):
             index.put(record, vector if self.with_vectors else None, number)
         return index
@@ -111,8 +162,76 @@ def ablations() -> list[Variant]:
         "nearest neighbours only": replace(base, near=(0.6, 0.0)),
         "recency × 4": replace(base, recency=base.recency * 4),
     }
-    variants = [Variant("default", IndexSettings()), Variant("without an embedder", IndexSettings(), vectors=False)]
-    return variants + [Variant(name, replace(IndexSettings(), weights=weights)) for name, weights in changed.items()]
+    return [
+        Variant("default"),
+        Variant("without an embedder", vectors=False),
+        Variant("fused by reciprocal rank, same weights", make=ByRank),
+        Variant("fused by reciprocal rank, equal weights", make=ByRankEqually),
+        *(Variant(f"diversity {share:g}", diversity=share) for share in (0.1, 0.3, 0.5)),
+        *(Variant(name, replace(IndexSettings(), weights=weights)) for name, weights in changed.items()),
+    ]
+
+
+class Service:
+    """The product: what an agent remembered through the gate, and what it is given when it asks."""
+
+    name = "service"
+
+    def __init__(self, service: MemoryService, clock: Moved) -> None:
+        self._service, self._clock = service, clock
+        self.times = list[float]()
+        self.became = Counter[str]()
+
+    async def found(self, corpus: Corpus, limit: int) -> list[tuple[Question, list[Record]]]:
+        """Each question with its hits under the ids of what they say: a record that stands for two messages is both."""
+        caller = Caller(tenant=Tenant(corpus.name), by="scribe", agent=AgentId("scribe"))
+        said = await self._remembered(corpus, caller)
+        self._clock.ms, told = corpus.now_ms, list[tuple[Question, list[Record]]]()
+        for question in corpus.questions:
+            started = time.perf_counter()
+            hits = (await self._service.recall(Query(text=question.text, limit=limit), caller)).hits
+            self.times.append(time.perf_counter() - started)
+            told.append((question, [said[hit.record.id] for hit in hits]))
+        return told
+
+    async def _remembered(self, corpus: Corpus, caller: Caller) -> dict[str, Record]:
+        """The message of each record; of those that were merged into it, the one that is evidence."""
+        said, evidence = dict[str, Record](), frozenset[str]().union(*(each.evidence for each in corpus.questions))
+        for message in corpus.records:
+            self._clock.ms = max(message.created_ms, self._clock.ms)
+            draft = Draft(text=message.text, layer=message.layer, episode=message.episode)
+            [told] = await self._service.remember([draft], caller)
+            self.became[told.outcome] += 1
+            if told.record.id not in said or message.id in evidence:
+                said[told.record.id] = message
+        return said
+
+
+def packing(corpora: Sequence[Corpus]) -> Iterator[dict[str, Any]]:
+    """What a budget of tokens holds of the evidence. `cut` ends with the first hit that does not fit any more, as a
+    prompt does that is filled from the top; the memory passes over it.
+    """
+    ways = {
+        "packed, as by default": {},
+        **{f"packed, diversity {share:g}": {"diversity": share} for share in (0.1, 0.3)},
+    }
+    for name, asked in ways.items():
+        yield {"way": name} | {f"{budget}_tokens": _kept(corpora, budget, asked) for budget in BUDGETS}
+    yield {"way": "cut at the first that does not fit"} | {
+        f"{budget}_tokens": _kept(corpora, budget, {}, cut=True) for budget in BUDGETS
+    }
+
+
+def _kept(corpora: Sequence[Corpus], budget: int, asked: dict[str, Any], *, cut: bool = False) -> str:
+    variant = Variant("packing", **asked) if cut else Variant("packing", token_budget=budget, **asked)
+    shares = list[float]()
+    for corpus in corpora:
+        for question, hits in variant.hits(corpus, DEPTHS[-1]):
+            if cut:
+                fits = np.cumsum([hit.tokens for hit in hits]) <= budget
+                hits = hits[: int(fits.sum())]
+            shares.append(len(question.evidence & {hit.record.id for hit in hits}) / len(question.evidence))
+    return f"{100 * statistics.fmean(shares):.1f}"
 
 
 async def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -122,8 +241,30 @@ async def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], di
         async with LocalEmbedder(OnnxEncoder(options.folder or Path(folder))) as embedder:
             for corpus in (*conversations, *scenarios):
                 await _embed(corpus, embedder)
-    rows = [_row(variant, conversations, scenarios) for variant in ablations()[: None if options.ablation else 1]]
-    return rows, {"kinds": _by_kind(conversations)}
+            rows, became = await _through_service(conversations, scenarios, embedder, Path(folder))
+    for variant in ablations()[: None if options.ablation else 1]:
+        found = {
+            each.name: list(variant.found(each, _depth(each, conversations))) for each in (*conversations, *scenarios)
+        }
+        rows.append(_row(variant.name, found, conversations, variant.times))
+    packed = list(packing(conversations)) if options.ablation and conversations else []
+    return rows, {"service_made": became, "kinds": _by_kind(conversations), "packing": packed}
+
+
+async def _through_service(
+    conversations: Sequence[Corpus], scenarios: Sequence[Corpus], embedder: LocalEmbedder, folder: Path
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    clock = Moved(0)
+    async with shard(folder, embedder, clock) as service:
+        asked = Service(service, clock)
+        found = {
+            each.name: await asked.found(each, _depth(each, conversations)) for each in (*conversations, *scenarios)
+        }
+    return [_row(asked.name, found, conversations, asked.times)], dict(asked.became)
+
+
+def _depth(corpus: Corpus, conversations: Sequence[Corpus]) -> int:
+    return DEPTHS[-1] if corpus in conversations else DEPTHS[0]
 
 
 async def _embed(corpus: Corpus, embedder: LocalEmbedder) -> None:
@@ -134,17 +275,20 @@ async def _embed(corpus: Corpus, embedder: LocalEmbedder) -> None:
         question.vector = vector
 
 
-def _row(variant: Variant, conversations: Sequence[Corpus], scenarios: Sequence[Corpus]) -> dict[str, Any]:
-    row: dict[str, Any] = {"variant": variant.name}
-    recalls = {each.name: [_recalls(*found) for found in variant.found(each, DEPTHS[-1])] for each in conversations}
+Found = list[tuple[Question, list[Record]]]
+
+
+def _row(name: str, found: dict[str, Found], conversations: Sequence[Corpus], times: Sequence[float]) -> dict[str, Any]:
+    row: dict[str, Any] = {"variant": name}
+    recalls = {each.name: [_recalls(*pair) for pair in found[each.name]] for each in conversations}
     if recalls:
-        row["locomo_5_10_50"] = _shown([recall for found in recalls.values() for recall in found])
-        row |= {name: _shown(found) for name, found in recalls.items()}
-    answered = [pair for each in scenarios for pair in variant.found(each, DEPTHS[0])]
+        row["locomo_5_10_50"] = _shown([recall for each in recalls.values() for recall in each])
+        row |= {corpus: _shown(each) for corpus, each in recalls.items()}
+    answered = [pair for corpus, pairs in found.items() if corpus not in recalls for pair in pairs]
     if answered:
         row["bfcl_answer_at_5"] = f"{100 * statistics.fmean(_says_answer(*each) for each in answered):.1f}"
         row["bfcl_source_at_5"] = f"{100 * statistics.fmean(bool(_recalls(*each)[0]) for each in answered):.1f}"
-    return row | {"ms_p50": percentile(variant.times, 0.5) * 1000 if variant.times else 0.0}
+    return row | {"ms_p50": percentile(times, 0.5) * 1000}
 
 
 def _by_kind(conversations: Sequence[Corpus]) -> dict[str, str]:

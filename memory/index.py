@@ -28,6 +28,11 @@ DAY_MS = 86_400_000
 _NONE = np.empty(0, np.int32)
 LIKELY = 64
 """Candidates that are weighed with the vectors of their neighbours, at least; or twice as many as are asked for."""
+NEAR_WORDS = 8
+"""Words by which the gate finds what is like a draft, the rarest: what says the same says these too, and the others
+stand in too many rows to be looked through at every write."""
+NEAR_WIDTH = 32
+"""Candidates of the graph for the gate, which takes the best few and looks at their words."""
 SAMPLE = 2048
 """Scores that are looked at to know where the best begin."""
 
@@ -149,12 +154,14 @@ class TenantIndex:
 
     def near(self, text: str, vector: "NDArray[float32] | None", limit: int) -> list[Scored]:
         """The most similar: by cosine, and by words where there is no vector."""
-        scores = self._asked(text, vector, None).scores
+        words = self._text.words(text, self._live.rows, len(self), NEAR_WORDS)
+        scores = self._text.scores(words, self._mean_length())
         rows = _best(scores, limit)
         rows = rows[scores[rows] > 0]
         found = {"text": _of_best(scores[rows])}
         if vector is not None:
-            rows = np.union1d(rows, self._vectors.search(vector, limit)[0]).astype(np.int32)
+            nearest, _ = self._vectors.search(vector, limit, width=NEAR_WIDTH)
+            rows = np.union1d(rows, nearest).astype(np.int32)
             found = {"vector": self._vectors.cosines(vector, rows)}
         (total,) = found.values()
         return self._scored(rows, total, found, limit)

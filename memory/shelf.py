@@ -88,6 +88,8 @@ class Shelf:
                 self._counted(each.record)
             await self._in_turn(self._take_in, self._present, page)
             self._faults.reach(points.REBUILDING)
+        if len(self._present) > SMALL:
+            await self._in_turn(self._present.tables.flush)
 
     def close(self) -> None:
         """When nobody uses it."""

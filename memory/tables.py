@@ -5,14 +5,18 @@ Whatever a query says goes in as a parameter; the text of the SQL is made of con
 can be said in it. Payloads lie in a table of paths and values beside the records, because a filter knows which path it
 means and not what else a payload holds.
 
-Rows are taken in bunches, when the next question comes: one row costs DuckDB as much as thirty.
+Rows are taken in bunches: one row costs DuckDB as much as thirty, and a question costs it milliseconds. So an answer is
+kept, and what came since it was made is asked of one by one, as long as that is little (`Clause` says the same thing to
+DuckDB and of a row). Times are columns of their own, because an answer that depends on the moment could not be kept.
 """
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from itertools import takewhile
+from operator import ge, gt, le, lt
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy
 
@@ -20,6 +24,7 @@ from ..contracts import InvalidInput, StorageError
 from ..contracts.memory import Layer, Query, Record, Scope, State
 from ..contracts.schema import JsonObject, canonical
 from .access import View
+from .column import Column
 
 if TYPE_CHECKING:
     from numpy import int64
@@ -29,6 +34,11 @@ MAX_FILTERS = 100
 """Values in all filters of one query together."""
 _REMEMBERED_ANSWERS = 32
 _REMEMBERED_STATEMENTS = 1024
+WAITING_ROWS = 128
+"""Rows that wait for DuckDB before an answer that is kept makes it take them in: each is asked of once for each answer,
+which costs a few microseconds, and taking them in costs milliseconds whether they are few or many."""
+WAITING_REMOVALS = 4096
+"""Numbers that went and that answers may still hold."""
 _MAX_DEPTH = 16
 _FOR_EVER = 1 << 62
 
@@ -39,7 +49,62 @@ _SCHEMA = (
     known_ms BIGINT, ended_ms BIGINT, valid_from_ms BIGINT, valid_to_ms BIGINT, expires_ms BIGINT)""",
     "CREATE TEMP TABLE payload (number BIGINT, path VARCHAR, kind VARCHAR, text VARCHAR, amount DOUBLE)",
 )
-_RANGES = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_RANGES: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "gt": (">", gt),
+    "gte": (">=", ge),
+    "lt": ("<", lt),
+    "lte": ("<=", le),
+}
+
+
+class Leaf(NamedTuple):
+    """One value of a payload, as DuckDB has it."""
+
+    number: int
+    path: str
+    kind: str
+    text: str
+    amount: float | None
+
+
+class Row(NamedTuple):
+    """One record, in the order of the schema; last the rows of its payload."""
+
+    number: int
+    id: str
+    layer: str
+    scope: str
+    owner: str | None
+    subject: str | None
+    episode: str | None
+    labels: list[str]
+    quarantined: bool
+    pinned: bool
+    confidence: float
+    importance: float
+    created_ms: int
+    known_ms: int
+    ended_ms: int
+    valid_from_ms: int
+    valid_to_ms: int
+    expires_ms: int
+    payload: list[Leaf]
+
+
+class Clause(NamedTuple):
+    """One condition: to DuckDB, and of a row that it does not have yet."""
+
+    sql: str
+    values: list[Any]
+    fits: Callable[[Row], bool]
+
+
+class _Answer(NamedTuple):
+    """Numbers, sorted, of what fits whenever it is so; of the rows below `until`, less `removed` of all removals."""
+
+    numbers: "NDArray[int64]"
+    until: int
+    removed: int
 
 
 class Database:
@@ -94,25 +159,31 @@ class Tables:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: Any = None
-        self._rows: dict[int, tuple[Any, ...]] = {}
-        """Not in DuckDB yet."""
+        self._rows: dict[int, Row] = {}
+        """Not in DuckDB yet, in the order of their numbers."""
         self._gone: list[int] = []
         self._plain = 0
+        self._next = 0
+        """Above every number."""
         self._special: set[int] = set()
         """Those that not every query of the present may find, even without filters."""
         self._timed: set[int] = set()
         """Of those: for which it depends on the time."""
-        self._answers: OrderedDict[Any, NDArray[int64]] = OrderedDict()
+        self._times = _Times()
+        self._answers: OrderedDict[Any, _Answer] = OrderedDict()
+        self._removed: list[int] = []
+        """What went since the oldest answer was made, and perhaps before."""
 
     def __len__(self) -> int:
         return self._plain
 
     def put(self, number: int, record: Record, known_ms: int | None = None, ended_ms: int | None = None) -> None:
-        """A row of a number that was never used."""
+        """A row of a number that was never used, and is above all others."""
         row = _row(number, record, record.updated_ms if known_ms is None else known_ms, ended_ms)
         self._rows[number] = row
+        self._next = number + 1
+        self._times.put(row)
         self._plain += 1
-        self._answers.clear()
         if _is_timed(record):
             self._timed.add(number)
         if number in self._timed or record.scope in (Scope.AGENT, Scope.TASK) or record.state is not State.LIVE:
@@ -120,9 +191,12 @@ class Tables:
 
     def remove(self, number: int) -> None:
         self._plain -= 1
-        self._answers.clear()
         self._special.discard(number)
         self._timed.discard(number)
+        self._removed.append(number)
+        if len(self._removed) > WAITING_REMOVALS:
+            self._removed.clear()
+            self._answers.clear()
         if self._rows.pop(number, None) is None:
             self._gone.append(number)
 
@@ -133,13 +207,8 @@ class Tables:
         """
         if not (self._special or query.as_of_ms is not None or _filters(query)):
             return None
-        where, parameters = self._where(query, view, now_ms)
-        key = (where, tuple(map(str, parameters)))
-        if (found := self._answers.get(key)) is None:
-            found = self._answers[key] = self._numbers(where, parameters)
-            if len(self._answers) > _REMEMBERED_ANSWERS:
-                self._answers.popitem(last=False)
-        return found
+        numbers = self._answered([*_lasting(query, view)])
+        return self._times.fitting(numbers, query.as_of_ms, now_ms) if self._depends_on_time(query) else numbers
 
     def newest(self, query: Query, view: View, now_ms: int, limit: int) -> list[int]:
         """Numbers of the latest that fit, latest first."""
@@ -158,7 +227,7 @@ class Tables:
         return {id for (id,) in self.select("SELECT id FROM records")}
 
     def flush(self) -> None:
-        """Takes in what came and went since the last question. Each question does; whoever puts many does it before."""
+        """Takes in what came and went. A question does when it is much; whoever puts many does it before."""
         if self._gone:
             gone, self._gone = self._gone, []
             for table in ("records", "payload"):
@@ -166,7 +235,7 @@ class Tables:
         if self._rows:
             rows, self._rows = list(self._rows.values()), {}
             self._insert("records", (row[:-1] for row in rows))
-            self._insert("payload", (each for row in rows for each in row[-1]))
+            self._insert("payload", (each for row in rows for each in row.payload))
 
     def close(self) -> None:
         if self._connection is not None:
@@ -174,24 +243,46 @@ class Tables:
             self._connection = None
 
     def _where(self, query: Query, view: View, now_ms: int) -> tuple[str, list[Any]]:
-        clauses = [*_columns(query), *_of_labels(query), *_of_payload(query.payload)]
-        clauses += [*_of_view(view), *self._of_time(query, now_ms)]
-        if not query.include_quarantined:
-            clauses.append(("NOT r.quarantined", []))
-        return " AND ".join(sql for sql, _ in clauses) or "true", [each for _, values in clauses for each in values]
+        clauses = [(each.sql, each.values) for each in _lasting(query, view)]
+        if self._depends_on_time(query):
+            clauses += _of_time(query.as_of_ms, now_ms)
+        return _joined(clauses)
 
-    def _of_time(self, query: Query, now_ms: int) -> Iterator[tuple[str, list[Any]]]:
-        if (moment := query.as_of_ms) is not None:
-            yield "r.known_ms <= ? AND r.ended_ms > ?", [moment, moment]
-        elif not self._timed:
-            return
-        valid = now_ms if moment is None else moment
-        yield "r.valid_from_ms <= ? AND r.valid_to_ms > ? AND r.expires_ms > ?", [valid, valid, now_ms]
+    def _depends_on_time(self, query: Query) -> bool:
+        return query.as_of_ms is not None or bool(self._timed)
 
-    def _numbers(self, where: str, parameters: list[Any]) -> "NDArray[int64]":
-        self.flush()
-        sql = f"SELECT number FROM records r WHERE {where}"
-        return numpy.sort(cast("NDArray[int64]", self._run(sql, parameters).fetchnumpy()["number"]))
+    def _answered(self, clauses: Sequence[Clause]) -> "NDArray[int64]":
+        """The answer as it was made, less what went since, with what came since."""
+        key = tuple((each.sql, *map(str, each.values)) for each in clauses)
+        found = self._answers.pop(key, None)
+        if found is None or len(self._rows) > WAITING_ROWS:
+            self.flush()
+        if found is None:
+            found = _Answer(self._numbers(clauses, 0), self._next, len(self._removed))
+        self._answers[key] = found = self._continued(found, clauses)
+        if len(self._answers) > _REMEMBERED_ANSWERS:
+            self._answers.popitem(last=False)
+        return found.numbers
+
+    def _continued(self, found: _Answer, clauses: Sequence[Clause]) -> _Answer:
+        numbers = found.numbers
+        if found.until < self._next:
+            waiting = takewhile(lambda row: row.number >= found.until, reversed(self._rows.values()))
+            new = sorted(row.number for row in waiting if all(each.fits(row) for each in clauses))
+            taken_in = self._numbers(clauses, found.until) if self._taken_in_since(found.until) else ()
+            numbers = numpy.concatenate([numbers, numpy.array([*taken_in, *new], numpy.int64)])
+        numbers = _without(numbers, self._removed[found.removed :])
+        return _Answer(numbers, self._next, len(self._removed))
+
+    def _taken_in_since(self, until: int) -> bool:
+        """Whether DuckDB has rows from this number on."""
+        return until < next(iter(self._rows), self._next)
+
+    def _numbers(self, clauses: Sequence[Clause], since: int) -> "NDArray[int64]":
+        """Of rows that DuckDB has, from `since` on."""
+        where, values = _joined([(each.sql, each.values) for each in clauses])
+        sql = f"SELECT number FROM records r WHERE r.number >= ? AND {where}"
+        return numpy.sort(cast("NDArray[int64]", self._run(sql, [since, *values]).fetchnumpy()["number"]))
 
     def _run(self, sql: str, parameters: list[Any]) -> Any:
         with _safe_errors():
@@ -219,8 +310,52 @@ def _safe_errors() -> Iterator[None]:
         raise StorageError(f"the tables cannot answer: {type(error).__name__}") from None
 
 
-def _row(number: int, record: Record, known_ms: int, ended_ms: int | None) -> tuple[Any, ...]:
-    """In the order of the schema; last the rows of its payload."""
+class _Times:
+    """When each row is so, by its number."""
+
+    def __init__(self) -> None:
+        self._columns = tuple(Column(numpy.int64) for _ in range(5))
+
+    def put(self, row: Row) -> None:
+        for column, value in zip(self._columns, _times(row), strict=True):
+            column.reach(row.number + 1)
+            column.rows[row.number] = value
+
+    def fitting(self, numbers: "NDArray[int64]", as_of_ms: int | None, now_ms: int) -> "NDArray[int64]":
+        """Those of the numbers that are known and valid then."""
+        moment = now_ms if as_of_ms is None else as_of_ms
+        known, ended, begins, ends, expires = (column.rows[numbers] for column in self._columns)
+        fits = (begins <= moment) & (ends > moment) & (expires > now_ms)
+        if as_of_ms is not None:
+            fits &= (known <= moment) & (ended > moment)
+        return numbers[fits]
+
+
+def _times(row: Row) -> tuple[int, ...]:
+    return row.known_ms, row.ended_ms, row.valid_from_ms, row.valid_to_ms, row.expires_ms
+
+
+def _of_time(as_of_ms: int | None, now_ms: int) -> Iterator[tuple[str, list[Any]]]:
+    """As `_Times` says it, to DuckDB."""
+    if as_of_ms is not None:
+        yield "r.known_ms <= ? AND r.ended_ms > ?", [as_of_ms, as_of_ms]
+    valid = now_ms if as_of_ms is None else as_of_ms
+    yield "r.valid_from_ms <= ? AND r.valid_to_ms > ? AND r.expires_ms > ?", [valid, valid, now_ms]
+
+
+def _joined(clauses: Sequence[tuple[str, list[Any]]]) -> tuple[str, list[Any]]:
+    return " AND ".join(sql for sql, _ in clauses) or "true", [each for _, values in clauses for each in values]
+
+
+def _without(numbers: "NDArray[int64]", gone: Sequence[int]) -> "NDArray[int64]":
+    if not gone or not len(numbers):
+        return numbers
+    places = numpy.searchsorted(numbers, gone)
+    there = places[numpy.take(numbers, places, mode="clip") == gone]
+    return numpy.delete(numbers, there)
+
+
+def _row(number: int, record: Record, known_ms: int, ended_ms: int | None) -> Row:
     whose = (str(record.layer), str(record.scope), record.owner, record.subject, record.episode, list(record.labels))
     flags = (record.state is State.QUARANTINED, record.pinned, record.confidence, record.importance)
     times = (record.created_ms, known_ms, _FOR_EVER if ended_ms is None else ended_ms)
@@ -232,12 +367,12 @@ def _row(number: int, record: Record, known_ms: int, ended_ms: int | None) -> tu
             (record.expires_ms, _FOR_EVER),
         )
     )
-    return (number, record.id, *whose, *flags, *times, *valid, list(_properties(number, record.payload)))
+    return Row(number, record.id, *whose, *flags, *times, *valid, [*_properties(number, record.payload)])
 
 
-def _properties(number: int, payload: JsonObject) -> Iterator[tuple[Any, ...]]:
+def _properties(number: int, payload: JsonObject) -> Iterator[Leaf]:
     for path, value in _leaves(payload, "", 0):
-        yield number, path, *_value(value)
+        yield Leaf(number, path, *_value(value))
 
 
 def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
@@ -279,7 +414,14 @@ def check_filters(query: Query) -> None:
         raise InvalidInput(f"{count} values in the filters, and {MAX_FILTERS} are taken at most")
 
 
-def _columns(query: Query) -> Iterator[tuple[str, list[Any]]]:
+def _lasting(query: Query, view: View) -> Iterator[Clause]:
+    """What the query asks for, but for the time."""
+    yield from (*_columns(query), *_of_labels(query), *_of_payload(query.payload), *_of_view(view))
+    if not query.include_quarantined:
+        yield Clause("NOT r.quarantined", [], lambda row: not row.quarantined)
+
+
+def _columns(query: Query) -> Iterator[Clause]:
     wanted: Iterable[tuple[str, Sequence[Any]]] = (
         ("layer", [str(Layer(each)) for each in query.layers]),
         ("scope", [str(Scope(each)) for each in query.scopes]),
@@ -289,30 +431,44 @@ def _columns(query: Query) -> Iterator[tuple[str, list[Any]]]:
     )
     for column, values in wanted:
         if values:
-            yield f"r.{column} IN ({', '.join('?' * len(values))})", list(values)
-    if query.min_confidence > 0:
-        yield "r.confidence >= ?", [query.min_confidence]
+            yield _one_of(column, list(values))
+    if (least := query.min_confidence) > 0:
+        yield Clause("r.confidence >= ?", [least], lambda row: row.confidence >= least)
 
 
-def _of_labels(query: Query) -> Iterator[tuple[str, list[Any]]]:
+def _one_of(column: str, values: list[Any]) -> Clause:
+    sql = f"r.{column} IN ({', '.join('?' * len(values))})"
+    return Clause(sql, values, lambda row: getattr(row, column) in values)
+
+
+def _of_labels(query: Query) -> Iterator[Clause]:
     for label in query.labels:
-        yield "list_contains(r.labels, ?)", [label]
+        yield Clause("list_contains(r.labels, ?)", [label], lambda row, label=label: label in row.labels)
     for label in query.without_labels:
-        yield "NOT list_contains(r.labels, ?)", [label]
+        yield Clause("NOT list_contains(r.labels, ?)", [label], lambda row, label=label: label not in row.labels)
 
 
-def _of_view(view: View) -> Iterator[tuple[str, list[Any]]]:
+def _of_view(view: View) -> Iterator[Clause]:
     if view.everything:
         return
-    owners = sorted(view.owners)
+    owners, task = sorted(view.owners), view.task or ""
     own = f"r.owner IN ({', '.join('?' * len(owners))})" if owners else "false"
-    yield f"(r.scope <> 'agent' OR {own}) AND (r.scope <> 'task' OR r.owner = ?)", [*owners, view.task or ""]
+    sql = f"(r.scope <> 'agent' OR {own}) AND (r.scope <> 'task' OR r.owner = ?)"
+
+    def fits(row: Row) -> bool:
+        return (row.scope != "agent" or row.owner in owners) and (row.scope != "task" or row.owner == task)
+
+    yield Clause(sql, [*owners, task], fits)
 
 
-def _of_payload(payload: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+def _of_payload(payload: Mapping[str, Any]) -> Iterator[Clause]:
     for path, wanted in _wanted(payload, ""):
-        for sql, values in _conditions(path, wanted):
-            yield f"r.number IN (SELECT p.number FROM payload p WHERE p.path = ? AND {sql})", [path, *values]
+        sql, values, holds = _condition(path, wanted)
+        yield Clause(
+            f"r.number IN (SELECT p.number FROM payload p WHERE p.path = ? AND {sql})",
+            [path, *values],
+            lambda row, path=path, holds=holds: any(each.path == path and holds(each) for each in row.payload),
+        )
 
 
 def _wanted(payload: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
@@ -325,20 +481,31 @@ def _wanted(payload: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
             yield at, value
 
 
-def _conditions(path: str, wanted: Any) -> Iterator[tuple[str, list[Any]]]:
+def _condition(path: str, wanted: Any) -> tuple[str, list[Any], Callable[[Leaf], bool]]:
+    """What a leaf of the path has to hold."""
     if not (isinstance(wanted, Mapping) and wanted):
         kind, text, _ = _value(wanted)
-        yield "p.kind = ? AND p.text = ?", [kind, text]
-        return
+        return "p.kind = ? AND p.text = ?", [kind, text], lambda leaf: leaf.kind == kind and leaf.text == text
     if unknown := wanted.keys() - _RANGES.keys():
         raise InvalidInput(f"{sorted(unknown)[0]!r} is no bound. Write one of {', '.join(_RANGES)}", pointer=path)
-    sql, values = zip(*(_bound(path, name, bound) for name, bound in wanted.items()), strict=True)
-    yield " AND ".join(sql), [each for pair in values for each in pair]
+    bounds = [_bound(path, name, bound) for name, bound in wanted.items()]
+    sql, values = _joined([(sql, values) for sql, values, _ in bounds])
+    return sql, values, lambda leaf: all(holds(leaf) for _, _, holds in bounds)
 
 
-def _bound(path: str, name: str, bound: Any) -> tuple[str, list[Any]]:
+def _bound(path: str, name: str, bound: Any) -> tuple[str, list[Any], Callable[[Leaf], bool]]:
     if isinstance(bound, bool) or not isinstance(bound, int | float | str):
         raise InvalidInput("a bound is a number or a text", pointer=f"{path}/{name}")
+    sign, holds = _RANGES[name]
     if isinstance(bound, str):
-        return f"p.kind = ? AND p.text {_RANGES[name]} ?", ["text", bound]
-    return f"p.kind = ? AND p.amount {_RANGES[name]} ?", ["number", float(bound)]
+        return (
+            f"p.kind = ? AND p.text {sign} ?",
+            ["text", bound],
+            lambda leaf: leaf.kind == "text" and holds(leaf.text, bound),
+        )
+    amount = float(bound)
+    return (
+        f"p.kind = ? AND p.amount {sign} ?",
+        ["number", amount],
+        lambda leaf: leaf.kind == "number" and holds(leaf.amount, amount),
+    )

@@ -1,8 +1,8 @@
 """BM25 over the texts of one tenant: which words stand in which rows, and what a row's words are worth to a question.
 
-Of each word there are the rows that it stands in, in two parts: an older one, sorted by word, and what came since, in
-the order of its coming, which is small enough to be looked through. So a write is seen at once and costs what its words
-cost. Removed rows are passed over, and dropped when the parts are merged.
+Of each word there are the rows that it stands in: in parts that are sorted by word, each several times as large as the
+next, and in what came since, in the order of its coming, which is small enough to be looked through. So a write is seen
+at once and costs what its words cost. Removed rows are passed over, and dropped when parts are merged.
 
 A conversation says little in one turn: what it is about stands in the turns around it. `around` therefore weighs a
 row's words together with those of its neighbours: each word's count first and the saturation after, which asks that
@@ -18,7 +18,7 @@ every row's score, which filters, neighbours and fusion ask for.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -35,9 +35,9 @@ K1 = 1.2
 B = 0.75
 """How much a long text has to say more often what a short one says once."""
 MERGE_AT = 1 << 12
-"""Entries of the new part at least, before it is merged into the old one."""
+"""Entries that are looked through, before they become a part."""
 MERGE_SHARE = 8
-"""The new part is merged when the old one is less than so many times as large."""
+"""A part is merged into the one before it when that is less than so many times as large."""
 LONGEST_QUESTION = 64
 """Different words of a question that count; of a longer one the rarest."""
 
@@ -48,6 +48,36 @@ class Word(NamedTuple):
     rows: "NDArray[int32]"
     counts: "NDArray[float32]"
     worth: float
+
+
+class Part(NamedTuple):
+    """Entries sorted by word: those of `terms[i]` are from `starts[i]` up to `starts[i + 1]`."""
+
+    terms: "NDArray[int64]"
+    starts: "NDArray[int64]"
+    rows: "NDArray[int32]"
+    counts: "NDArray[float32]"
+
+    @staticmethod
+    def of(terms: "NDArray[int64]", rows: "NDArray[int32]", counts: "NDArray[float32]") -> "Part":
+        order = np.argsort(terms, kind="stable")
+        words, starts = np.unique(terms[order], return_index=True)
+        return Part(words, np.append(starts, len(terms)).astype(np.int64), rows[order], counts[order])
+
+    def every_term(self) -> "NDArray[int64]":
+        """That of each entry."""
+        return np.repeat(self.terms, np.diff(self.starts))
+
+    def place(self, term: int) -> slice:
+        """Where a word's entries are."""
+        at = int(np.searchsorted(self.terms, term))
+        if at == len(self.terms) or self.terms[at] != term:
+            return slice(0, 0)
+        return slice(int(self.starts[at]), int(self.starts[at + 1]))
+
+    @property
+    def nbytes(self) -> int:
+        return self.terms.nbytes + self.starts.nbytes + self.rows.nbytes + self.counts.nbytes
 
 
 class Neighbours(NamedTuple):
@@ -67,10 +97,8 @@ class TextIndex:
     def __init__(self) -> None:
         self.lengths = Column(np.float32)
         """Words of each row."""
-        self._terms: NDArray[int64] = np.empty(0, np.int64)
-        self._starts: NDArray[int64] = np.zeros(1, np.int64)
-        self._rows: NDArray[int32] = np.empty(0, np.int32)
-        self._counts: NDArray[float32] = np.empty(0, np.float32)
+        self._parts: list[Part] = []
+        """The largest first."""
         self._new_terms, self._new_rows, self._new_counts = Column(np.int64), Column(np.int32), Column(np.float32)
 
     def put(self, row: int, text: str) -> None:
@@ -82,30 +110,37 @@ class TextIndex:
         self._new_counts.extend(np.fromiter(counted.values(), np.float32, len(counted)))
 
     def tidy(self, live: "NDArray[bool_]") -> None:
-        """Merges the parts when it is time."""
-        if len(self._new_terms) > max(MERGE_AT, len(self._rows) // MERGE_SHARE):
-            self.merge(live)
+        """Merges what came since into the parts when it is time, and small parts into larger ones."""
+        if len(self._new_terms) <= MERGE_AT:
+            return
+        self._parts.append(self._merged([], live))
+        while len(self._parts) > 1 and len(self._parts[-2].rows) < MERGE_SHARE * len(self._parts[-1].rows):
+            self._parts[-2:] = [self._merged(self._parts[-2:], live)]
 
     def merge(self, live: "NDArray[bool_]", moved: "NDArray[int32] | None" = None) -> None:
-        """One part of both, without what is not live. `moved` has the new row of each old one, where rows change."""
-        every = np.repeat(self._terms, np.diff(self._starts))
-        term, row = np.concatenate([every, self._new_terms.rows]), np.concatenate([self._rows, self._new_rows.rows])
-        count = np.concatenate([self._counts, self._new_counts.rows])
-        kept = live[row]
-        term, row, count = term[kept], row[kept], count[kept]
-        order = np.argsort(term, kind="stable")
-        self._terms, starts = np.unique(term[order], return_index=True)
-        self._starts = np.append(starts, len(term)).astype(np.int64)
-        self._rows, self._counts = (row if moved is None else moved[row])[order], count[order]
-        for column in (self._new_terms, self._new_rows, self._new_counts):
-            column.clear()
+        """One part of all, without what is not live. `moved` has the new row of each old one, where rows change."""
+        one = self._merged(self._parts, live)
+        self._parts = [one if moved is None else one._replace(rows=moved[one.rows])]
         if moved is not None:
             lengths, self.lengths = self.lengths.rows[live], Column(np.float32)
             self.lengths.extend(lengths)
 
-    def words(self, text: str, live: "NDArray[bool_]", total: int) -> list[Word]:
-        """Those of the question that stand in a live row. `total` is the number of live rows."""
-        found = [self._word(term, times, live, total) for term, times in Counter(terms(text)).items()]
+    def _merged(self, parts: Sequence[Part], live: "NDArray[bool_]") -> Part:
+        """One part of some and of what came since, which is empty then."""
+        new = (self._new_terms, self._new_rows, self._new_counts)
+        terms = np.concatenate([*(each.every_term() for each in parts), new[0].rows])
+        rows = np.concatenate([*(each.rows for each in parts), new[1].rows])
+        counts = np.concatenate([*(each.counts for each in parts), new[2].rows])
+        for column in new:
+            column.clear()
+        kept = live[rows]
+        return Part.of(terms[kept], rows[kept], counts[kept])
+
+    def words(self, text: str, live: "NDArray[bool_]", total: int, most: int | None = None) -> list[Word]:
+        """Those of the question that stand in a live row; `most` of them, the rarest. `total` is how many rows live."""
+        counted = Counter(terms(text))
+        asked = [*counted] if most is None else self._rarest(counted, most)
+        found = [self._word(term, counted[term], live, total) for term in asked]
         present = [word for word in found if len(word.rows)]
         return sorted(present, key=lambda word: -word.worth)[:LONGEST_QUESTION]
 
@@ -136,18 +171,23 @@ class TextIndex:
 
     @property
     def nbytes(self) -> int:
-        parts = (self._terms, self._starts, self._rows, self._counts)
         columns = (self._new_terms, self._new_rows, self._new_counts, self.lengths)
-        return sum(part.nbytes for part in parts) + sum(column.nbytes for column in columns)
+        return sum(part.nbytes for part in self._parts) + sum(column.nbytes for column in columns)
+
+    def _rarest(self, asked: Iterable[int], most: int) -> list[int]:
+        """Of those that stand anywhere."""
+        spread = {term: sum(part.place(term).stop - part.place(term).start for part in self._parts) for term in asked}
+        new = {*self._new_terms.rows[np.isin(self._new_terms.rows, [*spread])].tolist()}
+        return sorted((term for term in spread if spread[term] or term in new), key=spread.__getitem__)[:most]
 
     def _word(self, term: int, times: int, live: "NDArray[bool_]", total: int) -> Word:
-        at = int(np.searchsorted(self._terms, term))
-        old = slice(0, 0)
-        if at < len(self._terms) and self._terms[at] == term:
-            old = slice(int(self._starts[at]), int(self._starts[at + 1]))
+        old = [(part.rows[at], part.counts[at]) for part in self._parts if (at := part.place(term)).stop]
         new = np.flatnonzero(self._new_terms.rows == term)
-        rows = np.concatenate([self._rows[old], self._new_rows.rows[new]])
-        counts = np.concatenate([self._counts[old], self._new_counts.rows[new]])
+        if len(new) or len(old) != 1:
+            old.append((self._new_rows.rows[new], self._new_counts.rows[new]))
+            rows, counts = (np.concatenate(each) for each in zip(*old, strict=True))
+        else:
+            [(rows, counts)] = old
         if not (alive := live[rows]).all():
             rows, counts = rows[alive], counts[alive]
         return Word(rows, counts, times * math.log(1 + (total - len(rows) + 0.5) / (len(rows) + 0.5)))

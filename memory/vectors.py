@@ -104,12 +104,19 @@ class VectorIndex:
         self._renew_when_due()
 
     def search(
-        self, query: "NDArray[float32]", limit: int, allowed: "NDArray[bool_] | None" = None
+        self,
+        query: "NDArray[float32]",
+        limit: int,
+        allowed: "NDArray[bool_] | None" = None,
+        *,
+        width: int | None = None,
     ) -> tuple["NDArray[int32]", "NDArray[float32]"]:
-        """Rows and cosines of the nearest, best first. `allowed` says of each row whether it may be returned."""
+        """Rows and cosines of the nearest, best first. `allowed` says of each row whether it may be returned, `width`
+        how many candidates the graph keeps, where that is not what the settings say.
+        """
         checked = _checked(query, self.dimensions)
         with self._lock:
-            return self._now.search(checked, min(limit, self._live), allowed, self._live)
+            return self._now.search(checked, min(limit, self._live), allowed, self._live, width)
 
     def cosines(self, query: "NDArray[float32]", rows: "NDArray[int32]") -> "NDArray[float32]":
         """Exact; 0 for a row that has no vector."""
@@ -224,32 +231,38 @@ class _Generation:
             self.rows.extend(rows)
 
     def search(
-        self, query: "NDArray[float32]", limit: int, allowed: "NDArray[bool_] | None", live: int
+        self,
+        query: "NDArray[float32]",
+        limit: int,
+        allowed: "NDArray[bool_] | None",
+        live: int,
+        width: int | None = None,
     ) -> tuple["NDArray[int32]", "NDArray[float32]"]:
         if limit <= 0:
             return np.empty(0, np.int32), np.empty(0, np.float32)
         if allowed is None and live == len(self):
-            return self._nearest(query, limit, None, live)
+            return self._nearest(query, limit, None, live, width)
         wanted = self.rows.rows >= 0
         if allowed is not None:
             wanted &= allowed[self.rows.rows]
-        return self._nearest(query, limit, np.packbits(wanted, bitorder="little"), int(np.count_nonzero(wanted)))
+        bits, left = np.packbits(wanted, bitorder="little"), int(np.count_nonzero(wanted))
+        return self._nearest(query, limit, bits, left, width)
 
     def _nearest(
-        self, query: "NDArray[float32]", limit: int, bits: Any, left: int
+        self, query: "NDArray[float32]", limit: int, bits: Any, left: int, width: int | None
     ) -> tuple["NDArray[int32]", "NDArray[float32]"]:
         """`bits` say which places may be returned; `left` is their number."""
         selector = None if bits is None else self._faiss.IDSelectorBitmap(bits)
-        index, parameters = self._way(limit, left, selector)
+        index, parameters = self._way(limit, left, selector, width or self._settings.search_width)
         cosines, labels = index.search(query, limit, params=parameters)
         found = labels[0] >= 0
         return self.rows.rows[labels[0][found]], cosines[0][found]
 
-    def _way(self, limit: int, left: int, selector: Any) -> tuple[Any, Any]:
+    def _way(self, limit: int, left: int, selector: Any, width: float) -> tuple[Any, Any]:
         """Along the graph, with more candidates the fewer of them may be returned; or one by one."""
         if self.graph is None or left <= self._settings.exact_up_to:
             return self.flat, None if selector is None else self._faiss.SearchParameters(sel=selector)
-        width = max(self._settings.search_width, 2 * limit) * (len(self) / left) ** 0.25
+        width = max(width, 2 * limit) * (len(self) / left) ** 0.25
         return self.graph, self._faiss.SearchParametersHNSW(sel=selector, efSearch=int(width))
 
     def _make_graph(self) -> Any:

@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hanse.contracts.memory import Layer, Query, State
-from hanse.memory.access import EVERYTHING
+from hanse.contracts.memory import Layer, Query, Scope, State
+from hanse.memory import tables as module
+from hanse.memory.access import EVERYTHING, View
 from hanse.memory.tables import Database, Tables
 
 from .making import NOW, record
@@ -108,3 +111,79 @@ def test_the_same_question_of_many_tenants_at_once(database: Database):
     with ThreadPoolExecutor(8) as threads:
         for tenant, found in enumerate(threads.map(ask, range(80))):
             assert found == [{f"of-{tenant}"}] * 9
+
+
+VIEWS = [EVERYTHING, View(owners=frozenset({"desk"}), task=None), View(owners=frozenset(), task="t1")]
+OTHERS = [
+    record("private", scope=Scope.AGENT, owner="desk", layer=Layer.EPISODIC, episode="e"),
+    record("of a task", scope=Scope.TASK, owner="t1", expires_ms=NOW + 5),
+    record("later", valid_from_ms=NOW + 5, payload={"cents": 7, "word": "b"}),
+    record("over", valid_to_ms=NOW - 5, payload={"cents": 3.5, "word": "B"}),
+]
+ALL = [*RECORDS, *OTHERS]
+ASKED = [
+    *QUESTIONS,
+    Query(),
+    Query(payload={"cents": {"gt": 4, "lte": 7}}),
+    Query(payload={"word": {"gte": "B", "lt": "c"}}),
+    Query(payload={"cents": 5, "yes": True}),
+    Query(owners=("desk", "t1"), scopes=(Scope.AGENT, Scope.TASK), episodes=("e",)),
+    Query(as_of_ms=NOW - 7),
+    Query(as_of_ms=NOW + 7, payload={"word": "b"}),
+    Query(include_quarantined=True),
+]
+
+
+@given(data=st.data())
+def test_an_answer_that_was_kept_is_the_answer_made_anew(data: st.DataObject):
+    """Whatever came and went since, whether DuckDB has it or not, and whenever it is asked again."""
+    steps = data.draw(st.lists(st.sampled_from(["put", "put", "put", "remove", "ask", "flush"]), max_size=40))
+    database, there, number = Database(), dict[int, Any](), 0
+    kept, waiting = Tables(database), module.WAITING_ROWS
+    module.WAITING_ROWS = data.draw(st.integers(0, 5))
+    try:
+        for step in [*steps, "ask"]:
+            if step == "put":
+                there[number] = data.draw(st.sampled_from(ALL)), NOW - data.draw(st.integers(0, 9))
+                kept.put(number, *there[number])
+                number += 1
+            elif step == "remove" and there:
+                gone = data.draw(st.sampled_from(sorted(there)))
+                del there[gone]
+                kept.remove(gone)
+            elif step == "flush":
+                kept.flush()
+            elif step == "ask":
+                _check(database, kept, there, data)
+    finally:
+        module.WAITING_ROWS = waiting
+        database.close()
+
+
+def _check(database: Database, kept: Tables, there: dict[int, Any], data: st.DataObject) -> None:
+    query, view = data.draw(st.sampled_from(ASKED)), data.draw(st.sampled_from(VIEWS))
+    now_ms = NOW + data.draw(st.integers(-9, 9))
+    anew = Tables(database)
+    for number, (each, known_ms) in there.items():
+        anew.put(number, each, known_ms)
+    answer, expected = kept.allowed(query, view, now_ms), anew.allowed(query, view, now_ms)
+    assert (answer is None) == (expected is None)
+    if answer is not None and expected is not None:
+        assert answer.tolist() == expected.tolist()
+        assert sorted(answer) == sorted(anew.newest(query, view, now_ms, 1000)), "DuckDB alone says the same"
+    anew.close()
+
+
+def test_a_write_makes_nobody_ask_duckdb_again(database: Database, monkeypatch: pytest.MonkeyPatch):
+    """A question of DuckDB costs milliseconds in a large tenant, and in a lively one there is a write before each."""
+    tables = filled(database, 1)
+    tables.put(len(RECORDS), record("soon over", expires_ms=NOW + 5))
+    query = Query(payload={"cents": {"gte": 5}})
+    assert tables.allowed(query, EVERYTHING, NOW) is not None
+    monkeypatch.setattr(tables, "_run", lambda *_: pytest.fail("DuckDB was asked again"))
+    number = len(RECORDS) + 1
+    for moment in range(module.WAITING_ROWS - 2):
+        tables.put(number + moment, record(f"n{moment}", payload={"cents": moment}))
+        answer = tables.allowed(query, EVERYTHING, NOW + moment % 5)
+        assert answer is not None
+        assert len(answer) == 1 + max(0, moment - 4)
