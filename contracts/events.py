@@ -114,6 +114,8 @@ class Kind(StrEnum):
     evicted), reason (in the words of whoever asked, when they gave one)"""
     MEMORY_GRANTED = "memory.granted"
     """tenant, by, owner, reader, granted (false when it was taken back)"""
+    MEMORY_RESTORED = "memory.restored"
+    """tenant, by, records (of each version its id, number and salted digest), snapshot (seal of its manifest)"""
 
     MODEL_RESERVED = "model.reserved"
     """call, tenant, tier, microcents, until_ms: so much may be spent until then; written before the engine is asked"""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from ..contracts import Clock, IdempotencyKey, InvalidInput, NotAllowed, Tenant
+from ..contracts import Clock, IdempotencyKey, InvalidInput, Tenant
 from ..contracts.caller import Caller
 from ..contracts.memory import MAX_ALIASES, Record, Scope
 from ..contracts.pool import Models
 from . import budgets, consolidation, erasure, facts
-from .access import is_person, view_of
+from .access import check_person, view_of
 from .audit import STALE_DAYS, audit
 from .books import is_summary, node_of
 from .gate import Gate
@@ -57,7 +57,7 @@ def verbs(models: Models | None, policy: consolidation.Policy) -> Mapping[str, V
 async def look_over(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """Scores what the caller may read. `stale_days` is how old an unconfirmed fact may be."""
     stale_days = _number(parameters, "stale_days", STALE_DAYS)
-    _check_person(caller, "audit")
+    check_person(caller, "audit")
     async with service.shelves.use(caller.tenant) as shelf:
         await service.log.durable()
         view = view_of(caller, shelf.grants)
@@ -70,7 +70,7 @@ async def look_over(service: "MemoryService", parameters: Mapping[str, Any], cal
 async def tell_subject(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """All that is kept about a subject, also what is private to agents: the subject has a right to it."""
     subject = _text(parameters, "subject")
-    _check_person(caller, "access")
+    check_person(caller, "access")
     async with service.shelves.use(caller.tenant) as shelf:
         await service.log.durable()
         graph = Derivations(shelf, service.log)
@@ -87,7 +87,7 @@ async def erase_subject(service: "MemoryService", parameters: Mapping[str, Any],
     the certificate of that. All is done by one commit, or nothing.
     """
     subject, aliases = _text(parameters, "subject"), _aliases(parameters)
-    _check_person(caller, "erase")
+    check_person(caller, "erase")
     own = masked = Erasure()
 
     def plan(graph: Derivations) -> Erasure:
@@ -109,7 +109,7 @@ async def redact(service: "MemoryService", parameters: Mapping[str, Any], caller
     Give `pattern` (a regular expression of RE2), or `kinds` out of secret, card, e-mail and phone, the last with a
     `region` such as DE. Whole records are forgotten and subjects are erased instead.
     """
-    _check_person(caller, "redact")
+    check_person(caller, "redact")
     mask = _mask(parameters)
     return _masked(
         service, *await service.erase(lambda graph: _redactions(service, caller.tenant, mask, graph), caller), caller
@@ -118,7 +118,7 @@ async def redact(service: "MemoryService", parameters: Mapping[str, Any], caller
 
 async def tidy(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """Makes room: evicts what is over `records` or `bytes`, the tenant's budget when left out, least valuable first."""
-    _check_person(caller, "tidy")
+    check_person(caller, "tidy")
     limits = service.settings.budget_of(caller.tenant)
     wanted = budgets.Budget(
         records=int(_number(parameters, "records", limits.records)),
@@ -144,7 +144,7 @@ async def consolidate(
     caller: Caller,
 ) -> Any:
     """Makes summaries of old episodes, level upon level. Doing it again makes nothing twice."""
-    _check_person(caller, "consolidate")
+    check_person(caller, "consolidate")
     made = list[Record]()
     for _ in range(1 + _LEVELS):
         groups = await _due(service, policy, caller.tenant)
@@ -224,11 +224,6 @@ def _mask(parameters: Mapping[str, Any]) -> erasure.Mask:
 def _current(service: "MemoryService", tenant: Tenant) -> Iterator[list[Record]]:
     for page in service.log.live(tenant):
         yield [each.record for each in page]
-
-
-def _check_person(caller: Caller, verb: str) -> None:
-    if not is_person(caller):
-        raise NotAllowed(f"only people may {verb} a memory. Ask with a credential of a person")
 
 
 def _text(parameters: Mapping[str, Any], name: str) -> str:

@@ -31,6 +31,8 @@ _REASON = "forgotten"
 """Of notes: why a record was forgotten, by its id."""
 _ALL = 1 << 62
 """Above every version."""
+_RESTORING, _SNAPSHOT = "restoring", "snapshot"
+_RECEIPT = ("key", "salt", "digest", "body", "at_ms")
 Vector = Any
 """NDArray[float32] of one row, or None."""
 
@@ -139,11 +141,10 @@ class Log:
         rows = self._store.read("versions", (tenant, id))
         return [_record(tenant, row[0], row[2], row[3], ended=row[4]) for row in rows]
 
-    def live(self, tenant: Tenant, since: int = 0) -> Iterator[list[Kept]]:
-        """Current records in pages, in the order of their ids; only those written after the entry `since`."""
-        query, first = ("live_since", (tenant, since)) if since else ("live", (tenant,))
+    def live(self, tenant: Tenant) -> Iterator[list[Kept]]:
+        """Current records in pages, in the order of their ids."""
         after = ""
-        while rows := self._store.read(query, (*first, after, _PAGE)):
+        while rows := self._store.read("live", (tenant, after, _PAGE)):
             yield [kept(row, tenant) for row in rows]
             after = rows[-1][0]
 
@@ -217,9 +218,30 @@ class Log:
                 found.add(other)
         return sorted(found)
 
-    def tombstones(self, tenant: Tenant, since: int) -> list[str]:
-        """Ids of what was forgotten after the entry `since`."""
-        return [id for (id,) in self._store.read("tombstones", (tenant, since))]
+    def tombstones(self, tenant: Tenant) -> dict[str, Farewell]:
+        """How everything went that has gone, by id."""
+        reasons = self.notes(tenant, _REASON)
+        rows = self._store.read("tombstones", (tenant,))
+        return {id: Farewell(at_ms, cause, reasons.get(id, "")) for id, at_ms, cause in rows}
+
+    def beside(self, tenant: Tenant) -> dict[str, list[dict[str, Any]]]:
+        """What stands beside the records, by kind, as a snapshot has it."""
+        derivations, receipts = (self._store.read(query, (tenant,)) for query in ("derivations", "receipts"))
+        return {
+            "derivations": [{"source": source, "id": id} for source, id in derivations],
+            "tombstones": [{"id": id} | farewell._asdict() for id, farewell in self.tombstones(tenant).items()],
+            "grants": self.granted(tenant),
+            "receipts": [dict(zip(_RECEIPT, row, strict=True)) for row in receipts],
+        }
+
+    def head_at(self, sequence: int) -> str | None:
+        """The hash of an entry, in hex. None where the journal does not go so far."""
+        rows = self._store.read("entries", (sequence - 1, 1))
+        return rows[0][2].hex() if rows and rows[0][0] == sequence else None
+
+    def last_change(self, tenant: Tenant) -> int:
+        """The last entry that wrote a record of the tenant, or deleted one."""
+        return self._store.read("last_change", (tenant, tenant))[0][0] or 0
 
     def due(self, now_ms: int, limit: int = 10_000) -> list[tuple[Tenant, str]]:
         return [(Tenant(tenant), id) for tenant, id in self._store.read("due", (now_ms, limit))]
@@ -351,6 +373,39 @@ class Log:
             self._write("delete_note", tenant, collection, key)
         else:
             self._write("write_note", tenant, collection, key, pack(value))
+
+    # Restoring
+
+    def restored(self, tenant: Tenant) -> Mapping[str, Any] | None:
+        """Which snapshot was restored, or begun to be: `seal` and `done`. None when none was."""
+        return self.note(tenant, _RESTORING, _SNAPSHOT)
+
+    def begin_restoring(self, caller: Caller, seal: str, beside: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Says whose snapshot is brought back, with what stands beside its records. What is there already stays."""
+        tenant = caller.tenant
+        about = {"tenant": tenant, "by": caller.by, "records": [], "snapshot": seal}
+        sequence = self._append(Kind.MEMORY_RESTORED, caller, about).sequence
+        self.write_note(tenant, _RESTORING, _SNAPSHOT, {"seal": seal, "done": False})
+        for row in beside.get("tombstones", ()):
+            self._write("insert_tombstone", tenant, row["id"], sequence, row["at_ms"], row["cause"])
+            if row["reason"]:
+                self.write_note(tenant, _REASON, row["id"], row["reason"])
+        for row in beside.get("derivations", ()):
+            self._write("insert_derivation", tenant, row["source"], row["id"])
+        for row in beside.get("grants", ()):
+            self._write("write_grant", tenant, row["owner"], row["reader"], row["by"], row["at_ms"])
+        for row in beside.get("receipts", ()):
+            self._write("insert_receipt", tenant, *(row[name] for name in _RECEIPT), sequence)
+            for id, _ in unpack(row["body"]):
+                self._write("insert_receipt_record", tenant, id, row["key"])
+
+    def restore(self, caller: Caller, versions: Sequence[Kept], seal: str) -> None:
+        """Versions of records as they were, all of each, oldest first."""
+        self._put(Kind.MEMORY_RESTORED, caller, versions, {"snapshot": seal})
+
+    def end_restoring(self, tenant: Tenant, seal: str) -> None:
+        """All of it is there."""
+        self.write_note(tenant, _RESTORING, _SNAPSHOT, {"seal": seal, "done": True})
 
     # How
 

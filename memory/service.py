@@ -22,6 +22,8 @@ from .access import Lifetimes, View, check_read, check_text, is_person, view_of
 from .embedding import Embedding
 from .log import Log, Recorder
 from .ports import Erasure, Gate, Index, MakeIndex, PlanErasure, Recollect, Scored, Scrubber
+from .progress import Works
+from .restoring import Restored, restore
 from .shelf import FactKey, Shelf, fact_key
 from .shelves import Shelves
 from .snapshot import Snapshots
@@ -114,6 +116,7 @@ class MemoryService:
             clean=parts.clean,
         )
         self.snapshots = snapshots
+        self.works = Works()
         self.upkeep = Upkeep(self, scrubber)
         self._verbs = {**VERBS, **parts.verbs}
         self._writes: set[asyncio.Task[Any]] = set()
@@ -251,6 +254,17 @@ class MemoryService:
             async with self.shelves.use(tenant) as shelf:
                 count[tenant] = await asyncio.shield(self._task(self.writing.expire(shelf, ids)))
         return count
+
+    async def restore(self, snapshots: Snapshots, caller: Caller, *, merge: bool = False) -> Restored:
+        """Brings back a snapshot of the caller's tenant, also when whoever asked has gone; see `restoring`."""
+
+        async def work() -> Restored:
+            with self.works.begun(caller.tenant, "restore") as progress:
+                restored = await restore(self, snapshots, caller, progress, merge=merge)
+            self.upkeep.restored(caller.tenant)
+            return restored
+
+        return await asyncio.shield(self._task(work()))
 
     async def check(self, tenant: Tenant) -> dict[str, list[str]]:
         """What the projections have and the log has not, and the other way round. Empty lists are as it should be."""

@@ -387,12 +387,24 @@ class Writing:
         Everything has to be on disk for that, and nothing may be written between the plan and what it leads to.
         """
         async with shelf.gate:
-            await self._log.durable()
-            erasure = plan(Derivations(shelf, self._log))
-            places = await self._erase(shelf, erasure, caller, cause, reason)
+            erasure, places = await self.erase_held(shelf, plan, caller, cause=cause, reason=reason)
         await self._log.durable()
         self._faults.reach(points.after("forget"))
         return erasure, places
+
+    async def erase_held(
+        self,
+        shelf: Shelf,
+        plan: Callable[["Derivations"], Erasure],
+        caller: Caller,
+        *,
+        cause: str = "erased",
+        reason: str = "",
+    ) -> tuple[Erasure, dict[str, int]]:
+        """The same for whoever holds the shelf's gate, and waits for the disk when it is let go of."""
+        await self._log.durable()
+        erasure = plan(Derivations(shelf, self._log))
+        return erasure, await self._erase(shelf, erasure, caller, cause, reason)
 
     async def _erase(self, shelf: Shelf, erasure: Erasure, caller: Caller, cause: str, reason: str) -> dict[str, int]:
         keep = await self._rewritten(shelf, erasure)

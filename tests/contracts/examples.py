@@ -257,6 +257,9 @@ _MEMORY_EVENTS: Mapping[Kind, Any] = {
     Kind.MEMORY_FORGOTTEN: {"tenant": SHOP, "by": "alice", "records": ["r1"], "derived": ["r2"], "cause": "asked"},
     Kind.MEMORY_GRANTED: {"tenant": SHOP, "by": "alice", "owner": LEDGER, "reader": "audit", "granted": True},
 }
+_KEPT_EVENTS: Mapping[Kind, Any] = {
+    Kind.MEMORY_RESTORED: {"tenant": SHOP, "by": "alice", "records": [["r1", 3, DIGEST]], "snapshot": "5e" * 32},
+}
 _AUDIT_EVENTS: Mapping[Kind, Any] = {
     Kind.JOURNAL_COMPACTED: {
         "entries": 400,
@@ -378,6 +381,7 @@ EVENTS: Mapping[str, Event] = {
         (501, _TRAVEL_EVENTS),
         (601, _LIMIT_EVENTS),
         (701, _CHILD_EVENTS),
+        (801, _KEPT_EVENTS),
     )
     for i, (kind, data) in enumerate(events.items(), first)
 }

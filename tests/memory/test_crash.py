@@ -129,9 +129,9 @@ async def after_expire(service: MemoryService, folder: Path, root: str, first: s
 
 async def after_snapshot(service: MemoryService, folder: Path, root: str, first: str, point: str) -> None:
     assert service.snapshots is not None
-    loaded = await service.snapshots.read(SHOP)
-    assert loaded is not None
-    assert {each.record.id for each in loaded.records} == service.log.live_ids(SHOP)
+    async with service.snapshots.held(SHOP) as snapshot:
+        found = [each async for page in snapshot.records() for each in page]
+    assert {each.record.id for each in found} == service.log.live_ids(SHOP)
     await service.tell("snapshot", {}, ann())
     assert len([file for file in (folder / "s").rglob("*") if file.is_file()]) == 2, "what was half done is gone"
 
