@@ -32,7 +32,7 @@ SNAPSHOT_DONE: Final = "memory.snapshot_done"
 REBUILDING: Final = "memory.rebuilding"
 """A tenant's projections are being made from the log."""
 RESTORING: Final = "memory.restoring"
-"""A snapshot is being brought back: some of its records are on disk, others are not."""
+"""A snapshot is being brought back: what stands beside its records is on disk, and some of them, or none yet."""
 RESTORED: Final = "memory.restored"
 """All its records are on disk, and nothing says yet that it is done."""
 

@@ -3,8 +3,8 @@
     snapshot, checked from end to end ──> what stands beside the records ──> records, in batches ──> done
 
 Each arrow is a commit, and the log says whose snapshot is under way: who is killed in between does it again, and what
-is there already stays as it is. What the log knows as forgotten does not come back, nor what was derived from it. Nobody
-writes meanwhile; who reads sees it come back.
+is there already stays as it is. What the log knows as forgotten does not come back, nor what was derived from it.
+Nobody writes meanwhile; who reads sees it come back.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -119,6 +119,7 @@ class _Restoring:
         self._begin(beside, away)
         self._known |= {each["id"] for each in beside["tombstones"]}
         await self._log.durable()
+        self._service.faults.reach(points.RESTORING)
         async for batch in self._batches():
             await self._take_in(self._chosen(batch, away, erasure.rewrite))
             self._progress.advance(len(batch))
@@ -138,14 +139,16 @@ class _Restoring:
     def _begin(self, beside: Mapping[str, Sequence[Mapping[str, Any]]], away: set[str]) -> None:
         """Grants come back into a log that knows nothing of the tenant: elsewhere they may have been taken back."""
         gone = self._log.tombstones(self._shelf.tenant).keys()
-        fresh = not (self._known or self._log.granted(self._shelf.tenant))
+        grants = () if self._known or self._log.granted(self._shelf.tenant) else beside["grants"]
+        for each in grants:
+            self._shelf.grant(each["owner"], each["reader"], granted=True)
         self._log.begin_restoring(
             self._caller,
             self._seal,
             {
                 "tombstones": [each for each in beside["tombstones"] if each["id"] not in self._known],
                 "derivations": [each for each in beside["derivations"] if not away & {each["source"], each["id"]}],
-                "grants": beside["grants"] if fresh else (),
+                "grants": grants,
                 "receipts": [_blind(each) for each in beside["receipts"]] if away | gone else beside["receipts"],
             },
         )

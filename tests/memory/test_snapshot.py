@@ -107,7 +107,7 @@ async def test_a_snapshot_of_others_is_foreign(tmp_path: Path):
     await some(tmp_path)
     with pytest.raises(NotFound, match="1 folders there are of other tenants or of another federation's key"):
         await loaded(snapshots(tmp_path, b"another key"))
-    with pytest.raises(Corrupt, match="another federation wrote it.*--key"):
+    with pytest.raises(Corrupt, match=r"another federation wrote it.*--key"):
         await snapshots(tmp_path, b"another key").tenants()
     there = files(tmp_path)["manifest"].parent
     other = Path(snapshots(tmp_path)._place(Tenant("rival")).folder)
@@ -187,7 +187,7 @@ async def test_a_place_may_be_any_uri(tmp_path: Path):
 
 
 async def test_a_place_that_is_none_says_so(tmp_path: Path):
-    with pytest.raises(StorageError, match="no place that pyarrow.fs knows"):
+    with pytest.raises(StorageError, match=r"no place that pyarrow.fs knows"):
         await loaded(Snapshots("nowhere://at/all", KEY))
 
 
