@@ -114,6 +114,8 @@ class Kind(StrEnum):
     evicted), reason (in the words of whoever asked, when they gave one)"""
     MEMORY_GRANTED = "memory.granted"
     """tenant, by, owner, reader, granted (false when it was taken back)"""
+    MEMORY_CERTIFIED = "memory.certified"
+    """tenant, by, certificate (id), digest (of all that it says): what was erased has left the files"""
     MEMORY_RESTORED = "memory.restored"
     """tenant, by, records (of each version its id, number and salted digest), snapshot (seal of its manifest)"""
 

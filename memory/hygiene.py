@@ -5,7 +5,6 @@ read. What they decide is decided by the pure modules beside this one; here it i
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from . import budgets, consolidation, erasure, facts
 from .access import check_person, view_of
 from .audit import STALE_DAYS, audit
 from .books import is_summary, node_of
+from .certificates import Claim
 from .gate import Gate
 from .ports import Erasure, Graph
 from .redaction import Pattern, Redactor, Values
@@ -88,19 +88,17 @@ async def erase_subject(service: "MemoryService", parameters: Mapping[str, Any],
     """
     subject, aliases = _text(parameters, "subject"), _aliases(parameters)
     check_person(caller, "erase")
-    own = masked = Erasure()
 
-    def plan(graph: Derivations) -> Erasure:
-        nonlocal own, masked
+    def plan(graph: Graph) -> list[Claim]:
         ids = service.log.about(caller.tenant, subject)
         own = service.parts.plan_erasure([*ids, node_of(subject)], graph)
-        if aliases:
-            masked = _redactions(service, caller.tenant, Values(aliases), erasure.After(graph, own))
-        return replace(own, rewrite={**own.rewrite, **masked.rewrite})
+        if not aliases:
+            return [Claim(own, subject)]
+        masked = _redactions(service, caller.tenant, Values(aliases), erasure.After(graph, own))
+        return [Claim(own, subject), Claim(masked, masked=True)]
 
-    _, places = await service.erase(plan, caller)
-    told = service.writing.certificate(caller, own, places, subject).model_dump(mode="json")
-    return told | ({"masked": _masked(service, masked, {"snapshots": places["snapshots"]}, caller)} if aliases else {})
+    own, *masked = (each.model_dump(mode="json") for each in await service.erase(plan, caller))
+    return own | ({"masked": masked[0]} if masked else {})
 
 
 async def redact(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
@@ -111,9 +109,12 @@ async def redact(service: "MemoryService", parameters: Mapping[str, Any], caller
     """
     check_person(caller, "redact")
     mask = _mask(parameters)
-    return _masked(
-        service, *await service.erase(lambda graph: _redactions(service, caller.tenant, mask, graph), caller), caller
-    )
+
+    def plan(graph: Graph) -> list[Claim]:
+        return [Claim(_redactions(service, caller.tenant, mask, graph), masked=True)]
+
+    [made] = await service.erase(plan, caller)
+    return made.model_dump(mode="json")
 
 
 async def tidy(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
@@ -129,7 +130,9 @@ async def tidy(service: "MemoryService", parameters: Mapping[str, Any], caller: 
         everything = [record for page in _current(service, caller.tenant) for record in page]
         told = {id for each in everything if is_summary(each) for id in each.provenance.derived_from}
         found = budgets.overflow(everything, wanted, service.clock.now_ms(), summarised=told)
-        await service.writing.evict(shelf, [each.id for each in found.evictions], caller)
+        with service.works.begun(caller.tenant, "tidy") as progress:
+            progress.begin(len(found.evictions))
+            await service.writing.evict(shelf, [each.id for each in found.evictions], caller)
     if found.evictions:
         await service.upkeep.cleaned(caller.tenant)
     evicted = [each._asdict() for each in found.evictions]
@@ -146,12 +149,15 @@ async def consolidate(
     """Makes summaries of old episodes, level upon level. Doing it again makes nothing twice."""
     check_person(caller, "consolidate")
     made = list[Record]()
-    for _ in range(1 + _LEVELS):
-        groups = await _due(service, policy, caller.tenant)
-        for group in groups:
-            made += await _summarised(service, group, policy, models, caller.tenant)
-        if not groups:
-            break
+    with service.works.begun(caller.tenant, "consolidate") as progress:
+        for _ in range(1 + _LEVELS):
+            groups = await _due(service, policy, caller.tenant)
+            progress.begin(len(groups))
+            for group in groups:
+                made += await _summarised(service, group, policy, models, caller.tenant)
+                progress.advance(1)
+            if not groups:
+                break
     return {"summaries": [{"id": each.id, "of": len(each.provenance.derived_from)} for each in made]}
 
 
@@ -202,12 +208,6 @@ def _owner(tenant: Tenant, record: Record) -> Caller:
 def _redactions(service: "MemoryService", tenant: Tenant, mask: erasure.Mask, graph: Graph) -> Erasure:
     versions = (each.record for page in service.log.all_versions(tenant) for each in page)
     return erasure.redactions((each for each in versions if graph.record(each.id) is not None), mask, graph)
-
-
-def _masked(service: "MemoryService", found: Erasure, places: Mapping[str, int], caller: Caller) -> Any:
-    """The certificate of what was masked."""
-    places = {**places, "rewritten": len(found.rewrite)}
-    return service.writing.certificate(caller, found, places).model_dump(mode="json")
 
 
 def _mask(parameters: Mapping[str, Any]) -> erasure.Mask:

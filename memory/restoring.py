@@ -3,8 +3,8 @@
     snapshot, checked from end to end ──> what stands beside the records ──> records, in batches ──> done
 
 Each arrow is a commit, and the log says whose snapshot is under way: who is killed in between does it again, and what
-is there already stays as it is. What the log knows as forgotten does not come back, nor what was derived from it.
-Nobody writes meanwhile; who reads sees it come back.
+is there already stays as it is. What the log knows as forgotten does not come back, nor what was derived from it, nor
+what is about a subject that was erased. Nobody writes meanwhile; who reads sees it come back.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -15,12 +15,16 @@ from pydantic import BaseModel, ConfigDict
 from ..contracts import Conflict, Tenant
 from ..contracts.caller import Caller
 from ..contracts.memory import Record
+from ..contracts.plain import unpack
 from . import faults as points
+from .books import node_of
+from .certificates import Claim
+from .erasure import is_about
 from .log import Kept, Log
 from .ports import Erasure
 from .progress import Progress
 from .shelf import Shelf
-from .snapshot import Manifest, Snapshot, Snapshots
+from .snapshot import BESIDE, RECORDS, Manifest, Snapshot, Snapshots
 
 if TYPE_CHECKING:
     from .service import MemoryService
@@ -113,7 +117,7 @@ class _Restoring:
 
     async def run(self) -> Restored:
         beside = {kind: await self._snapshot.rows(kind) for kind in _beside(self._snapshot.manifest)}
-        erasure = await self._not_to_come_back(beside["derivations"])
+        erasure = await self._not_to_come_back(beside)
         away = {*erasure.delete, *erasure.derived}
         self._progress.begin(self._snapshot.manifest.records)
         self._begin(beside, away)
@@ -149,6 +153,7 @@ class _Restoring:
                 "tombstones": [each for each in beside["tombstones"] if each["id"] not in self._known],
                 "derivations": [each for each in beside["derivations"] if not away & {each["source"], each["id"]}],
                 "grants": grants,
+                "certificates": beside["certificates"],
                 "receipts": [_blind(each) for each in beside["receipts"]] if away | gone else beside["receipts"],
             },
         )
@@ -191,27 +196,46 @@ class _Restoring:
         self._service.faults.reach(points.RESTORING)
         self._records, self._versions = self._records + len(current), self._versions + len(versions)
 
-    async def _not_to_come_back(self, derivations: Sequence[Mapping[str, Any]]) -> Erasure:
-        """What the log has forgotten for good, with all that the snapshot derived from it."""
-        gone = self._log.tombstones(self._shelf.tenant)
+    async def _not_to_come_back(self, beside: Mapping[str, Sequence[Mapping[str, Any]]]) -> Erasure:
+        """What this log has forgotten for good, the snapshot not yet, with all that the snapshot derived from it."""
+        derivations = beside["derivations"]
         named = {each[side] for each in derivations for side in ("source", "id")}
-        seeds = [id for id, farewell in gone.items() if farewell.cause in FOR_GOOD and id in named]
-        if not seeds:
+        seeds = [id for id in self._forgotten_since(beside["tombstones"]) if id in named]
+        erased = self._erased_since(beside["certificates"])
+        if not (seeds or erased):
             return Erasure()
-        current = {each.record.id: each.record async for page in self._snapshot.records() for each in page}
-        return self._service.parts.plan_erasure(seeds, Contents(current, derivations))
+        current: dict[str, Record] = {}
+        async for page in self._snapshot.records():
+            current |= {each.record.id: each.record for each in page}
+            seeds += [each.record.id for each in page if _is_of_erased(each.record, erased)]
+        seeds += map(node_of, erased)
+        return self._service.parts.plan_erasure(list(dict.fromkeys(seeds)), Contents(current, derivations))
+
+    def _forgotten_since(self, known: Sequence[Mapping[str, Any]]) -> list[str]:
+        gone = self._log.tombstones(self._shelf.tenant)
+        return [id for id in gone.keys() - {each["id"] for each in known} if gone[id].cause in FOR_GOOD]
+
+    def _erased_since(self, known: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Until when records are about subjects that were erased, in unix milliseconds, by subject."""
+        there = {unpack(each["body"])["id"] for each in known}
+        made = self._log.certificates(self._shelf.tenant, None, 1 << 62)
+        return {each.subject: each.at_ms for each in reversed(made) if each.subject and each.id not in there}
 
     async def _erase_what_went_later(self, tombstones: Sequence[Mapping[str, Any]]) -> None:
         """What was there and that the snapshot knows as forgotten, as after an older snapshot was restored."""
         ids = [each["id"] for each in tombstones if each["cause"] in FOR_GOOD and self._shelf.record(each["id"])]
         if ids:
             await self._service.writing.erase_held(
-                self._shelf, lambda graph: self._service.parts.plan_erasure(ids, graph), self._caller
+                self._shelf, lambda graph: [Claim(self._service.parts.plan_erasure(ids, graph))], self._caller
             )
 
 
 def _beside(manifest: Manifest) -> set[str]:
-    return {file.kind for file in manifest.files} - {"records"} | {"derivations", "tombstones", "grants", "receipts"}
+    return {file.kind for file in manifest.files} - {RECORDS} | {*BESIDE}
+
+
+def _is_of_erased(record: Record, erased: Mapping[str, int]) -> bool:
+    return any(is_about(subject, record) and record.created_ms <= at_ms for subject, at_ms in erased.items())
 
 
 def _blind(receipt: Mapping[str, Any]) -> dict[str, Any]:

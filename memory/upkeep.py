@@ -14,6 +14,7 @@ from ..contracts import Conflict, HanseError, StorageError, Tenant
 from ..contracts.caller import Caller
 from ..contracts.memory import Record
 from . import faults as points
+from .certificates import sealed
 from .log import Kept
 from .ports import Scrubber
 from .progress import Progress
@@ -52,6 +53,8 @@ class Upkeep:
         self._untidy: set[Tenant] = set()
         self._to_be_taken_again: set[Tenant] = set()
         """Whose snapshot had to go, because it had something that was forgotten."""
+        self._cleaning: dict[Tenant, asyncio.Lock] = {}
+        """One at a time for each tenant: two would certify the same."""
         self._next_due = 0
         """Unix milliseconds of the expiry that is waited for."""
         self._receipts_dropped_ms = 0
@@ -89,16 +92,20 @@ class Upkeep:
 
     # Getting rid
 
-    async def cleaned(self, tenant: Tenant) -> dict[str, int]:
-        """After something was forgotten: it leaves the files of the store and the snapshots. How many of those went."""
+    async def cleaned(self, tenant: Tenant) -> None:
+        """After something was forgotten: it leaves the files of the store and the snapshots. That is certified then."""
         self._wake_compaction.set()
         log, snapshots = self._service.log, self._service.snapshots
-        deleted = log.unclean.get(tenant, 0)
-        await self._scrub()
-        self._service.faults.reach(points.SCRUBBED)
-        found = await self._discarded(snapshots, tenant) if snapshots else {"snapshots": 0}
-        log.clean(tenant, deleted)
-        return found
+        async with self._cleaning.setdefault(tenant, asyncio.Lock()):
+            await log.durable()
+            deleted, owed = log.unclean.get(tenant, 0), log.owed(tenant)
+            await self._scrub()
+            self._service.faults.reach(points.SCRUBBED)
+            found = await self._discarded(snapshots, tenant) if snapshots else {"snapshots": 0}
+            for each in owed:
+                log.certify(sealed(each, found, self._service.signer))
+            log.clean(tenant, deleted)
+            await log.durable()
 
     async def _discarded(self, snapshots: Snapshots, tenant: Tenant) -> dict[str, int]:
         """How many files of the tenant's snapshot went; it is taken again later. One that this log does not go on from

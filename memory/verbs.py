@@ -6,7 +6,7 @@ Hygiene adds its own (`Parts.verbs`).
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..contracts import InvalidInput, NotAllowed
+from ..contracts import InvalidInput, NotAllowed, NotFound
 from ..contracts.caller import Caller
 from .access import check_person, is_person, view_of
 from .snapshot import Snapshots
@@ -77,6 +77,23 @@ async def restore(service: "MemoryService", parameters: Mapping[str, Any], calle
     return restored.model_dump(mode="json")
 
 
+async def certificates(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """The certificates of the tenant's erasures, newest first; `before` is the last id of the page before."""
+    check_person(caller, "see the certificates of")
+    before, limit = str(parameters.get("before") or ""), int(parameters.get("limit") or 100)
+    found = service.log.certificates(caller.tenant, before or None, max(1, min(limit, 1000)))
+    return {"certificates": [each.model_dump(mode="json") for each in found]}
+
+
+async def certificate(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """One of them by its `id`."""
+    check_person(caller, "see the certificates of")
+    id = str(parameters.get("id") or "")
+    if (found := service.log.certificate(caller.tenant, id)) is None:
+        raise NotFound("there is no such certificate", certificate=id[:100])
+    return found.model_dump(mode="json")
+
+
 async def progress(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """Which of the tenant's long verbs are under way, and how far they are."""
     return service.works.of(caller.tenant)
@@ -136,6 +153,8 @@ VERBS: Mapping[str, Verb] = {
     "snapshot": snapshot,
     "restore": restore,
     "progress": progress,
+    "certificates": certificates,
+    "certificate": certificate,
     "export": export,
     "compact": compact,
     "rebuild": rebuild,

@@ -100,6 +100,13 @@ CREATE TABLE IF NOT EXISTS note (
     PRIMARY KEY (tenant, collection, key)
 ) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS certificate (
+    tenant TEXT NOT NULL,
+    id     TEXT NOT NULL,
+    body   BLOB NOT NULL,
+    PRIMARY KEY (tenant, id)
+) WITHOUT ROWID;
+
 -- write: insert_entry adds one journal entry; a sequence is used once
 INSERT INTO journal (sequence, task, entry, hash) VALUES (?, ?, ?, ?)
 
@@ -135,6 +142,9 @@ ON CONFLICT (tenant, key) DO UPDATE SET salt = excluded.salt, digest = excluded.
 -- write: insert_receipt brings back what came of a key, where nothing is known of the key
 INSERT INTO receipt (tenant, key, salt, digest, body, at_ms, sequence) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (tenant, key) DO NOTHING
+
+-- write: insert_certificate keeps the certificate of an erasure for good
+INSERT INTO certificate (tenant, id, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 
 -- write: insert_receipt_record says which records a receipt is about: tenant, id, key
 INSERT INTO receipt_record (tenant, id, key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
@@ -311,6 +321,15 @@ SELECT source, id FROM derivation WHERE tenant = ? ORDER BY source, id
 
 -- query: receipts of a tenant
 SELECT key, salt, digest, body, at_ms FROM receipt WHERE tenant = ? ORDER BY key
+
+-- query: certificate of an erasure
+SELECT body FROM certificate WHERE tenant = ? AND id = ?
+
+-- query: certificates of a tenant before an id, newest first
+SELECT body FROM certificate WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?
+
+-- query: salted records with what their digests are made of: tenant, id
+SELECT salt, body FROM record WHERE tenant = ? AND id = ? AND ended_ms IS NULL
 
 -- query: receipt of a key
 SELECT salt, digest, body FROM receipt WHERE tenant = ? AND key = ?

@@ -259,6 +259,7 @@ _MEMORY_EVENTS: Mapping[Kind, Any] = {
 }
 _KEPT_EVENTS: Mapping[Kind, Any] = {
     Kind.MEMORY_RESTORED: {"tenant": SHOP, "by": "alice", "records": [["r1", 3, DIGEST]], "snapshot": "5e" * 32},
+    Kind.MEMORY_CERTIFIED: {"tenant": SHOP, "by": "alice", "certificate": "c1", "digest": DIGEST},
 }
 _AUDIT_EVENTS: Mapping[Kind, Any] = {
     Kind.JOURNAL_COMPACTED: {

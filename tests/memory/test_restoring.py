@@ -350,3 +350,26 @@ class Asking:
     def reach(self, point: str) -> None:
         if point in ("memory.restoring", "memory.restored"):
             self.seen.append(self.service.works.of(SHOP))
+
+
+async def test_certificates_come_back_and_a_subject_erased_since_does_not(tmp_path: Path):
+    """The store is lost, somebody asks to be forgotten meanwhile, and then the snapshot is merged."""
+    clock = Clock()
+    async with clean_memory(tmp_path / "m.sqlite", clock, snapshots=tmp_path / "s") as service:
+        earlier = await service.forget([(await remembered(service, "of no use")).id], ann())
+        bob = await remembered(service, f"about {word(1)}", subject="bob")
+        await remembered(
+            service, f"the invoice of June is late {word(1)}", provenance=Provenance(derived_from=(bob.id,))
+        )
+        eve = await remembered(service, "of another")
+        await service.tell("snapshot", {}, ann())
+    clock.ms += 1000
+    async with clean_memory(tmp_path / "new.sqlite", clock, snapshots=tmp_path / "s") as service:
+        erased = await service.tell("erase", {"subject": "bob"}, ann())
+        assert erased["places"]["snapshots_not_restored"] == 1
+        told = await service.tell("restore", {"merge": True}, ann())
+        assert (told["records"], told["left_out"]) == (1, 2)
+        assert service.log.live_ids(SHOP) == {eve.id}
+        certificates = (await service.tell("certificates", {}, ann()))["certificates"]
+        assert [each["id"] for each in certificates] == [erased["id"], earlier.id]
+        assert traces(tmp_path / "new.sqlite", word(1)) == []
