@@ -116,6 +116,10 @@ class Kind(StrEnum):
     """tenant, by, model (digest), records (ids): vectors of versions that had none, or another model's"""
     MEMORY_GRANTED = "memory.granted"
     """tenant, by, owner, reader, granted (false when it was taken back)"""
+    MEMORY_CERTIFIED = "memory.certified"
+    """tenant, by, certificate (id), digest (of all that it says): what was erased has left the files"""
+    MEMORY_RESTORED = "memory.restored"
+    """tenant, by, records (of each version its id, number and salted digest), snapshot (seal of its manifest)"""
 
     MODEL_RESERVED = "model.reserved"
     """call, tenant, tier, microcents, until_ms: so much may be spent until then; written before the engine is asked"""

@@ -216,8 +216,18 @@ class Certificate(BaseModel):
     derived: list[str]
     places: dict[str, int]
     """Rows, vectors, text entries, cache entries and snapshots that were cleaned, by place."""
+    reason: str = ""
+    """In the words of whoever asked for it."""
+    entry: int | None = None
+    """Of the memory's journal: where it says that they went. None when there was nothing to erase."""
+    digests: dict[str, str] = Field(default_factory=dict[str, str])
+    """Of what was erased, by id, as the journal has them: salted, and the salt is gone."""
     digest: Digest | str
     """Over all of the above."""
+    key: str = ""
+    """The public key of the federation that signed it, in hex. It says which key to look for, not which to trust."""
+    signature: str = ""
+    """Ed25519, of the digest. Empty where a memory ends with its process."""
 
 
 class Memory(Protocol):

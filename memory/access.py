@@ -49,6 +49,12 @@ def is_person(caller: Caller) -> bool:
     return bool(caller.by) and caller.agent is None and caller.task is None
 
 
+def check_person(caller: Caller, verb: str) -> None:
+    """Raises NotAllowed."""
+    if not is_person(caller):
+        raise NotAllowed(f"only people may {verb} a memory. Ask with a credential of a person")
+
+
 def view_of(caller: Caller, grants: Mapping[str, Collection[str]]) -> View:
     """`grants` are the owners that a reader may read, by the reader's name."""
     name = caller.agent or caller.by

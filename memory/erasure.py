@@ -1,4 +1,4 @@
-"""Forgetting for good: what has to go when some records go, what a person may see, and the certificate of an erasure.
+"""Forgetting for good: what has to go when some records go, and what a person may see.
 
 What is derived goes with what it was derived from, however many steps away, because a paraphrase cannot be searched
 for. The exception keeps its books: a summary made of whole lines of others (`consolidation`) says of each line where it
@@ -14,8 +14,8 @@ something derived from it lives (`log.drop`), so it is walked through as if it w
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from ..contracts import Digest, JsonObject, Tenant, digest
-from ..contracts.memory import Certificate, Record, Scope
+from ..contracts import JsonObject
+from ..contracts.memory import Record, Scope
 from .books import LINES, lines_of, node_of
 from .ports import Erasure, Graph
 from .redaction import Values, rewritten
@@ -176,41 +176,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for each in value:
             yield from _texts(each)
-
-
-# Certificates
-
-
-def certify(
-    id: str,
-    tenant: Tenant,
-    erasure: Erasure,
-    places: Mapping[str, int],
-    *,
-    by: str,
-    at_ms: int,
-    subject: str | None = None,
-) -> Certificate:
-    """The certificate of an erasure that was carried out. It holds ids and counts, and nothing that was erased."""
-    certificate = Certificate(
-        id=id,
-        tenant=tenant,
-        subject=subject,
-        at_ms=at_ms,
-        by=by,
-        records=sorted(erasure.delete),
-        derived=sorted({*erasure.derived, *erasure.rewrite}),
-        places=dict(sorted(places.items())),
-        digest="",
-    )
-    return certificate.model_copy(update={"digest": digest_of(certificate)})
-
-
-def digest_of(certificate: Certificate) -> Digest:
-    """Over everything in it but the digest itself, as canonical JSON."""
-    return digest(certificate.model_dump(mode="json", exclude={"digest"}))
-
-
-def is_genuine(certificate: Certificate) -> bool:
-    """Whether it says what it said when it was made."""
-    return certificate.digest == digest_of(certificate)

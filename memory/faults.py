@@ -31,6 +31,10 @@ SNAPSHOT_DONE: Final = "memory.snapshot_done"
 """The new manifest is in its place; files of the one before are still there."""
 REBUILDING: Final = "memory.rebuilding"
 """A tenant's projections are being made from the log."""
+RESTORING: Final = "memory.restoring"
+"""A snapshot is being brought back: what stands beside its records is on disk, and some of them, or none yet."""
+RESTORED: Final = "memory.restored"
+"""All its records are on disk, and nothing says yet that it is done."""
 
 POINTS: Final = (
     *(side(write) for write in _WRITES for side in (before, after)),
@@ -40,4 +44,6 @@ POINTS: Final = (
     SNAPSHOT_MANIFEST,
     SNAPSHOT_DONE,
     REBUILDING,
+    RESTORING,
+    RESTORED,
 )

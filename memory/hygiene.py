@@ -5,20 +5,20 @@ read. What they decide is decided by the pure modules beside this one; here it i
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from ..contracts import Clock, IdempotencyKey, InvalidInput, NotAllowed, Tenant
+from ..contracts import Clock, IdempotencyKey, InvalidInput, Tenant
 from ..contracts.caller import Caller
 from ..contracts.memory import MAX_ALIASES, Record, Scope
 from ..contracts.pool import Models
 from . import budgets, consolidation, erasure, facts
-from .access import is_person, view_of
+from .access import check_person, view_of
 from .audit import STALE_DAYS, audit
 from .books import is_summary, node_of
+from .certificates import Claim
 from .gate import Gate
 from .ports import Erasure, Graph
 from .redaction import Pattern, Redactor, Values
@@ -57,7 +57,7 @@ def verbs(models: Models | None, policy: consolidation.Policy) -> Mapping[str, V
 async def look_over(service: "Reading", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """Scores what the caller may read. `stale_days` is how old an unconfirmed fact may be."""
     stale_days = _number(parameters, "stale_days", STALE_DAYS)
-    _check_person(caller, "audit")
+    check_person(caller, "audit")
     async with service.shelves.use(caller.tenant) as shelf:
         await service.log.durable()
         view = view_of(caller, shelf.grants)
@@ -70,7 +70,7 @@ async def look_over(service: "Reading", parameters: Mapping[str, Any], caller: C
 async def tell_subject(service: "Reading", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """All that is kept about a subject, also what is private to agents: the subject has a right to it."""
     subject = _text(parameters, "subject")
-    _check_person(caller, "access")
+    check_person(caller, "access")
     async with service.shelves.use(caller.tenant) as shelf:
         await service.log.durable()
         graph = Derivations(shelf, service.log)
@@ -87,20 +87,18 @@ async def erase_subject(service: "MemoryService", parameters: Mapping[str, Any],
     the certificate of that. All is done by one commit, or nothing.
     """
     subject, aliases = _text(parameters, "subject"), _aliases(parameters)
-    _check_person(caller, "erase")
-    own = masked = Erasure()
+    check_person(caller, "erase")
 
-    def plan(graph: Derivations) -> Erasure:
-        nonlocal own, masked
+    def plan(graph: Graph) -> list[Claim]:
         ids = service.log.about(caller.tenant, subject)
         own = service.parts.plan_erasure([*ids, node_of(subject)], graph)
-        if aliases:
-            masked = _redactions(service, caller.tenant, Values(aliases), erasure.After(graph, own))
-        return replace(own, rewrite={**own.rewrite, **masked.rewrite})
+        if not aliases:
+            return [Claim(own, subject)]
+        masked = _redactions(service, caller.tenant, Values(aliases), erasure.After(graph, own))
+        return [Claim(own, subject), Claim(masked, masked=True)]
 
-    _, places = await service.erase(plan, caller)
-    told = service.writing.certificate(caller, own, places, subject).model_dump(mode="json")
-    return told | ({"masked": _masked(service, masked, {"snapshots": places["snapshots"]}, caller)} if aliases else {})
+    own, *masked = (each.model_dump(mode="json") for each in await service.erase(plan, caller))
+    return own | ({"masked": masked[0]} if masked else {})
 
 
 async def redact(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
@@ -109,16 +107,19 @@ async def redact(service: "MemoryService", parameters: Mapping[str, Any], caller
     Give `pattern` (a regular expression of RE2), or `kinds` out of secret, card, e-mail and phone, the last with a
     `region` such as DE. Whole records are forgotten and subjects are erased instead.
     """
-    _check_person(caller, "redact")
+    check_person(caller, "redact")
     mask = _mask(parameters)
-    return _masked(
-        service, *await service.erase(lambda graph: _redactions(service, caller.tenant, mask, graph), caller), caller
-    )
+
+    def plan(graph: Graph) -> list[Claim]:
+        return [Claim(_redactions(service, caller.tenant, mask, graph), masked=True)]
+
+    [made] = await service.erase(plan, caller)
+    return made.model_dump(mode="json")
 
 
 async def tidy(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """Makes room: evicts what is over `records` or `bytes`, the tenant's budget when left out, least valuable first."""
-    _check_person(caller, "tidy")
+    check_person(caller, "tidy")
     limits = service.settings.budget_of(caller.tenant)
     wanted = budgets.Budget(
         records=int(_number(parameters, "records", limits.records)),
@@ -129,7 +130,9 @@ async def tidy(service: "MemoryService", parameters: Mapping[str, Any], caller: 
         everything = [record for page in _current(service, caller.tenant) for record in page]
         told = {id for each in everything if is_summary(each) for id in each.provenance.derived_from}
         found = budgets.overflow(everything, wanted, service.clock.now_ms(), summarised=told)
-        await service.writing.evict(shelf, [each.id for each in found.evictions], caller)
+        with service.works.begun(caller.tenant, "tidy") as progress:
+            progress.begin(len(found.evictions))
+            await service.writing.evict(shelf, [each.id for each in found.evictions], caller)
     if found.evictions:
         await service.upkeep.cleaned(caller.tenant)
     evicted = [each._asdict() for each in found.evictions]
@@ -144,14 +147,17 @@ async def consolidate(
     caller: Caller,
 ) -> Any:
     """Makes summaries of old episodes, level upon level. Doing it again makes nothing twice."""
-    _check_person(caller, "consolidate")
+    check_person(caller, "consolidate")
     made = list[Record]()
-    for _ in range(1 + _LEVELS):
-        groups = await _due(service, policy, caller.tenant)
-        for group in groups:
-            made += await _summarised(service, group, policy, models, caller.tenant)
-        if not groups:
-            break
+    with service.works.begun(caller.tenant, "consolidate") as progress:
+        for _ in range(1 + _LEVELS):
+            groups = await _due(service, policy, caller.tenant)
+            progress.begin(len(groups))
+            for group in groups:
+                made += await _summarised(service, group, policy, models, caller.tenant)
+                progress.advance(1)
+            if not groups:
+                break
     return {"summaries": [{"id": each.id, "of": len(each.provenance.derived_from)} for each in made]}
 
 
@@ -204,12 +210,6 @@ def _redactions(service: "MemoryService", tenant: Tenant, mask: erasure.Mask, gr
     return erasure.redactions((each for each in versions if graph.record(each.id) is not None), mask, graph)
 
 
-def _masked(service: "MemoryService", found: Erasure, places: Mapping[str, int], caller: Caller) -> Any:
-    """The certificate of what was masked."""
-    places = {**places, "rewritten": len(found.rewrite)}
-    return service.writing.certificate(caller, found, places).model_dump(mode="json")
-
-
 def _mask(parameters: Mapping[str, Any]) -> erasure.Mask:
     """Raises InvalidInput."""
     pattern, kinds = parameters.get("pattern"), parameters.get("kinds")
@@ -224,11 +224,6 @@ def _mask(parameters: Mapping[str, Any]) -> erasure.Mask:
 def _current(service: "Reading", tenant: Tenant) -> Iterator[list[Record]]:
     for page in service.log.live(tenant):
         yield [each.record for each in page]
-
-
-def _check_person(caller: Caller, verb: str) -> None:
-    if not is_person(caller):
-        raise NotAllowed(f"only people may {verb} a memory. Ask with a credential of a person")
 
 
 def _text(parameters: Mapping[str, Any], name: str) -> str:

@@ -17,7 +17,7 @@ import numpy
 
 from ..contracts import Clock, Entropy, IdempotencyKey, Kind, StepId, TaskId, Tenant, Write
 from ..contracts.caller import Caller
-from ..contracts.memory import Layer, Record, State
+from ..contracts.memory import Certificate, Layer, Record, State
 from ..contracts.plain import pack, unpack
 from .books import sources_of
 
@@ -33,6 +33,12 @@ _REASON = "forgotten"
 """Of notes: why a record was forgotten, by its id."""
 _ALL = 1 << 62
 """Above every version."""
+_RESTORING, _SNAPSHOT = "restoring", "snapshot"
+_OWED = "owed"
+"""Of notes: certificates that are due when what was erased has left the files, by their id."""
+_BEHIND_ALL = "~"
+"""Above every id."""
+_RECEIPT = ("key", "salt", "digest", "body", "at_ms")
 Vector = Any
 """NDArray[float32] of one row, or None."""
 
@@ -152,11 +158,10 @@ class Log:
         rows = self._store.read("versions", (tenant, id))
         return [_record(tenant, row[0], row[2], row[3], ended=row[4]) for row in rows]
 
-    def live(self, tenant: Tenant, since: int = 0) -> Iterator[list[Kept]]:
-        """Current records in pages, in the order of their ids; only those written after the entry `since`."""
-        query, first = ("live_since", (tenant, since)) if since else ("live", (tenant,))
+    def live(self, tenant: Tenant) -> Iterator[list[Kept]]:
+        """Current records in pages, in the order of their ids."""
         after = ""
-        while rows := self._store.read(query, (*first, after, _PAGE)):
+        while rows := self._store.read("live", (tenant, after, _PAGE)):
             yield [kept(row, tenant) for row in rows]
             after = rows[-1][0]
 
@@ -230,9 +235,53 @@ class Log:
                 found.add(other)
         return sorted(found)
 
-    def tombstones(self, tenant: Tenant, since: int) -> list[str]:
-        """Ids of what was forgotten after the entry `since`."""
-        return [id for (id,) in self._store.read("tombstones", (tenant, since))]
+    def tombstones(self, tenant: Tenant) -> dict[str, Farewell]:
+        """How everything went that has gone, by id."""
+        reasons = self.notes(tenant, _REASON)
+        rows = self._store.read("tombstones", (tenant,))
+        return {id: Farewell(at_ms, cause, reasons.get(id, "")) for id, at_ms, cause in rows}
+
+    def beside(self, tenant: Tenant) -> dict[str, list[dict[str, Any]]]:
+        """What stands beside the records, by kind, as a snapshot has it."""
+        derivations, receipts = (self._store.read(query, (tenant,)) for query in ("derivations", "receipts"))
+        return {
+            "derivations": [{"source": source, "id": id} for source, id in derivations],
+            "tombstones": [{"id": id} | farewell._asdict() for id, farewell in self.tombstones(tenant).items()],
+            "grants": self.granted(tenant),
+            "receipts": [dict(zip(_RECEIPT, row, strict=True)) for row in receipts],
+            "certificates": [{"body": each} for each in self._certificates(tenant)],
+        }
+
+    def digest(self, tenant: Tenant, id: str) -> str | None:
+        """Of the current version, as the journal has it. On disk only."""
+        for salt, body in self._store.read("salted", (tenant, id)):
+            return _named(salt, body)
+        return None
+
+    def _certificates(self, tenant: Tenant) -> list[bytes]:
+        return [body for (body,) in self._store.read("certificates", (tenant, _BEHIND_ALL, _ALL))]
+
+    def certificate(self, tenant: Tenant, id: str) -> Certificate | None:
+        rows = self._store.read("certificate", (tenant, id))
+        return Certificate.model_validate(unpack(rows[0][0])) if rows else None
+
+    def certificates(self, tenant: Tenant, before: str | None, limit: int) -> list[Certificate]:
+        """Newest first; only those with an id below `before`."""
+        rows = self._store.read("certificates", (tenant, before or _BEHIND_ALL, limit))
+        return [Certificate.model_validate(unpack(body)) for (body,) in rows]
+
+    def owed(self, tenant: Tenant) -> list[Certificate]:
+        """Certificates of erasures that may still be in some file. On disk only."""
+        return [Certificate.model_validate(each) for each in self.notes(tenant, _OWED).values()]
+
+    def head_at(self, sequence: int) -> str | None:
+        """The hash of an entry, in hex. None where the journal does not go so far."""
+        rows = self._store.read("entries", (sequence - 1, 1))
+        return rows[0][2].hex() if rows and rows[0][0] == sequence else None
+
+    def last_change(self, tenant: Tenant) -> int:
+        """The last entry that wrote a record of the tenant, or deleted one."""
+        return self._store.read("last_change", (tenant, tenant))[0][0] or 0
 
     def due(self, now_ms: int, limit: int = 10_000) -> list[tuple[Tenant, str]]:
         return [(Tenant(tenant), id) for tenant, id in self._store.read("due", (now_ms, limit))]
@@ -296,14 +345,16 @@ class Log:
         traces: Sequence[str] = (),
         keep: Sequence[Kept] = (),
         reason: str = "",
-    ) -> None:
+    ) -> int | None:
         """Deletes records with all their versions; `keep` are derived records that stay, with nothing of their past.
 
         All that was derived has to be in `derived`, or in `keep` without what goes: where it came from is forgotten
         too. So it is of `traces`, what had gone before. Everything before this has to be on disk.
+
+        Returns the entry that says so; None when there is nothing to do.
         """
         if not (ids or derived or keep):
-            return
+            return None
         tenant, gone = caller.tenant, {*ids, *derived}
         left = self._parents(tenant, gone) - {*gone, *traces}
         sequence = self._gone(caller, ids, cause, derived, reason)
@@ -312,6 +363,7 @@ class Log:
             self._write("delete_sources", tenant, id)
         left |= self._keep(caller, keep, sequence) - {*gone, *traces}
         self._contract(tenant, left)
+        return sequence
 
     def drop(self, caller: Caller, ids: Sequence[str], cause: str) -> None:
         """Deletes records with all their versions, whose derivatives stay: those that expired, were evicted, replaced.
@@ -366,6 +418,19 @@ class Log:
         self._write("delete_receipt_records", before_ms)
         self._write("delete_receipts", before_ms)
 
+    def owe(self, certificate: Certificate) -> None:
+        """Notes that a certificate is due, in the commit of the erasure before it."""
+        self.write_note(certificate.tenant, _OWED, certificate.id, certificate.model_dump(mode="json"))
+        self._soil(certificate.tenant, self._recorder.sequence)
+
+    def certify(self, certificate: Certificate) -> None:
+        """Keeps a certificate for good, which is not due any more."""
+        about = {"tenant": certificate.tenant, "by": certificate.by, "certificate": certificate.id}
+        caller = Caller(tenant=certificate.tenant, by=certificate.by)
+        self._append(Kind.MEMORY_CERTIFIED, caller, {**about, "digest": certificate.digest})
+        self._write("insert_certificate", certificate.tenant, certificate.id, pack(certificate.model_dump(mode="json")))
+        self.write_note(certificate.tenant, _OWED, certificate.id, None)
+
     def clean(self, tenant: Tenant, sequence: int) -> None:
         """Nothing that was deleted by then is in any file any more."""
         if self._unclean.get(tenant) == sequence:
@@ -378,6 +443,41 @@ class Log:
             self._write("delete_note", tenant, collection, key)
         else:
             self._write("write_note", tenant, collection, key, pack(value))
+
+    # Restoring
+
+    def restored(self, tenant: Tenant) -> Mapping[str, Any] | None:
+        """Which snapshot was restored, or begun to be: `seal` and `done`. None when none was."""
+        return self.note(tenant, _RESTORING, _SNAPSHOT)
+
+    def begin_restoring(self, caller: Caller, seal: str, beside: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Says whose snapshot is brought back, with what stands beside its records. What is there already stays."""
+        tenant = caller.tenant
+        about = {"tenant": tenant, "by": caller.by, "records": [], "snapshot": seal}
+        sequence = self._append(Kind.MEMORY_RESTORED, caller, about).sequence
+        self.write_note(tenant, _RESTORING, _SNAPSHOT, {"seal": seal, "done": False})
+        for row in beside.get("tombstones", ()):
+            self._write("insert_tombstone", tenant, row["id"], sequence, row["at_ms"], row["cause"])
+            if row["reason"]:
+                self.write_note(tenant, _REASON, row["id"], row["reason"])
+        for row in beside.get("derivations", ()):
+            self._write("insert_derivation", tenant, row["source"], row["id"])
+        for row in beside.get("grants", ()):
+            self._write("write_grant", tenant, row["owner"], row["reader"], row["by"], row["at_ms"])
+        for row in beside.get("receipts", ()):
+            self._write("insert_receipt", tenant, *(row[name] for name in _RECEIPT), sequence)
+            for id, _ in unpack(row["body"]):
+                self._write("insert_receipt_record", tenant, id, row["key"])
+        for row in beside.get("certificates", ()):
+            self._write("insert_certificate", tenant, unpack(row["body"])["id"], row["body"])
+
+    def restore(self, caller: Caller, versions: Sequence[Kept], seal: str) -> None:
+        """Versions of records as they were, all of each, oldest first."""
+        self._put(Kind.MEMORY_RESTORED, caller, versions, {"snapshot": seal})
+
+    def end_restoring(self, tenant: Tenant, seal: str) -> None:
+        """All of it is there."""
+        self.write_note(tenant, _RESTORING, _SNAPSHOT, {"seal": seal, "done": True})
 
     # How
 
@@ -396,9 +496,12 @@ class Log:
             self._delete(caller.tenant, id, _ALL, event.sequence)
             self._pending[caller.tenant, id] = event.sequence, None
         self._settle_when_durable(caller.tenant, gone, event.sequence)
-        self._unclean[caller.tenant] = event.sequence
-        self.write_note(caller.tenant, _UPKEEP, _UNCLEAN, event.sequence)
+        self._soil(caller.tenant, event.sequence)
         return event.sequence
+
+    def _soil(self, tenant: Tenant, sequence: int) -> None:
+        self._unclean[tenant] = sequence
+        self.write_note(tenant, _UPKEEP, _UNCLEAN, sequence)
 
     def _keep(self, caller: Caller, keep: Sequence[Kept], sequence: int) -> set[str]:
         """Writes what is left of records, in place of their past. Returns the sources of which nothing is left."""
@@ -433,7 +536,7 @@ class Log:
 
     def _prepared(self, each: Kept) -> tuple[Kept, bytes, bytes, str]:
         salt, body = self._entropy.bytes(16), body_of(each.record)
-        return each, salt, body, "sha256:" + _salted(salt, body).hex()
+        return each, salt, body, _named(salt, body)
 
     def _append(self, kind: Kind, caller: Caller, data: Mapping[str, Any]) -> Any:
         return self._recorder.append(kind, caller.task, caller.step, data)
@@ -507,6 +610,11 @@ def unpacked(vector: bytes | None) -> "NDArray[float32] | None":
     if vector is None:
         return None
     return numpy.frombuffer(vector, dtype="<f2").astype(numpy.float32)
+
+
+def _named(salt: bytes, body: bytes) -> str:
+    """The digest of a version as the journal has it."""
+    return "sha256:" + _salted(salt, body).hex()
 
 
 def _salted(salt: bytes, said: bytes) -> bytes:

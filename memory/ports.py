@@ -155,6 +155,17 @@ class Erasure:
         )
 
 
+def together(erasures: "Iterable[Erasure]") -> Erasure:
+    """All of them as one. None touches what another deletes."""
+    every = list(erasures)
+    return Erasure(
+        delete=tuple(id for each in every for id in each.delete),
+        derived=tuple(id for each in every for id in each.derived),
+        rewrite={id: record for each in every for id, record in each.rewrite.items()},
+        traces=tuple(id for each in every for id in each.traces),
+    )
+
+
 class Graph(Protocol):
     """The records of a tenant and what was derived from what, for whoever plans an erasure."""
 

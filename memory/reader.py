@@ -168,7 +168,7 @@ class MemoryReader(Reading):
     def _note(self, event: Event) -> None:
         if (changed := self._changed.get(event.data.get("tenant", ""))) is not None:
             changed.ids.update(dict.fromkeys(_ids(event)))
-            changed.grants |= event.kind is Kind.MEMORY_GRANTED
+            changed.grants |= event.kind in (Kind.MEMORY_GRANTED, Kind.MEMORY_RESTORED)
 
     def _take_in(self, shelf: "FollowingShelf", changed: "_Changed") -> None:
         """Some of what changed, as it is on disk now: what was committed since is noted again when it is read of."""
@@ -306,7 +306,7 @@ class _NoRecorder:
 def _ids(event: Event) -> Iterable[str]:
     """Of the records that an entry is about."""
     match event.kind:
-        case Kind.MEMORY_REMEMBERED | Kind.MEMORY_REVISED | Kind.MEMORY_PINNED:
+        case Kind.MEMORY_REMEMBERED | Kind.MEMORY_REVISED | Kind.MEMORY_PINNED | Kind.MEMORY_RESTORED:
             return [each[0] for each in event.data["records"]]
         case Kind.MEMORY_FORGOTTEN:
             return [*event.data["records"], *event.data["derived"]]

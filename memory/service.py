@@ -19,17 +19,20 @@ from ..contracts.memory import MAX_REASON, Certificate, Change, Draft, Query, Re
 from ..contracts.plain import check
 from ..contracts.pool import Embedder
 from .access import Lifetimes, View, check_read, check_text, is_person, view_of
+from .certificates import Signer
 from .embedding import Embedding
 from .lately import Given, LatelyOfAll
 from .log import Log, Recorder
-from .ports import Erasure, Gate, Index, MakeIndex, PlanErasure, Recollect, Scored, Scrubber
+from .ports import Gate, Index, MakeIndex, PlanErasure, Recollect, Scored, Scrubber
+from .progress import Works
+from .restoring import Restored, restore
 from .shelf import FactKey, Shelf, fact_key
 from .shelves import Shelves, check_tenant
 from .snapshot import Snapshots
 from .tables import Database, check_filters
 from .upkeep import Upkeep
 from .verbs import VERBS, Verb
-from .writing import Budget, Clean, Derivations, Writing, everything_derived, unchanged
+from .writing import Budget, Clean, Plan, Writing, everything_derived, unchanged
 
 Result = TypeVar("Result")
 AnyShelf = TypeVar("AnyShelf", bound=Shelf)
@@ -226,9 +229,12 @@ class MemoryService(Reading):
         settings: Settings | None = None,
         scrubber: Scrubber | None = None,
         snapshots: Snapshots | None = None,
+        signer: Signer | None = None,
         faults: Faults | None = None,
     ) -> None:
-        """`scrubber` is the store itself where it can get rid of what was deleted. The store stays the caller's."""
+        """`scrubber` is the store itself where it can get rid of what was deleted, `signer` signs certificates. The
+        store stays the caller's.
+        """
         super().__init__(Log(store, recorder, clock, entropy), clock, embedder, parts, settings, faults)
         self.entropy = entropy
         self.lately = LatelyOfAll(self.settings.open_tenants, self.shelves.is_open)
@@ -245,6 +251,8 @@ class MemoryService(Reading):
             clean=parts.clean,
         )
         self.snapshots = snapshots
+        self.works = Works()
+        self.signer = signer
         self.upkeep = Upkeep(self, scrubber)
         self._verbs = {**VERBS, **parts.verbs}
         self._writes: set[asyncio.Task[Any]] = set()
@@ -301,20 +309,20 @@ class MemoryService(Reading):
         check([*ids, reason])
         if len(reason) > MAX_REASON:
             raise InvalidInput(f"a reason has at most {MAX_REASON} characters", pointer="/reason")
-        return self.writing.certificate(
-            caller, *await self._erased(caller, lambda shelf: self.writing.forget(shelf, ids, caller, reason))
-        )
+        [made] = await self._erased(caller, lambda shelf: self.writing.forget(shelf, ids, caller, reason))
+        return made
 
-    async def erase(self, plan: Callable[[Derivations], Erasure], caller: Caller) -> tuple[Erasure, dict[str, int]]:
-        """What was erased, and where, by a plan that is made when nobody else writes. In one commit, or not at all."""
+    async def erase(self, plan: Plan, caller: Caller) -> list[Certificate]:
+        """Erases by a plan that is made when nobody else writes: in one commit, or not at all. A certificate for each
+        claim of the plan.
+        """
         return await self._erased(caller, lambda shelf: self.writing.erase(shelf, plan, caller))
 
-    async def _erased(
-        self, caller: Caller, erase: Callable[[Shelf], Awaitable[tuple[Erasure, dict[str, int]]]]
-    ) -> tuple[Erasure, dict[str, int]]:
-        async def work(shelf: Shelf) -> tuple[Erasure, dict[str, int]]:
-            erasure, places = await erase(shelf)
-            return erasure, places | await self.upkeep.cleaned(caller.tenant)
+    async def _erased(self, caller: Caller, erase: Callable[[Shelf], Awaitable[list[str]]]) -> list[Certificate]:
+        async def work(shelf: Shelf) -> list[Certificate]:
+            due = await erase(shelf)
+            await self.upkeep.cleaned(caller.tenant)
+            return [made for id in due if (made := self.log.certificate(caller.tenant, id))]
 
         return await self._written(caller, work)
 
@@ -337,6 +345,17 @@ class MemoryService(Reading):
             async with self.shelves.use(tenant) as shelf:
                 count[tenant] = await asyncio.shield(self._task(self.writing.expire(shelf, ids)))
         return count
+
+    async def restore(self, snapshots: Snapshots, caller: Caller, *, merge: bool = False) -> Restored:
+        """Brings back a snapshot of the caller's tenant, also when whoever asked has gone; see `restoring`."""
+
+        async def work() -> Restored:
+            with self.works.begun(caller.tenant, "restore") as progress:
+                restored = await restore(self, snapshots, caller, progress, merge=merge)
+            self.upkeep.restored(caller.tenant)
+            return restored
+
+        return await asyncio.shield(self._task(work()))
 
     def _shelf(self, tenant: Tenant) -> Shelf:
         return self._make_shelf(tenant, Shelf, lately=self.lately.of(tenant))

@@ -18,6 +18,7 @@ from .lately import Lately
 from .log import Kept, Log
 from .past import Finish, Past
 from .ports import MakeIndex, Scored
+from .progress import Progress
 from .projection import SMALL, Projection, aside, comparable, to_its_end
 from .tables import Database
 from .turn import Turn
@@ -190,17 +191,19 @@ class Shelf:
         """Ids in the index and in the tables. For checks."""
         return await self._in_turn(lambda: (self._present.index.ids(), self._present.tables.ids()))
 
-    async def rebuild(self) -> None:
+    async def rebuild(self, progress: Progress) -> None:
         """Makes the projections anew beside the old ones, which answer until then."""
         async with self._making:
-            await self._make_anew()
+            progress.begin(self.live)
+            await self._make_anew(progress)
 
-    async def _make_anew(self) -> None:
+    async def _make_anew(self, progress: Progress) -> None:
         fresh = self._empty()
         self._meanwhile = []
         try:
             for page in self._log.live(self.tenant):
                 await to_its_end(self._take_in, fresh, page)
+                progress.advance(len(page))
                 self._faults.reach(points.REBUILDING)
             async with self._turn.take():
                 await to_its_end(self._take_in, fresh, self._meanwhile)

@@ -6,17 +6,21 @@ Nothing here is needed for an answer to be right: a record that is due is not sh
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..contracts import HanseError, StorageError, Tenant
+from ..contracts import Conflict, HanseError, StorageError, Tenant
 from ..contracts.caller import Caller
 from ..contracts.memory import Record
 from . import faults as points
+from .certificates import sealed
 from .log import Kept
 from .ports import Scrubber
+from .progress import Progress
+from .restoring import continues
 from .shelf import Shelf
+from .snapshot import RECORDS, ROWS, Mark, Part, Snapshots
 
 if TYPE_CHECKING:
     from .service import MemoryService
@@ -47,6 +51,10 @@ class Upkeep:
         self._wake_compaction = asyncio.Event()
         self._changed: set[Tenant] = set()
         self._untidy: set[Tenant] = set()
+        self._to_be_taken_again: set[Tenant] = set()
+        """Whose snapshot had to go, because it had something that was forgotten."""
+        self._cleaning: dict[Tenant, asyncio.Lock] = {}
+        """One at a time for each tenant: two would certify the same."""
         self._next_due = 0
         """Unix milliseconds of the expiry that is waited for."""
         self._receipts_dropped_ms = 0
@@ -75,18 +83,44 @@ class Upkeep:
             if record.embedding is None:
                 self._wake_vectors.set()
 
+    def restored(self, tenant: Tenant) -> None:
+        """Much was written: some of it may be due, lack a vector or have one of another model, and be in files."""
+        self._changed.add(tenant)
+        self._untidy.add(tenant)
+        for wake in (self._wake_expiry, self._wake_vectors, self._wake_compaction):
+            wake.set()
+
     # Getting rid
 
-    async def cleaned(self, tenant: Tenant) -> dict[str, int]:
-        """After something was forgotten: it leaves the files of the store and the snapshots. How many of those went."""
+    async def cleaned(self, tenant: Tenant) -> None:
+        """After something was forgotten: it leaves the files of the store and the snapshots. That is certified then."""
         self._wake_compaction.set()
         log, snapshots = self._service.log, self._service.snapshots
-        deleted = log.unclean.get(tenant, 0)
-        await self._scrub()
-        self._service.faults.reach(points.SCRUBBED)
-        count = await snapshots.discard(tenant) if snapshots else 0
-        log.clean(tenant, deleted)
+        async with self._cleaning.setdefault(tenant, asyncio.Lock()):
+            await log.durable()
+            deleted, owed = log.unclean.get(tenant, 0), log.owed(tenant)
+            await self._scrub()
+            self._service.faults.reach(points.SCRUBBED)
+            found = await self._discarded(snapshots, tenant) if snapshots else {"snapshots": 0}
+            for each in owed:
+                log.certify(sealed(each, found, self._service.signer))
+            log.clean(tenant, deleted)
+            await log.durable()
+
+    async def _discarded(self, snapshots: Snapshots, tenant: Tenant) -> dict[str, int]:
+        """How many files of the tenant's snapshot went; it is taken again later. One that this log does not go on from
+        is the last of a store that was lost, and stays: what is forgotten here does not come back from it.
+        """
+        if not await self._may_replace(snapshots, tenant):
+            return {"snapshots": 0, "snapshots_not_restored": 1}
+        if count := await snapshots.discard(tenant):
+            self._changed.add(tenant)
+            self._to_be_taken_again.add(tenant)
         return {"snapshots": count}
+
+    async def _may_replace(self, snapshots: Snapshots, tenant: Tenant) -> bool:
+        manifest = await snapshots.manifest(tenant)
+        return manifest is None or continues(self._service.log, manifest)
 
     async def compact(self) -> None:
         """Writes the store's file anew."""
@@ -115,6 +149,8 @@ class Upkeep:
             await asyncio.sleep(self._service.settings.compact_seconds)
             self._wake_compaction.clear()
             await self._quietly(self.compact)
+            for tenant in list(self._to_be_taken_again):
+                await self._quietly(lambda tenant=tenant: self.snapshot(tenant))
 
     # What expires
 
@@ -187,24 +223,63 @@ class Upkeep:
 
     # Snapshots
 
-    async def snapshot(self, tenant: Tenant) -> dict[str, Any]:
-        """A snapshot of what the tenant has now. Returns its manifest."""
+    async def snapshot(self, tenant: Tenant, *, replace: bool = False) -> dict[str, Any]:
+        """A snapshot of what the tenant has now. Returns its manifest; an empty one when something was forgotten
+        meanwhile.
+
+        Raises Conflict where that of another store lies, unless it is to be replaced.
+        """
         snapshots = self._service.snapshots
         if snapshots is None:
             return {}
+        if not (replace or await self._may_replace(snapshots, tenant)):
+            raise Conflict(
+                f"at {snapshots.location} lies a snapshot of {tenant} that this store does not go on from: its own was "
+                "lost. Bring it back first: hanse memory restore. To let go of it: hanse memory snapshot --replace"
+            )
         self._changed.discard(tenant)
-        await self._service.log.durable()
-        before, sequence, records = snapshots.forgotten(tenant), self._service.log.sequence, list[Kept]()
-        for page in self._service.log.live(tenant):
-            records += page
+        self._to_be_taken_again.discard(tenant)
+        with self._service.works.begun(tenant, "snapshot") as progress:
+            await self._service.log.durable()
+            before, mark = snapshots.forgotten(tenant), self._mark()
+            manifest = await snapshots.write(tenant, mark, self._contents(tenant, progress), before)
+        return manifest.model_dump(mode="json") if manifest else {}
+
+    def _mark(self) -> Mark:
+        log = self._service.log
+        return Mark(log.sequence, log.head_at(log.sequence) or "", self._service.clock.now_ms())
+
+    async def _contents(self, tenant: Tenant, progress: Progress) -> AsyncIterator[Part]:
+        """All that the tenant has, a page at a time."""
+        log, rows = self._service.log, list[Kept]()
+        progress.begin(log.count(tenant))
+        for page in log.all_versions(tenant):
+            rows += [Kept(each.record, each.vector) for each in page]
+            progress.advance(len(page))
+            if len(rows) >= ROWS:
+                yield Part(RECORDS, rows)
+                rows = []
             await asyncio.sleep(0)
-        return await snapshots.write(tenant, sequence, records, before)
+        if rows:
+            yield Part(RECORDS, rows)
+        for kind, beside in log.beside(tenant).items():
+            if beside:
+                yield Part(kind, beside)
 
     async def _snapshots(self, seconds: float) -> None:
+        """Those that changed; at first also those that changed when nobody was there to take one."""
+        self._changed |= {*self._service.log.tenants()}
         while True:
             await asyncio.sleep(seconds)
             for tenant in list(self._changed):
-                await self._quietly(lambda tenant=tenant: self.snapshot(tenant))
+                await self._quietly(lambda tenant=tenant: self._snapshot_if_due(tenant))
+
+    async def _snapshot_if_due(self, tenant: Tenant) -> None:
+        manifest = await self._service.snapshots.manifest(tenant) if self._service.snapshots else None
+        if manifest is not None and manifest.sequence >= self._service.log.last_change(tenant):
+            self._changed.discard(tenant)
+        else:
+            await self.snapshot(tenant)
 
     # Hygiene
 

@@ -6,9 +6,10 @@ Hygiene adds its own (`Parts.verbs`).
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..contracts import InvalidInput, NotAllowed
+from ..contracts import InvalidInput, NotAllowed, NotFound
 from ..contracts.caller import Caller
-from .access import is_person, view_of
+from .access import check_person, is_person, view_of
+from .snapshot import Snapshots
 
 if TYPE_CHECKING:
     from .service import MemoryService, Reading
@@ -60,10 +61,42 @@ async def stats(service: "MemoryService", parameters: Mapping[str, Any], caller:
 
 
 async def snapshot(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
-    """Writes what the tenant has into Parquet files now. Returns their manifest."""
-    if service.snapshots is None:
-        raise InvalidInput("no place for snapshots is configured. Add memory.snapshots to hanse.yaml")
-    return await service.upkeep.snapshot(caller.tenant)
+    """Writes what the tenant has into Parquet files now. Returns their manifest.
+
+    With `replace` also where a snapshot of a store that was lost lies, which is gone then.
+    """
+    check_person(caller, "snapshot")
+    _place(service)
+    return await service.upkeep.snapshot(caller.tenant, replace=_truth(parameters, "replace"))
+
+
+async def restore(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """Brings back the tenant's snapshot into a store that was lost. With `merge` beside what is remembered since."""
+    check_person(caller, "restore")
+    restored = await service.restore(_place(service), caller, merge=_truth(parameters, "merge"))
+    return restored.model_dump(mode="json")
+
+
+async def certificates(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """The certificates of the tenant's erasures, newest first; `before` is the last id of the page before."""
+    check_person(caller, "see the certificates of")
+    before, limit = str(parameters.get("before") or ""), int(parameters.get("limit") or 100)
+    found = service.log.certificates(caller.tenant, before or None, max(1, min(limit, 1000)))
+    return {"certificates": [each.model_dump(mode="json") for each in found]}
+
+
+async def certificate(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """One of them by its `id`."""
+    check_person(caller, "see the certificates of")
+    id = str(parameters.get("id") or "")
+    if (found := service.log.certificate(caller.tenant, id)) is None:
+        raise NotFound("there is no such certificate", certificate=id[:100])
+    return found.model_dump(mode="json")
+
+
+async def progress(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
+    """Which of the tenant's long verbs are under way, and how far they are."""
+    return service.works.of(caller.tenant)
 
 
 async def export(service: "Reading", parameters: Mapping[str, Any], caller: Caller) -> Any:
@@ -78,20 +111,39 @@ async def export(service: "Reading", parameters: Mapping[str, Any], caller: Call
 
 async def compact(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """Writes the store's file anew. Takes as long as it is large."""
+    check_person(caller, "compact")
     await service.upkeep.compact()
     return {"compacted": True}
 
 
 async def rebuild(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """Makes the tenant's index and tables anew from the log, while the old ones answer."""
-    async with service.shelves.use(caller.tenant) as shelf:
-        await shelf.rebuild()
+    check_person(caller, "rebuild")
+    with service.works.begun(caller.tenant, "rebuild") as work:
+        async with service.shelves.use(caller.tenant) as shelf:
+            await shelf.rebuild(work)
     return {"records": shelf.live}
 
 
 async def check(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
     """Compares index and tables with the log. Empty lists are as it should be."""
+    check_person(caller, "check")
     return await service.check(caller.tenant)
+
+
+def _place(service: "MemoryService") -> Snapshots:
+    """Raises InvalidInput."""
+    if service.snapshots is None:
+        raise InvalidInput("no place for snapshots is configured. Add memory.snapshots to hanse.yaml")
+    return service.snapshots
+
+
+def _truth(parameters: Mapping[str, Any], name: str) -> bool:
+    """Raises InvalidInput."""
+    value = parameters.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name} is true or false", pointer=f"/{name}")
+    return value
 
 
 ONLY_READ = frozenset({"access", "audit", "export", "grants"})
@@ -102,6 +154,10 @@ VERBS: Mapping[str, Verb] = {
     "grants": grants,
     "stats": stats,
     "snapshot": snapshot,
+    "restore": restore,
+    "progress": progress,
+    "certificates": certificates,
+    "certificate": certificate,
     "export": export,
     "compact": compact,
     "rebuild": rebuild,

@@ -24,9 +24,8 @@ from ..contracts import (
 )
 from ..contracts.caller import Caller
 from ..contracts.ids import step_key
-from ..contracts.memory import Certificate, Change, Draft, Hit, Record, Remembered, State
+from ..contracts.memory import Change, Draft, Hit, Record, Remembered, State
 from ..contracts.plain import check, pack
-from ..contracts.schema import digest
 from . import faults as points
 from .access import (
     Lifetimes,
@@ -38,10 +37,11 @@ from .access import (
     prepared,
     view_of,
 )
+from .certificates import Claim, unsigned
 from .embedding import Embedding, Vectors
 from .log import Kept, Log, Receipt
 from .numbering import Numbering
-from .ports import Decision, Erasure, Gate, PlanErasure, Scored
+from .ports import Decision, Erasure, Gate, Graph, PlanErasure, Scored, together
 from .shelf import Shelf
 
 NEAR = 5
@@ -49,6 +49,8 @@ NEAR = 5
 Clean = Callable[[Draft], Draft]
 """A draft as it may be written: without what must not be kept."""
 
+Plan = Callable[[Graph], Sequence[Claim]]
+"""Of an erasure: made when nobody else writes, and each claim gets a certificate."""
 MAX_DRAFTS = 1000
 """At once."""
 _GONE = "it was forgotten since"
@@ -363,49 +365,68 @@ class Writing:
 
     # Forget
 
-    async def forget(
-        self, shelf: Shelf, ids: Sequence[str], caller: Caller, reason: str = ""
-    ) -> tuple[Erasure, dict[str, int]]:
-        """What was erased, and where. The reason is kept."""
+    async def forget(self, shelf: Shelf, ids: Sequence[str], caller: Caller, reason: str = "") -> list[str]:
+        """The ids of the certificates that are due. The reason is kept."""
 
-        def plan(graph: Derivations) -> Erasure:
-            return self._plan_erasure(self._forgettable(shelf, ids, caller), graph)
+        def plan(graph: Graph) -> list[Claim]:
+            return [Claim(self._plan_erasure(self._forgettable(shelf, ids, caller), graph))]
 
         return await self.erase(shelf, plan, caller, cause="asked", reason=reason)
 
     async def erase(
         self,
         shelf: Shelf,
-        plan: Callable[["Derivations"], Erasure],
+        plan: Plan,
         caller: Caller,
         *,
         cause: str = "erased",
         reason: str = "",
-    ) -> tuple[Erasure, dict[str, int]]:
-        """What was erased and rewritten, and where, by a plan that looks at everything the tenant has.
+    ) -> list[str]:
+        """Erases and rewrites by a plan that looks at everything the tenant has; the ids of the certificates of it,
+        claim by claim, which are due when it has left the files.
 
         Everything has to be on disk for that, and nothing may be written between the plan and what it leads to.
         """
         async with shelf.gate:
-            await self._log.durable()
-            erasure = plan(Derivations(shelf, self._log))
-            places = await self._erase(shelf, erasure, caller, cause, reason)
+            due = await self.erase_held(shelf, plan, caller, cause=cause, reason=reason)
         await self._log.durable()
         self._faults.reach(points.after("forget"))
-        return erasure, places
+        return due
 
-    async def _erase(self, shelf: Shelf, erasure: Erasure, caller: Caller, cause: str, reason: str) -> dict[str, int]:
+    async def erase_held(
+        self,
+        shelf: Shelf,
+        plan: Plan,
+        caller: Caller,
+        *,
+        cause: str = "erased",
+        reason: str = "",
+    ) -> list[str]:
+        """The same for whoever holds the shelf's gate, and waits for the disk when it is let go of."""
+        await self._log.durable()
+        return await self._erase(shelf, plan(Derivations(shelf, self._log)), caller, cause, reason)
+
+    async def _erase(self, shelf: Shelf, claims: Sequence[Claim], caller: Caller, cause: str, reason: str) -> list[str]:
+        erasure = together(each.erasure for each in claims)
         keep = await self._rewritten(shelf, erasure)
         gone = [record for id in (*erasure.delete, *erasure.derived) if (record := shelf.record(id))]
         before = {each.record.id: old for each in keep if (old := shelf.record(each.record.id))}
-        places = _places(gone)
-        self._log.forget(
+        places, digests = _places(gone), self._digests(shelf.tenant, [*gone, *before.values()])
+        entry = self._log.forget(
             caller, erasure.delete, cause, derived=erasure.derived, traces=erasure.traces, keep=keep, reason=reason
         )
         places |= shelf.remove(gone)
         shelf.put(keep, before=before, rewritten=True)
+        about: dict[str, Any] = {"by": caller.by, "at_ms": self._clock.now_ms(), "entry": entry, "reason": reason}
+        due = [unsigned(self._ids.next(), shelf.tenant, each, places, digests, **about) for each in claims]
+        for each in due:
+            self._log.owe(each)
         self._faults.reach(points.before("forget"))
-        return places
+        return [each.id for each in due]
+
+    def _digests(self, tenant: Tenant, records: Iterable[Record]) -> dict[str, str]:
+        found = ((record.id, self._log.digest(tenant, record.id)) for record in records)
+        return {id: digest for id, digest in found if digest is not None}
 
     async def evict(self, shelf: Shelf, ids: Sequence[str], caller: Caller) -> int:
         """Deletes records to make room. What was derived from them stays: a summary outlives its sources."""
@@ -456,23 +477,6 @@ class Writing:
         await self._log.durable()
         self._faults.reach(points.after("expire"))
         return len(gone)
-
-    def certificate(
-        self, caller: Caller, erasure: Erasure, places: Mapping[str, int], subject: str | None = None
-    ) -> Certificate:
-        """What was erased, in ids and counts."""
-        now_ms = self._clock.now_ms()
-        said: dict[str, Any] = {
-            "id": self._ids.next(),
-            "tenant": caller.tenant,
-            "subject": subject,
-            "at_ms": now_ms,
-            "by": caller.by,
-            "records": sorted(erasure.delete),
-            "derived": sorted({*erasure.derived, *erasure.rewrite}),
-            "places": dict(places),
-        }
-        return Certificate(**said, digest=digest(said))
 
 
 class Derivations:

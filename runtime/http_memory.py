@@ -16,6 +16,8 @@ Ask = Callable[..., Awaitable[Any]]
 """`ask(method, path, body, headers=…, **query)`: the answer's JSON. Raises our errors."""
 
 RECORDS = "/v1/memory/records"
+VERB_SECONDS = 600.0
+"""For which a verb may work: one may read all that a tenant has. Its work goes on when nobody waits any more."""
 
 
 class HttpMemory:
@@ -59,7 +61,8 @@ class HttpMemory:
 
     async def tell(self, verb: str, parameters: Mapping[str, Any]) -> Any:
         """The verbs that the gateway offers: `access`, `audit`, `erase`, `export`, `redact`, `stats` and others."""
-        return await self._ask("POST", f"/v1/memory:{quote(verb, safe='')}", dict(parameters))
+        path = f"/v1/memory:{quote(verb, safe='')}"
+        return await self._ask("POST", path, dict(parameters), seconds=VERB_SECONDS)
 
 
 def _record(id: str) -> str:

@@ -15,6 +15,7 @@ from ..contracts import InvalidConfiguration, InvalidInput, Tenant
 from ..contracts.caller import Caller
 from ..contracts.memory import Change, Draft, Layer, Query, Record
 from ..contracts.pool import Embedder, Models
+from ..contracts.ports import Faults
 from ..contracts.schema import digest, fitted, invalid
 from ..memory.access import Lifetimes
 from ..memory.service import MemoryService, Parts, Settings
@@ -23,7 +24,8 @@ from ..memory.writing import Budget
 from ..models.embedder import LocalEmbedder
 from ..models.encoder import OnnxEncoder
 from .answering import Asked, Counter
-from .assembly import Failure, World, open_store, root_key, witnessed
+from .assembly import Failure, World, in_memory, open_store, root_key, witnessed
+from .audit.head import Signer
 from .config import Configuration, TenantMemory
 from .config import Memory as Section
 from .config import Tenant as TenantEntry
@@ -97,6 +99,7 @@ class MemoryPart:
             settings=settings_of(section, self._configuration.tenants),
             scrubber=store,
             snapshots=self._snapshots(section),
+            signer=signer_of(self._configuration),
             faults=self._world.faults,
         )
 
@@ -109,10 +112,8 @@ class MemoryPart:
     def _snapshots(self, section: Section) -> Snapshots | None:
         if section.snapshots is None:
             return None
-        place = section.snapshots
-        location = place if "://" in place else str(self._configuration.folder / Path(place).expanduser())
-        key = digest(["memory snapshots", root_key(self._configuration.data).hex()])
-        return Snapshots(location, key.encode(), self._world.faults)
+        root = root_key(self._configuration.data)
+        return snapshots_at(self._configuration, section.snapshots, root, self._world.faults)
 
     async def _check_layout(self, shards: int) -> None:
         """Raises InvalidConfiguration when the tenants were dealt out to another number of shards."""
@@ -124,6 +125,19 @@ class MemoryPart:
             )
         log.write_note(*_LAID_OUT, shards)
         await log.durable()
+
+
+def snapshots_at(configuration: Configuration, place: str, root: bytes, faults: Faults | None = None) -> Snapshots:
+    """The snapshots at a place, sealed by the federation whose root key it is."""
+    location = place if "://" in place else str(configuration.folder / Path(place).expanduser())
+    return Snapshots(location, digest(["memory snapshots", root.hex()]).encode(), faults)
+
+
+def signer_of(configuration: Configuration) -> Signer | None:
+    """Who signs certificates of erasure. None for a memory that ends with its process."""
+    if in_memory(configuration):
+        return None
+    return Signer(configuration.federation.name, root_key(configuration.data))
 
 
 def _load(folder: Path) -> Embedder:

@@ -28,6 +28,7 @@ from ...contracts.memory import (
     Scope,
 )
 from ...memory.report import Report, plot
+from . import certificates, keeping
 from .command import Ended, Session, command
 from .exits import Exit
 from .output import table
@@ -35,6 +36,9 @@ from .text import inline, json_text, plain
 from .view import bar
 
 app = typer.Typer(help="What is remembered: search it, correct it, forget it.", no_args_is_help=True)
+
+app.add_typer(certificates.app, name="certificates")
+keeping.add_to(app)
 
 Id = Annotated[str, typer.Argument(help="Id of the record.", metavar="RECORD")]
 Subject = Annotated[str, typer.Argument(help="Whom it is about.", metavar="SUBJECT")]

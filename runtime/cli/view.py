@@ -359,5 +359,7 @@ _WORDS: Mapping[Kind, Callable[[Mapping[str, Any]], str]] = {
     Kind.MEMORY_PINNED: _records_words,
     Kind.MEMORY_FORGOTTEN: lambda data: f"{_records_words(data)}, {plain(data.get('cause'))} {_reason(data)}".rstrip(),
     Kind.MEMORY_EMBEDDED: _records_words,
+    Kind.MEMORY_RESTORED: _records_words,
+    Kind.MEMORY_CERTIFIED: lambda data: f"certificate {plain(data.get('certificate'))} for {plain(data.get('by'))}",
     Kind.MEMORY_GRANTED: lambda data: f"{plain(data.get('owner'))} to {plain(data.get('reader'))}",
 }

@@ -19,7 +19,7 @@ from .bodies import read_json, read_model, read_optional
 from .desk import client_of, desk_of
 from .openapi import KEY_PARAMETER, body, gives
 from .problems import BadRequest
-from .schemas import Erasing, Forgetting, RecordList, RememberedList, Remembering, ToolList
+from .schemas import CertificateList, Erasing, Forgetting, RecordList, RememberedList, Remembering, ToolList
 from .security import idempotency_key
 
 router = APIRouter(tags=["memory"])
@@ -27,7 +27,10 @@ router = APIRouter(tags=["memory"])
 MAX_ID = 200
 MAX_PAGE = 1000
 VERBS = frozenset(
-    {"access", "audit", "consolidate", "erase", "export", "grant", "grants", "redact", "snapshot", "stats"}
+    {
+        *("access", "audit", "certificate", "certificates", "consolidate", "erase", "export", "grant", "grants"),
+        *("progress", "rebuild", "redact", "restore", "snapshot", "stats", "tidy"),
+    }
 )
 """Of `tell`, those that callers outside may use."""
 IF_MATCH = {
@@ -208,6 +211,22 @@ async def forget_all(request: Request) -> Response:
     return answers.view(await _memory(request).forget([_record_id(id) for id in asked.ids], reason=asked.reason))
 
 
+@router.get("/v1/memory/certificates", summary="List certificates of erasure", responses=gives(_200=CertificateList))
+async def certificates(
+    request: Request,
+    limit: Annotated[int, Parameter(ge=1, le=MAX_PAGE)] = 100,
+    before: Annotated[str | None, Parameter(max_length=MAX_ID, description="The last id of the page before.")] = None,
+) -> Response:
+    """Newest first. Each is signed with the federation's key, and can be checked without it."""
+    return answers.data(await _memory(request).tell("certificates", {"limit": limit, "before": before}))
+
+
+@router.get("/v1/memory/certificates/{id}", summary="Look at a certificate", responses=gives(_200=Certificate))
+async def certificate(request: Request, id: str) -> Response:
+    """What an erasure erased, when and at whose word, and nothing of what it said."""
+    return answers.data(await _memory(request).tell("certificate", {"id": id[:MAX_ID]}))
+
+
 @router.get("/v1/memory/tools", summary="The memory as tools for models", responses=gives(_200=ToolList))
 async def list_tools() -> Response:
     """In the shape of MCP's `tools/list`."""
@@ -222,8 +241,8 @@ async def call_tool(request: Request, name: str) -> Response:
 
 @router.post("/v1/memory:{verb}", summary="Audit, export, redact, …", responses=gives(_200=None))
 async def tell(request: Request, verb: str) -> Response:
-    """`audit`, `export`, `redact`, `consolidate`, `grant`, `grants`, `snapshot`, `stats`, with their parameters as the
-    body."""
+    """`audit`, `export`, `redact`, `consolidate`, `tidy`, `rebuild`, `grant`, `grants`, `snapshot`, `restore`,
+    `stats`, with their parameters as the body; `progress` says how far those are that take long."""
     if verb not in VERBS:
         raise NotFound(f"the memory has no verb {verb[:64]!r}. Known: forget, {', '.join(sorted(VERBS))}")
     given = await read_json(request) if await request.body() else {}

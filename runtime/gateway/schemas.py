@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...contracts import AgentView, ApprovalView, Budget, Contract, GroupView, JsonObject, Problem, StepView, TaskView
-from ...contracts.memory import MAX_ALIASES, MAX_REASON, Draft, Record, Remembered
+from ...contracts.memory import MAX_ALIASES, MAX_REASON, Certificate, Draft, Record, Remembered
 from ...contracts.outcomes import Total
 from ...contracts.pool import CacheView, CallView, PromptView, TierView, UsageView
 
@@ -174,6 +174,10 @@ class RememberedList(_Given):
 
 class RecordList(_Given):
     records: list[Record]
+
+
+class CertificateList(_Given):
+    certificates: list[Certificate]
 
 
 class ToolDescription(_Given):

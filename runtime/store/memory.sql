@@ -100,6 +100,13 @@ CREATE TABLE IF NOT EXISTS note (
     PRIMARY KEY (tenant, collection, key)
 ) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS certificate (
+    tenant TEXT NOT NULL,
+    id     TEXT NOT NULL,
+    body   BLOB NOT NULL,
+    PRIMARY KEY (tenant, id)
+) WITHOUT ROWID;
+
 -- write: insert_entry adds one journal entry; a sequence is used once
 INSERT INTO journal (sequence, task, entry, hash) VALUES (?, ?, ?, ?)
 
@@ -131,6 +138,13 @@ ON CONFLICT (tenant, owner, reader) DO UPDATE SET by = excluded.by, at_ms = excl
 INSERT INTO receipt (tenant, key, salt, digest, body, at_ms, sequence) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (tenant, key) DO UPDATE SET salt = excluded.salt, digest = excluded.digest, body = excluded.body,
     at_ms = excluded.at_ms, sequence = excluded.sequence
+
+-- write: insert_receipt brings back what came of a key, where nothing is known of the key
+INSERT INTO receipt (tenant, key, salt, digest, body, at_ms, sequence) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant, key) DO NOTHING
+
+-- write: insert_certificate keeps the certificate of an erasure for good
+INSERT INTO certificate (tenant, id, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 
 -- write: insert_receipt_record says which records a receipt is about: tenant, id, key
 INSERT INTO receipt_record (tenant, id, key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
@@ -239,10 +253,6 @@ WHERE r.tenant = ? AND r.id = ? ORDER BY r.version
 SELECT r.id, r.version, r.body, e.model, e.vector FROM record r LEFT JOIN embedding e USING (tenant, id, version)
 WHERE r.tenant = ? AND r.id > ? AND r.ended_ms IS NULL ORDER BY r.id LIMIT ?
 
--- query: live_since records of a tenant that were written after a sequence, after an id, with their vectors
-SELECT r.id, r.version, r.body, e.model, e.vector FROM record r LEFT JOIN embedding e USING (tenant, id, version)
-WHERE r.tenant = ? AND r.sequence > ? AND r.id > ? AND r.ended_ms IS NULL ORDER BY r.id LIMIT ?
-
 -- query: kept_versions of a record with their vectors, oldest first
 SELECT r.id, r.version, r.body, e.model, e.vector, r.known_ms, r.ended_ms
 FROM record r LEFT JOIN embedding e USING (tenant, id, version)
@@ -304,11 +314,32 @@ SELECT min(expires_ms) FROM record WHERE expires_ms IS NOT NULL AND ended_ms IS 
 -- query: tombstone of a record
 SELECT at_ms, cause FROM tombstone WHERE tenant = ? AND id = ?
 
--- query: tombstones of a tenant after a sequence
-SELECT id FROM tombstone WHERE tenant = ? AND sequence > ? ORDER BY id
+-- query: tombstones of a tenant
+SELECT id, at_ms, cause FROM tombstone WHERE tenant = ? ORDER BY id
+
+-- query: last_change of a tenant's records: tenant, tenant
+SELECT max(sequence) FROM (
+    SELECT max(sequence) AS sequence FROM record WHERE tenant = ?
+    UNION ALL SELECT max(sequence) FROM tombstone WHERE tenant = ?
+) AS changes
 
 -- query: grants of a tenant
 SELECT owner, reader, by, at_ms FROM granted WHERE tenant = ? ORDER BY owner, reader
+
+-- query: derivations of a tenant
+SELECT source, id FROM derivation WHERE tenant = ? ORDER BY source, id
+
+-- query: receipts of a tenant
+SELECT key, salt, digest, body, at_ms FROM receipt WHERE tenant = ? ORDER BY key
+
+-- query: certificate of an erasure
+SELECT body FROM certificate WHERE tenant = ? AND id = ?
+
+-- query: certificates of a tenant before an id, newest first
+SELECT body FROM certificate WHERE tenant = ? AND id < ? ORDER BY id DESC LIMIT ?
+
+-- query: salted records with what their digests are made of: tenant, id
+SELECT salt, body FROM record WHERE tenant = ? AND id = ? AND ended_ms IS NULL
 
 -- query: receipt of a key
 SELECT salt, digest, body FROM receipt WHERE tenant = ? AND key = ?

@@ -258,6 +258,10 @@ _MEMORY_EVENTS: Mapping[Kind, Any] = {
     Kind.MEMORY_GRANTED: {"tenant": SHOP, "by": "alice", "owner": LEDGER, "reader": "audit", "granted": True},
     Kind.MEMORY_EMBEDDED: {"tenant": SHOP, "by": "upkeep", "model": DIGEST, "records": ["r1", "r2"]},
 }
+_KEPT_EVENTS: Mapping[Kind, Any] = {
+    Kind.MEMORY_RESTORED: {"tenant": SHOP, "by": "alice", "records": [["r1", 3, DIGEST]], "snapshot": "5e" * 32},
+    Kind.MEMORY_CERTIFIED: {"tenant": SHOP, "by": "alice", "certificate": "c1", "digest": DIGEST},
+}
 _AUDIT_EVENTS: Mapping[Kind, Any] = {
     Kind.JOURNAL_COMPACTED: {
         "entries": 400,
@@ -379,6 +383,7 @@ EVENTS: Mapping[str, Event] = {
         (501, _TRAVEL_EVENTS),
         (601, _LIMIT_EVENTS),
         (701, _CHILD_EVENTS),
+        (801, _KEPT_EVENTS),
     )
     for i, (kind, data) in enumerate(events.items(), first)
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 from hanse.contracts import IdempotencyKey
 from hanse.contracts.memory import Change, Draft, Layer, Provenance
+from hanse.memory import restoring
 from hanse.memory.service import MemoryService
 from hanse.runtime.world import faults_from_environment
 from tests.memory.plain import Clock, ann, memory
@@ -50,6 +51,9 @@ async def act(service: MemoryService, what: str, root: str, first: str, clock: C
         case "expire":
             clock.ms += 2000
             await service.upkeep._expire()
+        case "restore":
+            restoring.BATCH = 10
+            await service.tell("restore", {}, ann())
         case "snapshot":
             await service.tell("snapshot", {}, ann())
         case _:
@@ -60,7 +64,8 @@ async def act(service: MemoryService, what: str, root: str, first: str, clock: C
 async def main(folder: Path, what: str) -> None:
     clock = Clock()
     faults = None if what == "prepare" else faults_from_environment()
-    async with memory(folder / "m.sqlite", clock=clock, snapshots=folder / "s", faults=faults) as service:
+    store = "new.sqlite" if what == "restore" else "m.sqlite"
+    async with memory(folder / store, clock=clock, snapshots=folder / "s", faults=faults) as service:
         if what == "prepare":
             await prepare(service)
         else:

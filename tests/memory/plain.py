@@ -14,6 +14,7 @@ from hanse.contracts.memory import Hit, Query, Recollection, Record
 from hanse.memory.ports import Allowed, Index, Scored
 from hanse.memory.service import MemoryService, Parts, Settings
 from hanse.memory.snapshot import Snapshots
+from hanse.runtime.audit.head import Signer
 from hanse.runtime.journal import Journal
 from hanse.runtime.store import SqliteStore
 from hanse.runtime.world import SystemClock, SystemEntropy
@@ -144,6 +145,7 @@ async def memory(
         settings=settings,
         scrubber=store,
         snapshots=Snapshots(snapshots, b"k" * 32, faults) if snapshots else None,
+        signer=Signer("shop", b"r" * 32),
         faults=faults,
     )
     if started:

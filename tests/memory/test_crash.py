@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hanse.contracts import IdempotencyKey, NotFound
+from hanse.contracts import Conflict, IdempotencyKey, NotFound
 from hanse.contracts.memory import Draft, Query, State
 from hanse.memory import faults
 from hanse.memory.books import node_of
@@ -35,6 +35,7 @@ ACTS = {
     "expire": (faults.before("expire"), faults.after("expire"), faults.SCRUBBED),
     "snapshot": (faults.SNAPSHOT_FILE, faults.SNAPSHOT_MANIFEST, faults.SNAPSHOT_DONE),
     "rebuild": (f"{faults.REBUILDING}:2",),
+    "restore": (faults.RESTORING, f"{faults.RESTORING}:2", f"{faults.RESTORING}:3", faults.RESTORED),
 }
 
 
@@ -75,7 +76,8 @@ async def test_killed_anywhere_the_memory_comes_back_whole(
     code, printed = await life(folder, act, root, first, crash_at=point)
     assert (code, printed) == (-signal.SIGKILL, []), f"it did not die at {point}"
     clock = Clock(Clock().ms + (2000 if act == "expire" else 0))
-    async with memory(folder / "m.sqlite", clock=clock, snapshots=folder / "s") as service:
+    store = "new.sqlite" if act == "restore" else "m.sqlite"
+    async with memory(folder / store, clock=clock, snapshots=folder / "s") as service:
         for tenant in list(service.log.unclean):
             await service.upkeep.cleaned(tenant)
         assert await service.check(SHOP) == SOUND
@@ -129,15 +131,35 @@ async def after_expire(service: MemoryService, folder: Path, root: str, first: s
 
 async def after_snapshot(service: MemoryService, folder: Path, root: str, first: str, point: str) -> None:
     assert service.snapshots is not None
-    loaded = await service.snapshots.read(SHOP)
-    assert loaded is not None
-    assert {each.record.id for each in loaded.records} == service.log.live_ids(SHOP)
-    await service.tell("snapshot", {}, ann())
-    assert len([file for file in (folder / "s").rglob("*") if file.is_file()]) == 2, "what was half done is gone"
+    async with service.snapshots.held(SHOP) as snapshot:
+        found = [each async for page in snapshot.records() for each in page]
+    assert {each.record.id for each in found} == service.log.live_ids(SHOP)
+    manifest = await service.tell("snapshot", {}, ann())
+    there = [file for file in (folder / "s").rglob("*") if file.is_file()]
+    assert len(there) == len(manifest["files"]) + 1, "what was half done is gone"
 
 
 async def after_rebuild(service: MemoryService, folder: Path, root: str, first: str, point: str) -> None:
     assert len(await texts(service)) == MANY + 4
+
+
+async def after_restore(service: MemoryService, folder: Path, root: str, first: str, point: str) -> None:
+    """Killed with some of it on disk: the snapshot stays, what comes next says so, and doing it again ends it."""
+    half = len(await texts(service))
+    assert (
+        half
+        == {faults.RESTORING: 0, f"{faults.RESTORING}:2": 9, f"{faults.RESTORING}:3": 19, faults.RESTORED: MANY + 4}[
+            point
+        ]
+    )
+    with pytest.raises(Conflict, match="hanse memory restore"):
+        await service.tell("snapshot", {}, ann())
+    told = await service.tell("restore", {}, ann())
+    assert (told["records"], told["known"]) == (MANY + 4 - half, half)
+    assert len(await texts(service)) == MANY + 4
+    assert [each.version for each in await service.history(first, ann())] == [1, 2]
+    assert (await service.tell("restore", {}, ann()))["records"] == 0
+    await service.tell("snapshot", {}, ann())
 
 
 CHECKS = {
@@ -147,4 +169,5 @@ CHECKS = {
     "expire": after_expire,
     "snapshot": after_snapshot,
     "rebuild": after_rebuild,
+    "restore": after_restore,
 }

@@ -53,7 +53,7 @@ async def erased(service, subject="quill", **more):
 async def edges(service):
     await service.log.durable()
     found = {}
-    for source in sorted(service.log.live_ids(SHOP) | set(service.log.tombstones(SHOP, 0)) | {"subject:quill"}):
+    for source in sorted(service.log.live_ids(SHOP) | set(service.log.tombstones(SHOP)) | {"subject:quill"}):
         if made := service.log.derived_from(SHOP, source):
             found[source] = made
     return found

@@ -2,14 +2,15 @@
 
 import json
 import random
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from hanse.contracts import Tenant
+from hanse.contracts import Corrupt, NotFound, StorageError, Tenant
 from hanse.contracts.memory import Draft, Fact, Layer, Provenance, Scope
 from hanse.memory.log import Kept
-from hanse.memory.snapshot import MANIFEST, Snapshots
+from hanse.memory.snapshot import MANIFEST, RECORDS, Mark, Part, Snapshots
 
 from .plain import SHOP, ann, memory
 
@@ -42,6 +43,20 @@ async def some(tmp_path: Path) -> list[Kept]:
         return [each for page in service.log.live(SHOP) for each in page]
 
 
+async def parts(kept: Sequence[Kept]) -> AsyncIterator[Part]:
+    yield Part(RECORDS, kept)
+
+
+async def loaded(shots: Snapshots, tenant: Tenant = SHOP) -> list[Kept]:
+    """Everything in a snapshot. Raises what reading it raises."""
+    async with shots.held(tenant) as snapshot:
+        return [each async for page in snapshot.records() for each in page]
+
+
+async def write(shots: Snapshots, kept: Sequence[Kept], sequence: int = 1, forgotten: int | None = None) -> object:
+    return await shots.write(SHOP, Mark(sequence, "", 0), parts(kept), forgotten)
+
+
 def files(tmp_path: Path) -> dict[str, Path]:
     return {("manifest" if file.name == MANIFEST else "records"): file for file in (tmp_path / "s").rglob("*.*")}
 
@@ -52,10 +67,9 @@ def snapshots(tmp_path: Path, key: bytes = KEY) -> Snapshots:
 
 async def test_a_snapshot_gives_back_what_was_there(tmp_path: Path):
     kept = await some(tmp_path)
-    loaded = await snapshots(tmp_path).read(SHOP)
-    assert loaded is not None
-    assert [each.record for each in loaded.records] == [each.record for each in kept]
-    for one, other in zip(loaded.records, kept, strict=True):
+    found = await loaded(snapshots(tmp_path))
+    assert [each.record for each in found] == [each.record for each in kept]
+    for one, other in zip(found, kept, strict=True):
         assert one.vector is not None
         assert (one.vector == other.vector).all()
 
@@ -69,9 +83,10 @@ async def test_any_flipped_bit_is_found(tmp_path: Path):
             bad = bytearray(good)
             bad[chance.randrange(len(bad))] ^= 1 << chance.randrange(8)
             file.write_bytes(bad)
-            assert await snapshots(tmp_path).read(SHOP) is None
+            with pytest.raises(Corrupt):
+                await loaded(snapshots(tmp_path))
         file.write_bytes(good)
-    assert await snapshots(tmp_path).read(SHOP)
+    assert await loaded(snapshots(tmp_path))
 
 
 async def test_a_torn_file_is_found(tmp_path: Path):
@@ -80,41 +95,62 @@ async def test_a_torn_file_is_found(tmp_path: Path):
         good = file.read_bytes()
         for length in (0, 1, len(good) // 2, len(good) - 1):
             file.write_bytes(good[:length])
-            assert await snapshots(tmp_path).read(SHOP) is None
+            with pytest.raises(Corrupt):
+                await loaded(snapshots(tmp_path))
         file.unlink()
-        assert await snapshots(tmp_path).read(SHOP) is None
+        with pytest.raises((Corrupt, NotFound)):
+            await loaded(snapshots(tmp_path))
         file.write_bytes(good)
 
 
 async def test_a_snapshot_of_others_is_foreign(tmp_path: Path):
     await some(tmp_path)
-    assert await snapshots(tmp_path, b"another key").read(SHOP) is None
+    with pytest.raises(NotFound, match="1 folders there are of other tenants or of another federation's key"):
+        await loaded(snapshots(tmp_path, b"another key"))
+    with pytest.raises(Corrupt, match=r"another federation wrote it.*--key"):
+        await snapshots(tmp_path, b"another key").tenants()
     there = files(tmp_path)["manifest"].parent
     other = Path(snapshots(tmp_path)._place(Tenant("rival")).folder)
+    other.mkdir()
     for file in there.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
-    assert await snapshots(tmp_path).read(Tenant("rival")) is None
+    with pytest.raises(Corrupt, match="another tenant's"):
+        await loaded(snapshots(tmp_path), Tenant("rival"))
+
+
+@pytest.mark.parametrize(("change", "why"), [({"format": 1}, "is of format 1"), ({"files": None}, "says too little")])
+async def test_a_manifest_of_another_format_is_refused_with_the_reason(
+    tmp_path: Path, change: dict[str, object], why: str
+):
+    await some(tmp_path)
+    reseal(tmp_path, **change)
+    with pytest.raises(Corrupt, match=why):
+        await loaded(snapshots(tmp_path))
 
 
 async def test_a_manifest_that_leads_out_of_its_folder_is_not_followed(tmp_path: Path):
     await some(tmp_path)
+    said = json.loads(files(tmp_path)["manifest"].read_text())
+    reseal(tmp_path, files=[said["files"][0] | {"name": "../../m.sqlite"}])
+    with pytest.raises(Corrupt, match="is not there"):
+        await loaded(snapshots(tmp_path))
+
+
+def reseal(tmp_path: Path, **change: object) -> None:
+    """Writes another manifest, as somebody could who has the key."""
     manifest = files(tmp_path)["manifest"]
-    said = json.loads(manifest.read_text())
-    said["files"][0]["name"] = "../../m.sqlite"
-    sealing = snapshots(tmp_path)
-    del said["seal"]
-    manifest.write_text(json.dumps(said | {"seal": sealing._seal(said)}))
-    assert await snapshots(tmp_path).read(SHOP) is None
+    said = json.loads(manifest.read_text()) | change
+    manifest.write_text(json.dumps(said | {"seal": snapshots(tmp_path)._seal(said)}))
 
 
 async def test_a_second_snapshot_takes_the_place_of_the_first(tmp_path: Path):
     kept = await some(tmp_path)
     shots = snapshots(tmp_path)
-    await shots.write(SHOP, 99, kept[:1])
+    await write(shots, kept[:1], 99)
     assert len(list((tmp_path / "s").rglob("*.parquet"))) == 1
-    loaded = await shots.read(SHOP)
-    assert loaded is not None
-    assert (loaded.sequence, len(loaded.records)) == (99, 1)
+    manifest = await shots.manifest(SHOP)
+    assert manifest is not None
+    assert (manifest.sequence, len(await loaded(shots))) == (99, 1)
 
 
 async def test_a_snapshot_that_was_begun_before_something_was_forgotten_is_not_kept(tmp_path: Path):
@@ -122,24 +158,43 @@ async def test_a_snapshot_that_was_begun_before_something_was_forgotten_is_not_k
     shots = snapshots(tmp_path)
     before = shots.forgotten(SHOP)
     assert await shots.discard(SHOP) == 2
-    assert await shots.write(SHOP, 99, kept, before) == {}
-    assert await shots.read(SHOP) is None
+    assert await write(shots, kept, 99, before) is None
+    with pytest.raises(NotFound):
+        await loaded(shots)
+    assert not list((tmp_path / "s").rglob("*.parquet"))
+
+
+async def test_what_is_forgotten_while_a_snapshot_is_written_ends_it(tmp_path: Path):
+    kept, shots = await some(tmp_path), snapshots(tmp_path)
+    before = shots.forgotten(SHOP)
+
+    async def interrupted() -> AsyncIterator[Part]:
+        yield Part(RECORDS, kept[:1])
+        shots._discarded[SHOP] = 1  # what `discard` says first, before it waits for its turn
+        yield Part(RECORDS, kept[1:])
+        raise AssertionError("it went on")
+
+    assert await shots.write(SHOP, Mark(9, "", 0), interrupted(), before) is None
     assert not list((tmp_path / "s").rglob("*.parquet"))
 
 
 async def test_a_place_may_be_any_uri(tmp_path: Path):
     kept = await some(tmp_path)
     shots = Snapshots(f"file://{tmp_path}/elsewhere", KEY)
-    await shots.write(SHOP, 1, kept)
-    loaded = await shots.read(SHOP)
-    assert loaded is not None
-    assert len(loaded.records) == 2
+    await write(shots, kept)
+    assert len(await loaded(shots)) == 2
+    assert await shots.tenants() == [SHOP]
+
+
+async def test_a_place_that_is_none_says_so(tmp_path: Path):
+    with pytest.raises(StorageError, match=r"no place that pyarrow.fs knows"):
+        await loaded(Snapshots("nowhere://at/all", KEY))
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".", "ü" * 50, "con", "x\\y"])
 async def test_a_tenant_may_be_called_anything(tmp_path: Path, name: str):
     shots = Snapshots(tmp_path / "s", KEY)
-    await shots.write(Tenant(name), 1, [])
-    assert (await shots.read(Tenant(name))) is not None
+    await shots.write(Tenant(name), Mark(1, "", 0), parts([]))
+    assert await loaded(shots, Tenant(name)) == []
     [folder] = (tmp_path / "s").iterdir()
     assert name not in folder.name

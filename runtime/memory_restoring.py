@@ -1,0 +1,106 @@
+"""Memories brought back from snapshots into the stores of a data folder on which no federation works.
+
+What a person does whose federation lost its store, or who moves memories to a new one: whoever may read the folder may
+name any place, and the key of the federation that wrote there.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ..contracts import InvalidConfiguration, InvalidInput, NotFound, Tenant
+from ..contracts.caller import Caller
+from ..memory.restoring import Restored
+from ..memory.service import MemoryService
+from ..memory.snapshot import Snapshots
+from .assembly import World, open_store, root_key
+from .config import Configuration
+from .config import Memory as Section
+from .data_lock import DataLock
+from .journal import Journal
+from .memory_client import memory_name, shard_of_tenant
+from .memory_part import settings_of, signer_of, snapshots_at
+from .memory_parts import parts
+
+Watch = Callable[[MemoryService, Tenant, Awaitable[Restored]], Awaitable[Restored]]
+"""Waits for a restoring, and may show how far it is."""
+
+
+async def restore_into(
+    configuration: Configuration,
+    location: str | None,
+    key: bytes | None,
+    tenants: Iterable[str],
+    watch: Watch,
+    *,
+    merge: bool,
+    by: str,
+) -> list[Restored]:
+    """What came of each tenant's snapshot; of all that are at the place when none is named.
+
+    `key` is the secret key of the federation that wrote them, when that was another one. Raises Conflict while a
+    federation works on the data, and what `restoring.restore` raises.
+    """
+    section = configuration.memory or Section()
+    place = location or section.snapshots
+    if place is None:
+        raise InvalidConfiguration("say where the snapshots are: --from PLACE, or memory.snapshots in hanse.yaml")
+    lock = DataLock(configuration.data)
+    try:
+        snapshots = snapshots_at(configuration, place, key or root_key(configuration.data))
+        wanted = [Tenant(each) for each in tenants] or await snapshots.tenants()
+        if not wanted:
+            raise NotFound(f"there is no snapshot at {place}", place=place)
+        return [await _restore(configuration, section, snapshots, each, watch, merge=merge, by=by) for each in wanted]
+    finally:
+        lock.release()
+
+
+async def _restore(
+    configuration: Configuration,
+    section: Section,
+    snapshots: Snapshots,
+    tenant: Tenant,
+    watch: Watch,
+    *,
+    merge: bool,
+    by: str,
+) -> Restored:
+    async with _service(configuration, section, shard_of_tenant(tenant, section.shards)) as service:
+        return await watch(service, tenant, service.restore(snapshots, Caller(tenant=tenant, by=by), merge=merge))
+
+
+@asynccontextmanager
+async def _service(configuration: Configuration, section: Section, shard: int) -> AsyncIterator[MemoryService]:
+    """A shard that is not started, with no embedder: vectors of another model are made when the federation runs."""
+    world = World.real()
+    store = open_store(configuration, memory_name(shard), "memory", secure_delete=True)
+    journal = Journal(store, world.clock, lambda error: None)
+    service = MemoryService(
+        store,
+        journal,
+        world.clock,
+        world.entropy,
+        None,
+        parts(world.clock),
+        settings=settings_of(section, configuration.tenants),
+        scrubber=store,
+        signer=signer_of(configuration),
+    )
+    try:
+        yield service
+    finally:
+        await service.stop()
+        await journal.stop()
+        await store.close()
+
+
+def read_secret(file: Path) -> bytes:
+    """The secret key of another federation. Raises InvalidInput."""
+    try:
+        secret = file.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error.strerror}") from error
+    if len(secret) < 32:
+        raise InvalidInput(f"{file} is no secret.key: it has {len(secret)} bytes, and a key has 32")
+    return secret
