@@ -19,6 +19,7 @@ from ..contracts import (
     TaskView,
 )
 from ..contracts.events import timestamp
+from ..contracts.labels import to_data
 from ..contracts.template import ABSENT
 from .budgets import step_budget, task_budget
 from .directory import Member
@@ -68,6 +69,7 @@ def task_view(run: Run) -> TaskView:
         part_of=places(run),
         model=run.model,
         held=[_held_view(step) for step in run.held.values()],
+        output_labels=to_data(run.answer_marks()) if run.status.terminal else {},
         output=run.output,
         error=problem_of(run.error),
     )
@@ -155,6 +157,7 @@ def _step_view(run: Run, step: StepRun) -> StepView:
         note=step.note,
         edited=edit_view(step),
         children=[_child_view(child, about) for child, about in step.children.items()],
+        labels=to_data(step.carries if step.done else run.material(step)),
     )
 
 
