@@ -175,7 +175,7 @@ class Context:
                     "no shared memory is configured. Add `memory:` to hanse.yaml, such as memory: {shards: 1}"
                 )
             memory = self._surroundings.memory
-            bound = StepMemory(memory, self._as_caller, self._check_memory, self._took)
+            bound = StepMemory(memory, self._as_caller, self._check_memory, self._took, self._check_outward)
             self._memory = Memories(bound, self._call.key)
         return self._memory
 
@@ -266,6 +266,10 @@ class Context:
         """
         return self._marking().names(self._surroundings.labels(self._call.capability))
 
+    def _check_outward(self, what: str) -> None:
+        """Raises NotCleared where labels of what this step works on may not go outward, or decide what does."""
+        self._marking().check_outward(what)
+
     def _took(self, marks: Marks) -> None:
         if marks:
             self._marking().take(marks)
@@ -321,7 +325,7 @@ class Context:
     ) -> Awaitable[Any]:
         self._check_alive()
         if operation.effect.writes or OUTWARD in self._surroundings.labels(self._call.capability):
-            self._marking().check_outward(f"{connector.name}.{operation.name}")
+            self._check_outward(f"{connector.name}.{operation.name}")
         if self._effects:
             return self._effects.perform(connector, operation, name, request)
         if operation.effect.writes:

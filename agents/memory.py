@@ -44,12 +44,13 @@ class StepMemory:
         caller: Callable[[], Caller],
         check: Callable[[bool], None],
         took: Callable[[Marks], None],
+        check_outward: Callable[[str], None],
     ) -> None:
         """`check` raises when this may not be done, and is told whether it writes; `took` takes the labels of what
-        was recalled.
+        was recalled; `check_outward` raises where these labels may not decide that something is gone for good.
         """
         self._memory, self._caller = memory, caller
-        self._check, self._took = check, took
+        self._check, self._took, self._check_outward = check, took, check_outward
 
     async def remember(self, drafts: Sequence[Draft], *, key: IdempotencyKey | None = None) -> list[Remembered]:
         self._check(True)
@@ -84,6 +85,7 @@ class StepMemory:
 
     async def forget(self, ids: Sequence[str], *, reason: str = "") -> Certificate:
         self._check(True)
+        self._check_outward("forgetting")
         return await self._memory.forget(ids, self._caller(), reason=reason)
 
     async def pin(self, id: str, *, pinned: bool = True) -> Record:

@@ -150,6 +150,11 @@ def seat_of(terms: Mapping[str, Any], by: str, taken: Iterable[str] = ()) -> str
     return next(iter(free or theirs), None)
 
 
+def seen_digest(about: Mapping[str, Any]) -> str:
+    """What somebody says that they saw: the digest of the input or, where the data has labels, of these too."""
+    return digest([about["digest"], about["labels"]]) if about.get("labels") else about["digest"]
+
+
 def _selects(rule: ApprovalRule, contract: Contract, situation: Situation) -> bool:
     return (
         fnmatchcase(contract.name, rule.capability)

@@ -31,7 +31,7 @@ from ..contracts.labels import to_data
 from ..contracts.plain import check
 from ..contracts.views import ApprovalStatus, ApprovalView, MaterialRow
 from ..contracts.wire import pack
-from .approvals import AUTOMATIC, Ruling, Situation, seat_of
+from .approvals import AUTOMATIC, Ruling, Situation, seat_of, seen_digest
 from .budgets import Budgets, day_of
 from .checker import check_input
 from .directory import Directory
@@ -365,11 +365,6 @@ def _was_said(step: StepRun, said: Said) -> bool:
         each["by"] == said.by and seen_digest(each) in seen and each.get("decision", "approved") in yes_or_no
         for each in made
     ) and (said.input is None or seen_digest({"digest": digest(said.input)} | labels) in seen)
-
-
-def seen_digest(about: Mapping[str, Any]) -> str:
-    """What somebody says that they saw: the digest of the input or, where the data has labels, of these too."""
-    return digest([about["digest"], about["labels"]]) if about.get("labels") else about["digest"]
 
 
 def _labels_in(asked: Mapping[str, Any]) -> JsonObject:

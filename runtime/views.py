@@ -21,6 +21,7 @@ from ..contracts import (
 from ..contracts.events import timestamp
 from ..contracts.labels import to_data
 from ..contracts.template import ABSENT
+from .approvals import seen_digest
 from .budgets import step_budget, task_budget
 from .directory import Member
 from .execution import Run, StepRun
@@ -167,7 +168,11 @@ def _child_view(child: str, about: Mapping[str, Any]) -> ChildView:
 
 def edit_view(step: StepRun) -> EditView | None:
     edited = step.edited
-    return EditView(by=edited["by"], was=edited["was"], note=edited["note"]) if edited else None
+    if edited is None:
+        return None
+    labels = (step.asked or step.approval or {}).get("labels")
+    was = seen_digest({"digest": edited["was"], "labels": labels})
+    return EditView(by=edited["by"], was=was, note=edited["note"])
 
 
 def _waits(step: StepRun) -> str:
