@@ -498,9 +498,13 @@ class Run:
         """Labels of what the task came to. An end other than the planned one may be the doing of any step."""
         if not self.labelled:
             return NO_MARKS
-        ended_well = self.status is TaskStatus.COMPLETED
-        steps = [self.steps[step] for step in sorted(self.plan.answered_from)] if ended_well else self.steps.values()
-        return joined(self.marks, *(step.carries if step.done else self.material(step) for step in steps))
+        if self.status is TaskStatus.COMPLETED:
+            return joined(self.marks, *(self.steps[step].carries for step in sorted(self.plan.answered_from)))
+        return joined(self.marks, *(self.known_of(step) for step in self.steps.values()))
+
+    def known_of(self, step: StepRun) -> Marks:
+        """Labels of what it gave, when it is done; of what it works on before that."""
+        return step.carries if step.done and not step.settles else self.material(step)
 
     def _given(self, step: StepRun) -> Marks:
         """Labels of what the plan makes it of: of its input, its condition, its list. A step that was skipped has
@@ -868,6 +872,8 @@ class Run:
                 step.asked = step.held = None
                 self._hold(step, NOTHING_RESERVED)
                 del steps[step.id]
+                if self.labelled:
+                    step.carries = self._carried_by(step)
         if self._confirming is not None:  # it was only prepared: what is begun is not dropped any more
             del self.steps[self._confirming.id]
             self._confirming = None

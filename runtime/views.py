@@ -158,7 +158,7 @@ def _step_view(run: Run, step: StepRun) -> StepView:
         note=step.note,
         edited=edit_view(step),
         children=[_child_view(child, about) for child, about in step.children.items()],
-        labels=to_data(step.carries if step.done else run.material(step)),
+        labels=to_data(run.known_of(step)),
     )
 
 
