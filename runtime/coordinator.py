@@ -76,7 +76,7 @@ from .link import Link
 from .negotiation import Decision, Weights, decide
 from .parking import Parking
 from .quarantine import Quarantine
-from .questions import Gate, Questions
+from .questions import Gate, Questions, done_before
 from .rates import Rates
 from .replay import BROKEN
 from .roster import Roster
@@ -481,7 +481,7 @@ class Coordinator:
         if ruling.review:
             self.questions.ask(run, step, contract, ruling)
         elif ruling.refused:
-            self.fail(run, step, ruling.refusal(step.id), None)
+            self.fail(run, step, ruling.refusal(step.id).about(**done_before(step)), None)
         elif error := self.questions.objection(run, step):
             self.fail(run, step, error, None)
         elif not self._has_to_wait(run, step):

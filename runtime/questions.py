@@ -252,7 +252,8 @@ class Questions:
             return None
         said = f"{approval['by']}: {approval['note']}" if approval["note"] else approval["by"]
         kind = ApprovalExpired if approval["decision"] == ApprovalStatus.EXPIRED else ApprovalDenied
-        return kind(f"{kind.__doc__} {approval['rule']}; {said}", approval=approval["approval"])
+        error = kind(f"{kind.__doc__} {approval['rule']}; {said}", approval=approval["approval"])
+        return error.about(**done_before(step))
 
     def withdraw(self, run: Run) -> None:
         """Nobody needs the answers any more."""
@@ -324,6 +325,13 @@ class Questions:
             body = {"what": f"approval.{what}", "at": timestamp(now), "approval": view.model_dump(mode="json")}
             body |= {"tenant": run.tenant, "to": _terms_of(step).get("escalate_to", []) if what == "escalated" else []}
             self._journal.write(Write("insert_notice", (f"{view.id}#{what}", run.tenant, pack(body))))
+
+
+def done_before(step: StepRun) -> JsonObject:
+    """Effects that the last attempt had had before something else of it was refused: they stand, and a person must
+    know."""
+    done = (step.error or {}).get("ids", {}).get("effects_done")
+    return {"effects_done": done} if done and step.begun else {}
 
 
 def _digest_of(input: Any) -> str:
