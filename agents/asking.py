@@ -55,10 +55,11 @@ class Purse:
 
 
 class Used(NamedTuple):
-    """What models took for one run of a step."""
+    """What models took for one run of a step, and the labels of what it has taken up."""
 
     cents: float
     tokens: int
+    labels: JsonObject | None = None
 
 
 NOTHING_USED = Used(0.0, 0)

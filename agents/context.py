@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -31,12 +32,14 @@ from ..contracts import (
 )
 from ..contracts.caller import Caller
 from ..contracts.delegation import Delegates
+from ..contracts.labels import OUTWARD, Marks
 from ..contracts.memory import Memory
 from ..contracts.messages import Call, Progress
 from ..contracts.pool import Models
 from .asking import Purse, StepPool
 from .connector import Connector, Operation
 from .effects import Effects, looked_up
+from .marking import Marking
 from .memory import Memories, StepMemory
 from .models import Questions
 from .state import State, Transaction, ended
@@ -71,12 +74,12 @@ class Context:
         "_deadline_ms",
         "_effect",
         "_effects",
+        "_marking",
         "_memory",
         "_models",
         "_now_ms",
         "_purse",
         "_random",
-        "_recalled",
         "_state",
         "_surroundings",
         "_tasks",
@@ -93,18 +96,17 @@ class Context:
         purse: Callable[[], Purse] = Purse,
         aside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
         deadline_ms: Callable[[], int] = int,
+        marking: Callable[[], Marking] | None = None,
     ) -> None:
-        """`purse` gives the step's, which outlives this run; `aside` is entered while the run waits for a child, which
-        moves its `deadline_ms`.
+        """`purse` and `marking` give the step's, which outlive this run; without, `marking` is of this run alone.
+        `aside` is entered while the run waits for a child, which moves its `deadline_ms`.
         """
         self._call, self._effect, self._surroundings = call, effect, surroundings
         self._transaction, self._effects, self._purse = transaction, effects, purse
-        self._aside, self._deadline_ms = aside, deadline_ms
+        self._aside, self._deadline_ms, self._marking = aside, deadline_ms, marking or cache(Marking)
         self._models: Questions | None = None
         self._tasks: Tasks | None = None
         self._memory: Memories | None = None
-        self._recalled: set[str] = set()
-        """Labels of what this run has recalled."""
         self._now_ms: int | None = None
         self._state: State | None = None
         self._random: Random | None = None
@@ -147,7 +149,7 @@ class Context:
             around.models,
             call,
             around.agent,
-            self._labels,
+            lambda: self.labels,
             self._purse(),
             self._effects,
             self._check_alive,
@@ -173,7 +175,7 @@ class Context:
                     "no shared memory is configured. Add `memory:` to hanse.yaml, such as memory: {shards: 1}"
                 )
             memory = self._surroundings.memory
-            bound = StepMemory(memory, self._as_caller, self._check_memory, self._recalled.update)
+            bound = StepMemory(memory, self._as_caller, self._check_memory, self._took, self._check_outward)
             self._memory = Memories(bound, self._call.key)
         return self._memory
 
@@ -190,7 +192,14 @@ class Context:
             if around.delegates is None:
                 raise Unavailable("this agent runs alone: there is no federation to ask for a task")
             self._tasks = Tasks(
-                around.delegates, self._call, around.agent, self._purse(), self._effects, self._aside, self._check_alive
+                around.delegates,
+                self._call,
+                around.agent,
+                self._purse(),
+                self._effects,
+                self._aside,
+                self._check_alive,
+                self._marking(),
             )
         return self._tasks
 
@@ -216,14 +225,10 @@ class Context:
             task=call.task,
             step=call.step,
             capability=call.capability,
-            labels=self._labels(),
+            labels=self.labels,
             budget_cents=call.budget_cents,
             deadline_ms=self._deadline_ms(),
         )
-
-    def _labels(self) -> tuple[str, ...]:
-        """What is known of the data that this run works on: what its contract says, and what came with memories."""
-        return tuple(sorted({*self._surroundings.labels(self._call.capability), *self._recalled}))
 
     # Who asked
 
@@ -253,6 +258,21 @@ class Context:
     def offer(self) -> Offer:
         """What the agent says of itself now, without being asked: its queue, its latencies, its prices."""
         return self._surroundings.offer()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What is known of the data that this step works on by now: what its contract says, what came with its input,
+        which its token vouches for, and what came with memories and from child tasks.
+        """
+        return self._marking().names(self._surroundings.labels(self._call.capability))
+
+    def _check_outward(self, what: str) -> None:
+        """Raises NotCleared where labels of what this step works on may not go outward, or decide what does."""
+        self._marking().check_outward(what)
+
+    def _took(self, marks: Marks) -> None:
+        if marks:
+            self._marking().take(marks)
 
     # Time and chance, the same when a step with outside effects is run again
 
@@ -304,6 +324,8 @@ class Context:
         self, connector: Connector, operation: Operation, name: str, request: dict[str, Any]
     ) -> Awaitable[Any]:
         self._check_alive()
+        if operation.effect.writes or OUTWARD in self._surroundings.labels(self._call.capability):
+            self._check_outward(f"{connector.name}.{operation.name}")
         if self._effects:
             return self._effects.perform(connector, operation, name, request)
         if operation.effect.writes:

@@ -58,12 +58,13 @@ from ..contracts import (
 )
 from ..contracts.delegation import CHILD_TASKS, Delegates
 from ..contracts.ids import step_key
+from ..contracts.labels import IN_ERROR
 from ..contracts.memory import Memory
 from ..contracts.messages import Call, Progress, Proposal, Result
 from ..contracts.plain import unpack
 from ..contracts.pool import Models
 from ..contracts.ports import Faults, NoFaults
-from ..contracts.token import Key, verify
+from ..contracts.token import Allowance, Key, verify
 from . import faults as points
 from .agent import Agent, bid_of
 from .asking import NOTHING_USED, Used
@@ -264,7 +265,7 @@ class Engine:
         if capability is None:
             raise NotFound(f"{self.agent_id} does not offer {call.capability}")
         wanted = digest(call.input)
-        stale = self._verify(call, wanted)
+        stale, allowance = self._verify(call, wanted)
         followed = call.ruling is None
         while (run := self._running.get(call.key)) or not followed:
             if run is None:
@@ -274,11 +275,11 @@ class Engine:
             if outcome := await run.joined(call.award):
                 return (*outcome, run.used)
         if capability.contract.effect.writes and (receipt := self._receipt(call, wanted)):
-            return unpack(receipt), True, NOTHING_USED
+            return unpack(receipt), True, self._said_then(call)
         self._runner.check_deadline(call)
         if stale:
             raise stale
-        output, used = await self._run(call, capability, wanted)
+        output, used = await self._run(call, capability, wanted, allowance)
         return output, False, used
 
     async def _follow(self, call: Call) -> bool:
@@ -290,18 +291,18 @@ class Engine:
             raise error.about(stay_with=self.agent_id) from None
         return True
 
-    def _verify(self, call: Call, wanted: Digest) -> TokenInvalid | None:
-        """Raises TokenInvalid. A token that is only too old still opens an existing receipt: then it is returned."""
+    def _verify(self, call: Call, wanted: Digest) -> tuple[TokenInvalid | None, Allowance]:
+        """What the token says of the data. Raises TokenInvalid. One that is only too old still opens an existing
+        receipt: then that is returned.
+        """
         if call.key != step_key(call.task, call.step):
             raise TokenInvalid("the idempotency key is not the step's")
         token, now = Token.from_data(call.token), self._clock.now_ms()
         demand = Demand(call.task, call.step, call.capability, call.tenant, wanted, now, call.budget_cents)
         try:
-            verify(token, self._key, demand)
+            return None, verify(token, self._key, demand)
         except TokenInvalid as error:
-            verify(token, self._key, replace(demand, now_ms=0))
-            return error
-        return None
+            return error, verify(token, self._key, replace(demand, now_ms=0))
 
     def _receipt(self, call: Call, wanted: Digest) -> bytes | None:
         for capability, input_digest, output, _ in self._store.read("receipt", (call.key,)):
@@ -310,14 +311,22 @@ class Engine:
             return output
         return None
 
-    async def _run(self, call: Call, capability: Capability, wanted: Digest) -> tuple[Any, Used]:
+    def _said_then(self, call: Call) -> Used:
+        """The labels that stand beside a receipt."""
+        for (labels,) in self._store.read("receipt_labels", (call.key,)):
+            return NOTHING_USED._replace(labels=unpack(labels))
+        return NOTHING_USED
+
+    async def _run(self, call: Call, capability: Capability, wanted: Digest, allowance: Allowance) -> tuple[Any, Used]:
         transaction, accepted = Transaction(self._runner.rows), self._clock.monotonic()
-        run = self._running[call.key] = Run(call, wanted, transaction, self._runner.deadlines, accepted)
+        run = self._running[call.key] = Run(call, wanted, transaction, self._runner.deadlines, accepted, allowance)
         try:
             output, commit = await self._runner.run(run, capability)
         except BaseException as error:
             if isinstance(error, HanseError) and run.purse:
                 error.about(model_cents=run.used.cents, model_tokens=run.used.tokens)
+            if isinstance(error, HanseError) and run.marking and run.marking.taken:
+                error.ids[IN_ERROR] = run.marking.data()
             self._end(run, (None, error) if isinstance(error, HanseError) else None)
             raise
         if commit is not None:

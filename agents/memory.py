@@ -8,14 +8,16 @@ Who says it, in which task and step, is filled in. A handler may run again, so w
 the step's and of its place among what the step says: said again it is the same, and said otherwise it takes the place
 of what was said before.
 
-What was recalled labels what is said and asked after it in this run: who has read something untrusted speaks untrusted.
+What was recalled labels what is said, asked and answered after it in this step: who has read something untrusted speaks
+untrusted.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 from ..contracts import IdempotencyKey, InvalidInput
 from ..contracts.caller import Caller
+from ..contracts.labels import Marks, joined, marked
 from ..contracts.memory import (
     BoundMemory,
     Certificate,
@@ -30,6 +32,7 @@ from ..contracts.memory import (
     Scope,
 )
 from ..contracts.schema import fitted
+from .marking import of_records
 
 
 class StepMemory:
@@ -40,13 +43,14 @@ class StepMemory:
         memory: Memory,
         caller: Callable[[], Caller],
         check: Callable[[bool], None],
-        labelled: Callable[[Iterable[str]], None],
+        took: Callable[[Marks], None],
+        check_outward: Callable[[str], None],
     ) -> None:
-        """`check` raises when this may not be done, and is told whether it writes; `labelled` takes the labels of what
-        was recalled.
+        """`check` raises when this may not be done, and is told whether it writes; `took` takes the labels of what
+        was recalled; `check_outward` raises where these labels may not decide that something is gone for good.
         """
         self._memory, self._caller = memory, caller
-        self._check, self._labelled = check, labelled
+        self._check, self._took, self._check_outward = check, took, check_outward
 
     async def remember(self, drafts: Sequence[Draft], *, key: IdempotencyKey | None = None) -> list[Remembered]:
         self._check(True)
@@ -56,7 +60,8 @@ class StepMemory:
     async def recall(self, query: Query) -> Recollection:
         self._check(False)
         found = await self._memory.recall(query, self._caller())
-        self._labelled(found.labels)
+        of_hits = of_records(hit.record for hit in found.hits)
+        self._took(joined(of_hits, marked((each for each in found.labels if each not in of_hits), "what was recalled")))
         return found
 
     async def revise(self, id: str, change: Change, *, version: int, key: IdempotencyKey | None = None) -> Record:
@@ -80,6 +85,7 @@ class StepMemory:
 
     async def forget(self, ids: Sequence[str], *, reason: str = "") -> Certificate:
         self._check(True)
+        self._check_outward("forgetting")
         return await self._memory.forget(ids, self._caller(), reason=reason)
 
     async def pin(self, id: str, *, pinned: bool = True) -> Record:
@@ -91,7 +97,7 @@ class StepMemory:
         return await self._memory.tell(verb, parameters, self._caller())
 
     def _seen(self, records: list[Record]) -> list[Record]:
-        self._labelled(label for each in records for label in each.labels)
+        self._took(of_records(records))
         return records
 
 

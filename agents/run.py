@@ -8,9 +8,11 @@ from typing import Any
 
 from ..contracts import AwardId, DeadlineExceeded, Digest, HanseError, KeyReused, TimedOut
 from ..contracts.messages import Call
+from ..contracts.token import NO_LABELS, Allowance
 from .asking import NOTHING_USED, Purse, Used
 from .deadlines import Deadlines
 from .effects import Effects
+from .marking import Marking
 from .slots import Slots
 from .state import Transaction
 
@@ -19,6 +21,7 @@ class Run:
     """From the moment a call is accepted until its receipt is on disk. Calls with the same key join it."""
 
     __slots__ = (
+        "_allowance",
         "_aside",
         "_given_back",
         "accepted",
@@ -30,6 +33,7 @@ class Run:
         "done",
         "effects",
         "given_up_at",
+        "marking",
         "over",
         "purse",
         "slots",
@@ -39,8 +43,15 @@ class Run:
     )
 
     def __init__(
-        self, call: Call, digest: Digest, transaction: Transaction, deadlines: Deadlines, accepted: float
+        self,
+        call: Call,
+        digest: Digest,
+        transaction: Transaction,
+        deadlines: Deadlines,
+        accepted: float,
+        allowance: Allowance = NO_LABELS,
     ) -> None:
+        """`allowance` is what the token says of the data."""
         self.call = call
         self.accepted = accepted
         """When it was taken on, in monotonic seconds."""
@@ -53,6 +64,8 @@ class Run:
         self.awards: set[AwardId] = {call.award}
         self.effects: Effects | None = None
         self.purse: Purse | None = None
+        self.marking: Marking | None = None
+        self._allowance = allowance
         self.over = False
         """The handler's part is over: it can no longer be given up."""
         self.cause: HanseError | None = None
@@ -71,10 +84,16 @@ class Run:
         self.purse = self.purse or Purse()
         return self.purse
 
+    def open_marking(self) -> Marking:
+        """What is known of the step's data, the same in each run of its handler. Most steps need none."""
+        self.marking = self.marking or Marking(self._allowance)
+        return self.marking
+
     @property
     def used(self) -> Used:
-        """What models took for it."""
-        return Used(self.purse.cents, self.purse.tokens) if self.purse else NOTHING_USED
+        """What models took for it, and the labels of what it has taken up."""
+        used = Used(self.purse.cents, self.purse.tokens) if self.purse else NOTHING_USED
+        return used._replace(labels=self.marking.data()) if self.marking and self.marking.taken else used
 
     def check_same(self, call: Call, digest: Digest) -> None:
         """Raises KeyReused when the call is another one under the same key."""

@@ -6,7 +6,7 @@ found before and wants what it wanted before.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any
 
@@ -157,6 +157,8 @@ class Runner:
             raise await self._failure(run, error) from None
         finally:
             transaction.ended = True
+        if run.marking is not None and transaction.writes and capability.contract.is_outward:
+            run.marking.check_outward(capability.contract.name)
         if self.rows.pins or (run.effects and run.effects.under_way):
             await self._clear_the_way(run)
         if run.cause:
@@ -182,6 +184,7 @@ class Runner:
             run.open_purse,
             run.aside,
             run.deadline_ms,
+            run.open_marking,
         )
         return await handler(request, context)
 
@@ -211,7 +214,7 @@ class Runner:
         call = run.call
         receipt = (call.key, call.capability, run.digest, output, call.award, self._clock.now_ms())
         self._faults.reach(points.BEFORE_COMMIT)
-        return run.transaction.admit((Write("insert_receipt", receipt),))
+        return run.transaction.admit((Write("insert_receipt", receipt), *_labels(run)))
 
     def _seen(self, transaction: Transaction) -> Commit | None:
         """An empty commit behind those whose writes were seen, when they are not on disk yet."""
@@ -270,6 +273,12 @@ class Runner:
         if done := effects.happened():
             error.about(effects_done=[entry.key for entry in done])
         return error if not effects.begun else error.about(stay_with=self._agent.name)
+
+
+def _labels(run: Run) -> Iterator[Write]:
+    """What its receipt says of the answer beside it. Most answers have no label."""
+    if run.marking is not None and run.marking.taken:
+        yield Write("insert_receipt_labels", (run.call.key, pack(run.marking.data())))
 
 
 def _leaf(group: BaseExceptionGroup[Any]) -> BaseException:

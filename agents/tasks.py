@@ -27,16 +27,19 @@ from ..contracts import (
     Failed,
     HanseError,
     InvalidInput,
+    NotCleared,
     OutcomeUnknown,
     Verdict,
 )
 from ..contracts.delegation import CHILD_TASKS, ChildEnded, Delegates, Delegation, Parent
+from ..contracts.labels import IN_ERROR, marks_of, to_data
 from ..contracts.messages import Call
 from ..contracts.plain import check
 from ..contracts.schema import fitted
 from .asking import PATIENCE_SECONDS, Purse
 from .connector import Answer, Connector, operation
 from .effects import Effects
+from .marking import Marking
 
 Perform = Callable[[str, Mapping[str, Any]], Awaitable[ChildEnded]]
 """Runs one child under a key. Raises the error that ended it."""
@@ -64,7 +67,7 @@ class ChildTasks(Connector):
     async def run(self, key: str, request: dict[str, Any]) -> dict[str, Any]:
         assert self._perform is not None
         ended = await self._perform(key, request)
-        return {"task": ended.task, "output": ended.output, "cost_cents": ended.cost_cents}
+        return {"task": ended.task, "output": ended.output, "cost_cents": ended.cost_cents} | _labels(ended)
 
 
 class Tasks:
@@ -79,11 +82,14 @@ class Tasks:
         effects: Effects | None,
         aside: Callable[[], AbstractAsyncContextManager[None]],
         alive: Callable[[], None],
+        marking: Marking,
     ) -> None:
-        """`aside` is entered while the handler waits for a child; `alive` raises when the handler is over."""
+        """`aside` is entered while the handler waits for a child; `alive` raises when the handler is over; `marking`
+        has the labels that go to a child and come back with what it says.
+        """
         self._delegates, self._call, self._purse, self._effects = delegates, call, purse, effects
         self._parent = Parent(call.tenant, agent, call.task, call.step)
-        self._aside, self._alive = aside, alive
+        self._aside, self._alive, self._marking = aside, alive, marking
         self._count = 0
 
     async def call(
@@ -129,7 +135,12 @@ class Tasks:
             key = f"{self._call.key}!{self._call.attempt}.{name or self._count}"
             return (await self._perform(key, request)).output
         child = ChildTasks(self._perform)
-        done = await self._effects.perform(child, child.operations["run"], name, {"request": request})
+        try:
+            done = await self._effects.perform(child, child.operations["run"], name, {"request": request})
+        except HanseError as error:
+            self._marking.take(marks_of(error.ids.get(IN_ERROR)))  # also where the ledger has kept it
+            raise
+        self._marking.take(marks_of(done.get("labels")))
         self._purse.delegated[done["task"]] = done["cost_cents"]
         return done["output"]
 
@@ -141,7 +152,8 @@ class Tasks:
             raise BudgetExhausted(
                 f"a child task may spend {cents:g} cents; its step has {left:g} left", level="step", left=left
             )
-        asked = fitted(Delegation, {**request, "key": key, "budget_cents": cents})
+        labels = self._marking.data() or {}
+        asked = fitted(Delegation, {**request, "key": key, "budget_cents": cents, "labels": labels})
         self._purse.delegated[key] = cents
         try:
             async with self._aside():
@@ -149,17 +161,24 @@ class Tasks:
         finally:
             del self._purse.delegated[key]
         self._purse.delegated[ended.task] = ended.cost_cents
+        self._marking.take(ended.labels)
         if ended.error is not None:
-            raise final(ended.error, ended)
+            error = final(ended.error, ended)
+            error.ids[IN_ERROR] = to_data(ended.labels)
+            raise error
         return ended
 
 
 def final(error: HanseError, ended: ChildEnded) -> HanseError:
     """A child's error as its parent's step has it: never one that is worth another try, for the child has tried."""
-    cut_short = isinstance(error, Canceled | DeadlineExceeded)  # which says of a step that its own time is over
-    if error.verdict is Verdict.ABORT and not cut_short:
+    is_of_a_step = isinstance(error, Canceled | DeadlineExceeded | NotCleared)  # that its time is over, or it may ask
+    if error.verdict is Verdict.ABORT and not is_of_a_step:
         return error.about(child=ended.task)
     return Failed(f"a child task ended with: {error.detail}", child=ended.task, child_code=error.code)
+
+
+def _labels(ended: ChildEnded) -> dict[str, Any]:
+    return {"labels": to_data(ended.labels)} if ended.labels else {}
 
 
 def _plain(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from .compensation import bind
 from .errors import InvalidContract, InvalidInput
 from .ids import CapabilityName, Digest, Domain
+from .labels import OUTWARD
 from .plain import check
 from .schema import JsonObject, Shape, digest, invalid
 
@@ -111,6 +112,8 @@ class Contract:
     timeout_seconds: float = 60
     negotiation: Negotiation = Negotiation.OFFERS
     labels: tuple[str, ...] = ()
+    """What is known of the data that it works on and gives: `private`, `untrusted`, `pii`, … They travel with what is
+    made of it. `outward` is one of the capability itself: what goes into it leaves the house."""
     retry: RetryPolicy = RetryPolicy()
     max_concurrent: int | None = None
     """Calls of it that one agent works on at once; more wait. Only the agent's own limit when None."""
@@ -121,6 +124,11 @@ class Contract:
         _check_name(self.name)
         _check_figures(self)
         _check_template(self)
+
+    @property
+    def is_outward(self) -> bool:
+        """Whether what goes into it cannot be called back: it changes something for good, or says that it goes out."""
+        return self.effect is Effect.IRREVERSIBLE or OUTWARD in self.labels
 
     def to_data(self) -> JsonObject:
         """Plain data. A figure is written as a float, whether its author wrote 1 or 1.0: it is the same promise."""

@@ -4,13 +4,15 @@ A child is a task like any other, with less authority than its parent: what it m
 what its step may. It belongs to the same tenant, and whoever submitted the first of them counts as having submitted it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import HanseError
 from .ids import AgentId, StepId, TaskId, Tenant
+from .labels import NO_MARKS, Marks
+from .schema import JsonObject
 
 CHILD_TASKS = "tasks"
 """What child tasks are called in the effect ledger. No configured connector may have this name."""
@@ -31,6 +33,12 @@ class Delegation(BaseModel):
     budget_cents: float = Field(default=0, ge=0, allow_inf_nan=False)
     """What the child may spend, of what its step may."""
     deadline_seconds: float | None = Field(default=None, gt=0, le=366 * 86400, allow_inf_nan=False)
+    labels: dict[str, list[str]] = Field(default_factory=dict[str, list[str]])
+    """What the step has taken up by then, label to where it comes from: all that the child does is made of it."""
+
+    def to_data(self) -> JsonObject:
+        """Plain data. An older coordinator takes what says nothing of labels."""
+        return self.model_dump(mode="json", exclude=None if self.labels else {"labels"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,8 @@ class ChildEnded:
     error: HanseError | None
     """None for one that completed."""
     cost_cents: float
+    labels: Marks = field(default_factory=lambda: NO_MARKS)
+    """Of what it came to."""
 
 
 class Delegates(Protocol):

@@ -22,6 +22,7 @@
     │   ├── Refusal          a rule of the domain; agents derive their own from it
     │   ├── NotAllowed
     │   ├── TokenInvalid
+    │   ├── NotCleared       labelled data would go outward, and nobody has said that it may
     │   ├── ApprovalDenied
     │   ├── ApprovalExpired
     │   ├── DigestMismatch   what was approved is not what would run
@@ -362,6 +363,12 @@ class TokenInvalid(PolicyError):
     """The token does not cover this step."""
 
     code = "token_invalid"
+
+
+class NotCleared(PolicyError):
+    """What is labelled would go outward, and nobody has said that it may."""
+
+    code = "not_cleared"
 
 
 class ApprovalDenied(PolicyError):

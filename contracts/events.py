@@ -37,10 +37,11 @@ class Kind(StrEnum):
     TASK_SUBMITTED = "task.submitted"
     """tenant, key, body (digest of what was asked), plan, input, pins (what the plan relies on of each contract),
     budget_cents, budget (what else it limits: tokens, seconds, human_minutes), deadline_ms, labels, priority, by,
-    forked_from (task, step, and by step what was done there; null for a task of its own), parent (of a child task:
-    path, the steps it is part of, each with task, call, agent and input digest; settles, when the last of them undoes
-    or confirms; null for a task of its own), model (the tier for all it asks of models; null where the router
-    chooses), format"""
+    forked_from (task, step, by step what was done there, and data_labels as below; null for a task of its own), parent
+    (of a child task: path, the steps it is part of, each with task, call, agent and input digest; settles, when the
+    last of them undoes or confirms; null for a task of its own), model (the tier for all it asks of models; null where
+    the router chooses), format, data_labels (of all that it was begun with, each with where it comes from; left out
+    where there are none)"""
     TASK_REPINNED = "task.repinned"
     """pins (what the task relies on of these contracts from here on), by, reason"""
     TASK_CANCELING = "task.canceling"
@@ -60,13 +61,14 @@ class Kind(StrEnum):
     """reason"""
     STEP_INHERITED = "step.inherited"
     """task, step, sequence (of that task's journal: where it was done), agent, version, input (digest), output, error
-    (of an optional step that the plan lived without)"""
+    (of an optional step that the plan lived without), labels (of what it gave, where there are any)"""
     STEP_AWARDED = "step.awarded"
     """agent, version, attempt, award, price_cents, reason, bids, rule (the policy that allowed it), input (digest),
     approval, weights (what the auction weighed; null for the first ones there were), reserved (at each level of the
     budget: cents, tokens, and the tenant's day; null where nothing is), before (when the token expires, unix
-    milliseconds; its other caveats are the event's task, step and capability's, the tenant, the input digest and the
-    price)"""
+    milliseconds; its other caveats are the event's task, step and capability's, the tenant, the input digest, the
+    price, and these two), labels (of what goes into it, where there are any), cleared (those of them that may go
+    outward)"""
     STEP_DELEGATED = "step.delegated"
     """agent, child (task that the step has asked for), call (null for a plan), cents (that the child may spend; null
     for no limit)"""
@@ -78,7 +80,8 @@ class Kind(StrEnum):
     """agent, attempt, deaths: the process that had it died with it in hand, for so many times by now"""
     STEP_COMPLETED = "step.completed"
     """agent, attempt, output, latency_ms, replayed (the receipt existed already), model_cents (what of the price went
-    to models), model_tokens"""
+    to models), model_tokens, labels (that it has taken up beyond what it was given, each with where it comes from; left
+    out where there are none)"""
     STEP_FAILED = "step.failed"
     """agent, attempt, error, retry_at_ms (null when there is no further attempt), max_attempts, retry_on (of the
     contract; null where the types of errors decide), spent_cents (what models took all the same, of what was
@@ -93,15 +96,17 @@ class Kind(StrEnum):
 
     APPROVAL_REQUESTED = "approval.requested"
     """approval, capability, input, digest, rule, expires_ms, plan (digest), terms (quorum, approvers, delegates,
-    four_eyes, minutes, day, about, amount, escalate_ms, escalate_to), material (rows that a person is shown)"""
+    four_eyes, minutes, day, about, amount, escalate_ms, escalate_to), material (rows that a person is shown), labels
+    (of what goes into the step, each with where it comes from; left out where there are none, here and below)"""
     APPROVAL_VOTED = "approval.voted"
-    """approval, digest, by, seat (in whose place), note: a yes of several that are needed"""
+    """approval, digest, by, seat (in whose place), note, labels: a yes of several that are needed"""
     APPROVAL_EDITED = "approval.edited"
     """approval, was (digest), digest, input, rule, terms, material, by, note: earlier votes are void"""
     APPROVAL_ESCALATED = "approval.escalated"
     """approval, to: these may decide too"""
     APPROVAL_DECIDED = "approval.decided"
-    """approval, decision (approved, denied, expired), digest, rule, by, note, plan (digest), seat (in whose place)"""
+    """approval, decision (approved, denied, expired), digest, rule, by, note, plan (digest), seat (in whose place),
+    labels (that were asked about)"""
 
     MEMORY_REMEMBERED = "memory.remembered"
     """tenant, by, records (of each its id, version, and the salted digest of what it says)"""

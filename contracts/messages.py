@@ -73,6 +73,9 @@ class Result(NamedTuple):
     """What was spent on models this time, out of the step's budget."""
     model_tokens: int = 0
     """What models read and wrote for it this time."""
+    labels: Mapping[str, Sequence[str]] | None = None
+    """What it has taken up beyond what it was given: label to where it comes from. None for nothing; of an error they
+    are among its ids, as `data_labels`."""
 
 
 class Calls(NamedTuple):

@@ -127,6 +127,18 @@ class Plan:
         return {step.id: frozenset(step.after) | _referred(step) for step in self.steps}
 
     @cached_property
+    def sources(self) -> dict[StepId, frozenset[StepId]]:
+        """Whose outputs, or whose success, each step is made of: its input, its condition and its list. `after` only
+        orders.
+        """
+        return {step.id: _referred(step) for step in self.steps}
+
+    @cached_property
+    def answered_from(self) -> frozenset[StepId]:
+        """Whose outputs the task answers with."""
+        return _steps_in(references(self.output))
+
+    @cached_property
     def dependents(self) -> dict[StepId, list[StepId]]:
         """Who waits for a step; steps that nobody waits for are not in it."""
         found: dict[StepId, list[StepId]] = {}
@@ -152,9 +164,12 @@ class Plan:
 
 def _referred(step: Step) -> frozenset[StepId]:
     templates = (step.input, step.when, step.for_each)
-    roots = {text.partition(".")[0] for template in templates for text in references(template)}
-    roots.update(target for _, target in ok_steps(step.when))
-    return frozenset(StepId(root) for root in roots - RESERVED)
+    found = _steps_in(text for template in templates for text in references(template))
+    return found | {StepId(target) for _, target in ok_steps(step.when)}
+
+
+def _steps_in(texts: Iterable[str]) -> frozenset[StepId]:
+    return frozenset(StepId(root) for root in {text.partition(".")[0] for text in texts} - RESERVED)
 
 
 # What follows reads and proves a plan that came from outside.

@@ -9,10 +9,10 @@ it can check what was minted for it and cannot mint for another. Tests carry vec
 """
 
 import hmac
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NewType, cast
+from typing import Any, NamedTuple, NewType, cast
 
 from .errors import Corrupt, TokenInvalid
 from .ids import AgentId
@@ -42,14 +42,26 @@ class Demand:
     cost_cents: float = 0
 
 
+class Allowance(NamedTuple):
+    """What a token says of the data, beyond allowing the demand."""
+
+    labels: tuple[str, ...] = ()
+    cleared: tuple[str, ...] = ()
+    """Those that may go outward in this step."""
+
+
+NO_LABELS = Allowance()
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """Blocks of caveats, each a map, and the signature over all of them.
 
     A caveat is one of: `task`, `step`, `capability`, `tenant`, `input` (digest), which must be equal;
-    `before` (unix milliseconds), which must lie ahead; `cents`, which must cover the cost. A caveat this version
-    does not know refuses. All but `cents` must be in the first block, the minted one: a token that was minted too
-    wide by mistake allows nothing, instead of everything.
+    `before` (unix milliseconds), which must lie ahead; `cents`, which must cover the cost; `labels`, which the data
+    has, and `cleared`, those of them that may go outward. A caveat this version does not know refuses. All but `cents`,
+    `labels` and `cleared` must be in the first block, the minted one: a token that was minted too wide by mistake
+    allows nothing, instead of everything. A later block may add labels and take away what is cleared.
     """
 
     blocks: tuple[bytes, ...]
@@ -93,8 +105,10 @@ def _keyed(key: Key) -> hmac.HMAC:
     return hmac.new(key, digestmod="sha256")
 
 
-def verify(token: Token, key: Key, demand: Demand) -> None:
-    """Raises TokenInvalid unless the signature is right and every caveat allows the demand."""
+def verify(token: Token, key: Key, demand: Demand) -> Allowance:
+    """What the token says of the data. Raises TokenInvalid unless the signature is right and every caveat allows the
+    demand.
+    """
     if not 1 <= len(token.blocks) <= _MAX_BLOCKS:
         raise _refused(f"a token has between 1 and {_MAX_BLOCKS} blocks", demand)
     signature = _signature(key, token.blocks[0])
@@ -102,9 +116,19 @@ def verify(token: Token, key: Key, demand: Demand) -> None:
         signature = hmac.digest(signature, block, "sha256")
     if not hmac.compare_digest(signature, token.signature):
         raise _refused("the signature does not fit this agent and these caveats", demand)
-    minted, *_ = [_check_block(block, demand) for block in token.blocks]
-    if missing := sorted(_REQUIRED - minted):
+    blocks = [_check_block(block, demand) for block in token.blocks]
+    if missing := sorted(_REQUIRED - blocks[0].keys()):
         raise _refused(f"the token was minted without the caveat {missing[0]!r}", demand)
+    return _allowance(blocks) if any("labels" in each for each in blocks) else NO_LABELS
+
+
+def _allowance(blocks: Sequence[Mapping[Any, Any]]) -> Allowance:
+    """Labels of all blocks; cleared is what was minted so, and no later block has taken away."""
+    labels, cleared = set[str](), set[str](blocks[0].get("cleared", ()))
+    for each in blocks:
+        labels.update(each.get("labels", ()))
+        cleared &= set(each.get("cleared", cleared))
+    return Allowance(tuple(sorted(labels)), tuple(sorted(cleared)))
 
 
 _EQUAL = {"task": "task", "step": "step", "capability": "capability", "tenant": "tenant", "input": "input_digest"}
@@ -112,12 +136,12 @@ _EQUAL = {"task": "task", "step": "step", "capability": "capability", "tenant": 
 _REQUIRED = frozenset({*_EQUAL, "before"})
 
 
-def _check_block(block: bytes, demand: Demand) -> Set[Any]:
+def _check_block(block: bytes, demand: Demand) -> Mapping[Any, Any]:
     caveats = _caveats(block, demand)
     for name, allowed in caveats.items():
         if not _allows(name, allowed, demand):
             raise _refused(f"the token's caveat {name!r:.80} does not allow this", demand)
-    return caveats.keys()
+    return caveats
 
 
 def _caveats(block: bytes, demand: Demand) -> dict[Any, Any]:
@@ -134,6 +158,8 @@ def _caveats(block: bytes, demand: Demand) -> dict[Any, Any]:
 def _allows(name: Any, allowed: Any, demand: Demand) -> bool:
     if name in _EQUAL:
         return bool(getattr(demand, _EQUAL[name]) == allowed)
+    if name in ("labels", "cleared"):
+        return isinstance(allowed, list) and all(isinstance(each, str) for each in cast("list[Any]", allowed))
     if name not in ("before", "cents") or isinstance(allowed, bool) or not isinstance(allowed, (int, float)):
         return False
     return demand.now_ms < allowed if name == "before" else demand.cost_cents <= allowed

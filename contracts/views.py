@@ -225,6 +225,8 @@ class TaskView(View):
     """The tier that answers whatever it asks of models; None where the router chooses."""
     held: list[HeldView] = Field(default_factory=list[HeldView])
     """Steps that a person has to resume."""
+    output_labels: dict[str, list[str]] = Field(default_factory=dict[str, list[str]])
+    """What is known of what it came to, such as `private`, each with where it comes from."""
     output: Any = None
     error: Problem | None = None
 
@@ -282,6 +284,8 @@ class StepView(View):
     """Fraction done, in [0, 1], as the agent last said while working."""
     note: str = ""
     children: list[ChildView] = Field(default_factory=list[ChildView])
+    labels: dict[str, list[str]] = Field(default_factory=dict[str, list[str]])
+    """What is known of the data it works on, such as `untrusted`, each with where it comes from."""
     output: Any = None
     error: Problem | None = None
 
@@ -324,6 +328,8 @@ class ApprovalView(View):
     approvers: list[str] = Field(default_factory=list[str])
     """Who may decide; everybody of the tenant when empty."""
     material: list[MaterialRow] = Field(default_factory=list[MaterialRow])
+    labels: dict[str, list[str]] = Field(default_factory=dict[str, list[str]])
+    """What is known of the data that would go into the step, each with where it comes from. The digest binds them."""
     edited: EditView | None = None
 
 

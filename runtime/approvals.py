@@ -12,12 +12,14 @@ same lot after a restart, and a task that is submitted again is another one and 
 import hashlib
 import hmac
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from ..contracts import Contract, JsonObject, digest
+from ..contracts import Contract, JsonObject, NotAllowed, digest
+from ..contracts.labels import NO_MARKS, Marks
+from ..contracts.labels import concerning as labels_that_ask
 from ..contracts.template import ABSENT, MissingOutput, look_up
 from .config import Above, ApprovalRule, Mode
 
@@ -63,6 +65,15 @@ class Ruling:
     """The rule without what is this step's own: the same for all that it asks about, so that they can be grouped."""
     amount: float | None = field(default=None, compare=False)
     """What the rule looked at, where that is a number."""
+    refused: bool = False
+    """It does not run at all, and nobody is asked."""
+
+    @property
+    def lets_run(self) -> bool:
+        return not (self.review or self.refused)
+
+    def refusal(self, step: str) -> NotAllowed:
+        return NotAllowed(f"a rule refuses this: {self.words}", step=step)
 
 
 class Situation(NamedTuple):
@@ -72,8 +83,14 @@ class Situation(NamedTuple):
     """Of the task."""
     key: str = ""
     """The step's, for the lot that is drawn."""
+    marks: Marks = NO_MARKS
+    """What is known of the data that goes into the step: labels that came with it."""
+    outward: bool = False
+    """What the step does goes outward, whatever its contract says."""
 
 
+GUARD_SECONDS = 86_400.0
+"""How long a question stands that no rule asks, but the default."""
 AUTOMATIC = Ruling(review=False, words="no approval rule fits: automatic")
 NOWHERE = Situation()
 
@@ -97,11 +114,27 @@ def lot_secret(root_key: bytes) -> bytes:
 def rule_for(
     rules: Iterable[ApprovalRule], contract: Contract, input: Any, situation: Situation = NOWHERE, secret: bytes = b""
 ) -> Ruling:
-    """What the first fitting rule says of calling `contract` with `input`; `AUTOMATIC` where none fits."""
+    """What the first fitting rule says of calling `contract` with `input`; `AUTOMATIC` where none fits.
+
+    Where that would let what is untrusted go outward, a person is asked all the same, unless the rule speaks of the
+    very labels: who wrote "refunds are automatic" did not say so of refunds that a stranger's letter asks for.
+    """
     for rule in rules:
         if _selects(rule, contract, situation) and (ruling := _ruling(rule, contract, input)):
-            return _sampled(rule, contract, input, situation, secret, ruling)
-    return AUTOMATIC
+            found = _sampled(rule, contract, input, situation, secret, ruling)
+            return _guarded(found, {*(rule.labels or ()), *rule.all_labels}, contract, situation)
+    return _guarded(AUTOMATIC, frozenset(), contract, situation)
+
+
+def _guarded(ruling: Ruling, spoken_of: Set[str], contract: Contract, situation: Situation) -> Ruling:
+    """The default of all policies: what is untrusted, alone or with what is private, goes outward when a person says
+    so.
+    """
+    concerning = labels_that_ask(situation.marks) if situation.marks else frozenset[str]()
+    if concerning <= spoken_of or not ruling.lets_run or not (contract.is_outward or situation.outward):
+        return ruling
+    words = f"{contract.name} takes outward what is {' and '.join(sorted(concerning))}"
+    return Ruling(True, words, GUARD_SECONDS, about=words)
 
 
 def seat_of(terms: Mapping[str, Any], by: str, taken: Iterable[str] = ()) -> str | None:
@@ -117,18 +150,25 @@ def seat_of(terms: Mapping[str, Any], by: str, taken: Iterable[str] = ()) -> str
     return next(iter(free or theirs), None)
 
 
+def seen_digest(about: Mapping[str, Any]) -> str:
+    """What somebody says that they saw: the digest of the input or, where the data has labels, of these too."""
+    return digest([about["digest"], about["labels"]]) if about.get("labels") else about["digest"]
+
+
 def _selects(rule: ApprovalRule, contract: Contract, situation: Situation) -> bool:
     return (
         fnmatchcase(contract.name, rule.capability)
         and (rule.risk is None or contract.risk in rule.risk)
         and (rule.effect is None or contract.effect in rule.effect)
         and (rule.labels is None or not _labels(contract, situation).isdisjoint(rule.labels))
+        and (not rule.all_labels or _labels(contract, situation).issuperset(rule.all_labels))
     )
 
 
 def _labels(contract: Contract, situation: Situation) -> set[str]:
     of_task = situation.labels.items()
-    return {*contract.labels, *situation.labels, *(f"{name}={value}" for name, value in of_task)}
+    of_data = (*contract.labels, *situation.marks)
+    return {*of_data, *situation.labels, *(f"{name}={value}" for name, value in of_task)}
 
 
 def _ruling(rule: ApprovalRule, contract: Contract, input: Any) -> Ruling | None:
@@ -136,6 +176,8 @@ def _ruling(rule: ApprovalRule, contract: Contract, input: Any) -> Ruling | None
     subject = _subject(rule, contract)
     if rule.mode is Mode.AUTOMATIC:
         return Ruling(review=False, words=f"{subject}: automatic")
+    if rule.mode is Mode.REFUSE:
+        return Ruling(review=False, words=f"{subject}: refused", refused=True)
     if rule.above is None:
         return Ruling(True, subject, rule.expires_seconds, _terms(rule), about=subject)
     amount = _amount(rule.above, input)
@@ -180,6 +222,7 @@ def _subject(rule: ApprovalRule, contract: Contract) -> str:
     chosen += [f"risk {contract.risk}"] if rule.risk else []
     chosen += [f"effect {contract.effect}"] if rule.effect else []
     chosen += [f"labels {' or '.join(rule.labels)}"] if rule.labels else []
+    chosen += [f"labels {' and '.join(rule.all_labels)}"] if rule.all_labels else []
     return f"{contract.name} [{', '.join(chosen)}]" if chosen else contract.name
 
 

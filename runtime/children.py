@@ -32,6 +32,7 @@ from ..contracts import (
     digest,
 )
 from ..contracts.delegation import MAX_DEPTH, Delegation
+from ..contracts.labels import Marks, joined, marks_of, placed
 from .checker import Proved
 from .driver import Driver
 from .execution import Run, StepRun
@@ -76,8 +77,8 @@ class Children:
         _check_loop(path, submission)
         proved = self._intake.prove(submission)
         _check_effects(parent, asking, proved)
-        above = {"path": path, "settles": asking.settles}
-        origin = Origin(parent.tenant, parent.by, parent=above, ends_ms=self._ends_ms(parent, asking))
+        above, marks = {"path": path, "settles": asking.settles}, _marks(parent, asking, asked)
+        origin = Origin(parent.tenant, parent.by, parent=above, marks=marks, ends_ms=self._ends_ms(parent, asking))
         return self._take_on(submission, body_of(parent.task, step, asked), proved, origin)
 
     def _asking(self, parent: Run, step: StepId, agent: AgentId) -> StepRun:
@@ -252,6 +253,13 @@ def _minutes(parent: Run, step: StepRun) -> float | None:
     ]
     known = [max(0.0, limit - used - given) for limit, used in limits if limit is not None]
     return min(known, default=None)
+
+
+def _marks(parent: Run, step: StepRun, asked: Delegation) -> Marks:
+    """What the step works on, and what its handler has taken up by now: the child's plan and input are made of it."""
+    here = f"step {step.id}, task {parent.task}"
+    known = placed(parent.material(step), f"task {parent.task}")
+    return joined(known, placed(marks_of(asked.labels), here))
 
 
 def _call_of(child: Run) -> str | None:

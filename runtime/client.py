@@ -380,7 +380,7 @@ class LinkClient:
 
     async def delegate(self, task: str, step: str, asked: Delegation) -> TaskView:
         """The child that a step has asked for, by the agent that has it in hand. For hosts: no gateway has this."""
-        return TaskView(**await self._ask_owner(task, "delegate", step=step, asked=asked.model_dump(mode="json")))
+        return TaskView(**await self._ask_owner(task, "delegate", step=step, asked=asked.to_data()))
 
     async def resume(
         self, task: str, choice: str, *, step: str | None = None, note: str = "", result: Any = None, output: Any = None

@@ -293,6 +293,7 @@ class Mode(StrEnum):
 
     AUTOMATIC = "automatic"
     REVIEW = "review"
+    REFUSE = "refuse"
 
 
 class Above(Section):
@@ -317,8 +318,11 @@ class ApprovalRule(Section):
     effect: Annotated[tuple[Effect, ...] | None, BeforeValidator(_one_or_many)] = None
     """Only for contracts with this effect. Example: `effect: irreversible`"""
     labels: Annotated[tuple[str, ...] | None, BeforeValidator(_one_or_many)] = None
-    """Only for data or tasks with one of these labels: of the contract, or of the task as `key` or `key=value`.
+    """Only for data or tasks with one of these labels: of the contract, of the task as `key` or `key=value`, or
+    that came with the data, from recalled memory and from the steps it was made by.
     Example: `labels: [pii, "channel=mail"]`"""
+    all_labels: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
+    """Only where all of these come together. Example: `all_labels: [private, untrusted]`"""
     sample: int | dict[Risk, int] | None = None
     """Only one in so many of what the rule fits; the others run. By lot from a secret, the task and the very input, so
     nobody can choose, and a replay draws the same. Example: `sample: {low: 100, medium: 10, high: 1}`"""
@@ -338,13 +342,14 @@ class ApprovalRule(Section):
     minutes: float = Field(default=2, ge=0, le=1440, allow_inf_nan=False)
     """What one decision takes of a person's time, for budgets. Example: `minutes: 5`"""
     mode: Mode = Mode.REVIEW
-    """`review` asks a person, `automatic` lets it run. Example: `mode: automatic`"""
+    """`review` asks a person, `automatic` lets it run, `refuse` does not. What is `untrusted` goes outward unasked only
+    by a rule that names the label. Example: `mode: automatic`"""
     expires_seconds: float = Field(default=86_400, gt=0, le=366 * 86_400, allow_inf_nan=False)
     """How long the question stands. Nobody answering means no. Example: `expires_seconds: 3600`"""
 
     @model_validator(mode="after")
     def _asks_above(self) -> Self:
-        if self.above and self.mode is Mode.AUTOMATIC:
+        if self.above and self.mode is not Mode.REVIEW:
             raise PydanticCustomError(
                 "automatic_above", "'above' asks a person. Leave it out of an automatic rule, or write mode: review"
             )

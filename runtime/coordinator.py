@@ -52,6 +52,7 @@ from ..contracts import (
 from ..contracts.events import FORMAT
 from ..contracts.holding import Why
 from ..contracts.ids import award_id, coordinator_name, uuid7
+from ..contracts.labels import marks_of, to_data
 from ..contracts.messages import Drop, Hello, Offers, Progress, Proposed, Request, Result, Results, Welcome
 from ..contracts.ports import Faults, NoFaults
 from . import faults
@@ -66,7 +67,7 @@ from .eligibility import Eligibility
 from .execution import Abort, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun, fold
 from .fairness import Shares
 from .heartbeats import Heartbeats
-from .holds import Holds, why_held, worth_another_try
+from .holds import Holds, may_ask, why_held, worth_another_try
 from .intake import Intake, Origin, submitted
 from .journal import Journal
 from .leases import Leases
@@ -75,7 +76,7 @@ from .link import Link
 from .negotiation import Decision, Weights, decide
 from .parking import Parking
 from .quarantine import Quarantine
-from .questions import Gate, Questions
+from .questions import Gate, Questions, done_before
 from .rates import Rates
 from .replay import BROKEN
 from .roster import Roster
@@ -478,6 +479,8 @@ class Coordinator:
         step.rule = ruling.words
         if ruling.review:
             self.questions.ask(run, step, contract, ruling)
+        elif ruling.refused:
+            self.fail(run, step, ruling.refusal(step.id).about(**done_before(step)), None)
         elif error := self.questions.objection(run, step):
             self.fail(run, step, error, None)
         elif not self._has_to_wait(run, step):
@@ -552,6 +555,7 @@ class Coordinator:
                 "weights": self._weighed,
                 "reserved": self.budgets.reserved(run, step, winner),
                 "before": self._roster.expiry(run, step, winner.agent),
+                **(self._labels(run, step) if run.labelled else {}),
             },
         )
         self._roster.give(run, step)
@@ -560,6 +564,9 @@ class Coordinator:
         if self._rates.on_steps and not step.settles:
             self._rates.take(run.tenant, step.call)
         self.journal.then(lambda: self._roster.send(award))
+
+    def _labels(self, run: Run, step: StepRun) -> JsonObject:
+        return self.questions.labels(run, step, self.directory.contract(step.call, run.version(step)))
 
     def _bids_are_in(self, run: Run, step: StepRun, bids: Sequence[Bid]) -> None:
         wanted = step.id in run.ready or (step.settles and step.status is StepStatus.WAITING)
@@ -589,6 +596,7 @@ class Coordinator:
                     "replayed": result.replayed,
                     "model_cents": result.model_cents,
                     "model_tokens": int(amount(result.model_tokens)),
+                    **({"labels": to_data(marks_of(result.labels))} if result.labels else {}),
                 },
             )
         else:
@@ -639,6 +647,8 @@ class Coordinator:
         An unknown outcome is not tried again: the same call under the same key asks the agent's ledger once more, which
         asks the outside system and does nothing that it cannot vouch for.
         """
+        if may_ask(run, step, error):
+            return self.clock.now_ms()
         if not worth_another_try(run, step, error, policy.retry_on):
             return None
         if step.attempts_that_count >= policy.max_attempts:

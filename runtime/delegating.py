@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from ..contracts import TaskId, TaskStatus, Unavailable
 from ..contracts.delegation import ChildEnded, Delegation, Parent
+from ..contracts.labels import marks_of, placed
 from .client import LinkClient
 from .task import Task, error_of
 
@@ -26,7 +27,8 @@ class LinkDelegates:
         if not view.status.terminal:
             view = await _patiently(Task(client, view).wait)
         error = None if view.status is TaskStatus.COMPLETED else error_of(view)
-        return ChildEnded(TaskId(view.id), view.output, error, view.cost_cents)
+        labels = placed(marks_of(view.output_labels), f"task {view.id}")
+        return ChildEnded(TaskId(view.id), view.output, error, view.cost_cents, labels)
 
     async def close(self) -> None:
         await self._client.close()

@@ -28,6 +28,7 @@ from ..contracts import (
     InvalidPlan,
     JsonObject,
     Kind,
+    NotCleared,
     Plan,
     Step,
     StepId,
@@ -38,6 +39,17 @@ from ..contracts import (
 )
 from ..contracts.capability import satisfies
 from ..contracts.holding import Choice, Why
+from ..contracts.labels import (
+    IN_BEGINNING,
+    IN_ERROR,
+    NO_MARKS,
+    OUTWARD,
+    Marks,
+    joined,
+    marked,
+    marks_of,
+    placed,
+)
 from ..contracts.template import ABSENT, MAX_FAN_OUT, MissingOutput, Scope, holds, resolve, resolve_or_null
 
 DEFAULT_PRIORITY = 5
@@ -59,10 +71,13 @@ class Pin:
     confirmation: Compensation | None = None
     contract: Digest | None = None
     """The whole contract, which the coordinator's store keeps. None where it was not written down."""
+    labels: tuple[str, ...] = ()
+    """What the contract says of the data."""
 
     @staticmethod
     def of(contract: Contract) -> "Pin":
-        return Pin(contract.version, contract.effect, contract.compensation, contract.confirmation, contract.digest)
+        named = (contract.compensation, contract.confirmation)
+        return Pin(contract.version, contract.effect, *named, contract.digest, contract.labels)
 
     def to_data(self) -> JsonObject:
         confirm = {"confirm": _to_data(self.confirmation)} if self.confirmation else {}
@@ -72,6 +87,7 @@ class Pin:
             "undo": self.compensation and _to_data(self.compensation),
             **confirm,
             **({"contract": self.contract} if self.contract else {}),
+            **({"labels": list(self.labels)} if self.labels else {}),
         }
 
     @staticmethod
@@ -83,6 +99,7 @@ class Pin:
             undo and Compensation(**undo),
             confirm and Compensation(**confirm),
             data.get("contract"),
+            tuple(data.get("labels") or ()),
         )
 
 
@@ -180,6 +197,14 @@ class StepRun:
     members_left: int = 0
     progress: float | None = None
     note: str = ""
+    taken: Marks = NO_MARKS
+    """Labels of what its handler has taken up, in all attempts, beyond what it was given."""
+    carries: Marks = NO_MARKS
+    """Labels of what it gave. Of a step that is done."""
+    uncleared: bool = False
+    """It would have sent something outward of which policy did not know: policy looks at it again."""
+    clearings: int = 0
+    """How often that was so."""
     inherited: Mapping[str, Any] | None = None
     """Where it was done, when that was another task: see `step.inherited`."""
     waits: str = ""
@@ -314,6 +339,10 @@ class Run:
         """What the task that this one was forked from has done of this plan, by step."""
         self._carried = self.inherits.keys() | {name.partition("[")[0] for name in self.inherits}
         parent: Mapping[str, Any] = data.get("parent") or {}
+        self.marks = joined(*(marks_of(each.get(IN_BEGINNING)) for each in (data, self.forked_from or {})))
+        """Labels of everything the task was begun with."""
+        self.labelled: bool = bool(self.marks) or any(pin.labels for pin in self.pins.values())
+        """Whether anything in it has a label."""
         self.path: tuple[Mapping[str, Any], ...] = tuple(parent.get("path") or ())
         """Of a child task: the steps that it is part of, from the outermost one on."""
         self.settles: bool = bool(parent.get("settles"))
@@ -459,6 +488,51 @@ class Run:
         """
         return 0 if step.attempt or not step.is_top else self._calls.get((agent, step.call, step.input_digest), 0)
 
+    def material(self, step: StepRun) -> Marks:
+        """Labels of what goes into a step, and of what its handler has taken up so far."""
+        if not self.labelled:
+            return NO_MARKS
+        if (settled := step.undoes or step.confirms) is not None:
+            return joined(settled.carries, self._own(step))
+        return joined(self._given(step), self._own(step))
+
+    def answer_marks(self) -> Marks:
+        """Labels of what the task came to. An end other than the planned one may be the doing of any step."""
+        if not self.labelled:
+            return NO_MARKS
+        if self.status is TaskStatus.COMPLETED:
+            return joined(self.marks, *(self.steps[step].carries for step in sorted(self.plan.answered_from)))
+        return joined(self.marks, *(self.known_of(step) for step in self.steps.values()))
+
+    def known_of(self, step: StepRun) -> Marks:
+        """Labels of what it gave, when it is done; of what it works on before that."""
+        return step.carries if step.done and not step.settles else self.material(step)
+
+    def _given(self, step: StepRun) -> Marks:
+        """Labels of what the plan makes it of: of its input, its condition, its list. A step that was skipped has
+        labels too, those of what decided so.
+        """
+        made_of = self.plan.sources[(step.parent or step).id]
+        return joined(self.marks, *(self.steps[each].carries for each in sorted(made_of)))
+
+    def _own(self, step: StepRun) -> Marks:
+        labels = [label for label in self._pin_labels(step) if label != OUTWARD]
+        of_contract = marked(labels, f"contract {step.call}")
+        return placed(joined(of_contract, step.taken), f"step {step.id}") if labels or step.taken else NO_MARKS
+
+    def _pin_labels(self, step: StepRun) -> tuple[str, ...]:
+        pin = self.pins.get(step.call)
+        return pin.labels if pin is not None else ()
+
+    def _carried_by(self, step: StepRun) -> Marks:
+        members = [member.carries for member in step.members or ()]
+        ran = step.attempt or step.inherited
+        return joined(self._given(step), *members, self._own(step) if ran else NO_MARKS)
+
+    def _takes(self, step: StepRun, marks: Marks) -> None:
+        if marks:
+            step.taken, self.labelled = joined(step.taken, marks), True
+
     def retry(self, step: StepRun) -> None:
         """Its waiting time is over."""
         if self.retrying.pop(step.id, None) is not None:
@@ -549,6 +623,7 @@ class Run:
         self._bind_input(step)
         step.inherited, step.agent = event.data, event.data["agent"]
         step.reason = f"inherited from {event.data['task']}"
+        self._takes(step, marks_of(event.data.get("labels")))
         if (error := event.data["error"]) is None:
             step.status, step.output = StepStatus.COMPLETED, event.data["output"]
         else:
@@ -559,6 +634,8 @@ class Run:
         self.status = TaskStatus.WORKING
         step = self._step_of(event)
         step.status, step.award, step.interrupted, step.waits = StepStatus.WORKING, event.data, False, ""
+        if step.uncleared:
+            step.uncleared = False
         step.agent, step.attempt = event.data["agent"], event.data["attempt"]
         self.ready.pop(step.id, None)
         self.retrying.pop(step.id, None)
@@ -634,6 +711,8 @@ class Run:
         step.latency_ms, step.error = event.data["latency_ms"], None
         if cents := event.data.get("model_cents"):
             step.model_cents = cents
+        if labels := event.data.get("labels"):
+            self._takes(step, marks_of(labels))
         self._did(step)
 
     def _did(self, step: StepRun) -> None:
@@ -661,15 +740,20 @@ class Run:
         if event.data["retry_at_ms"] is not None:
             step.status, step.retry_at_ms = StepStatus.RETRYING, event.data["retry_at_ms"]
             self.retrying[step.id] = step
+            if event.data["error"].get("code") == NotCleared.code:
+                step.uncleared, step.clearings, step.forgiven = True, step.clearings + 1, step.forgiven + 1
         else:
             self._give_up(step, event.data["error"])
 
     def _went_wrong(self, step: StepRun, event: Event) -> None:
         self.ready.pop(step.id, None)
         step.error = event.data["error"]
-        if agent := event.data.get("agent"):
+        agent, ids = event.data.get("agent"), (step.error or {}).get("ids", {})
+        if agent and (step.error or {}).get("code") != NotCleared.code:
             step.failed_agents |= {agent}
-        step.stay_with = (step.error or {}).get("ids", {}).get("stay_with") or step.stay_with
+        step.stay_with = ids.get("stay_with") or step.stay_with
+        if labels := ids.get(IN_ERROR):
+            self._takes(step, marks_of(labels))
 
     def _give_up(self, step: StepRun, error: Mapping[str, Any]) -> None:
         self.retrying.pop(step.id, None)
@@ -758,7 +842,7 @@ class Run:
         if event.data["decision"] != "expired":
             self._spend_minutes(step)
         self._hold(step, NOTHING_RESERVED)
-        step.approval, step.asked, step.status = event.data, None, StepStatus.WAITING
+        step.approval, step.asked, step.status, step.uncleared = event.data, None, StepStatus.WAITING, False
         self.ready[step.id] = step
 
     def _spend_minutes(self, step: StepRun) -> None:
@@ -776,6 +860,7 @@ class Run:
         """Other contracts have taken the place of those it was submitted under."""
         repinned = {CapabilityName(name): Pin.from_data(pin) for name, pin in event.data["pins"].items()}
         self.pins = {**self.pins, **repinned}
+        self.labelled = self.labelled or any(pin.labels for pin in repinned.values())
 
     def _canceling(self, event: Event) -> None:
         self.canceling = event.data["reason"]
@@ -789,6 +874,8 @@ class Run:
                 step.asked = step.held = None
                 self._hold(step, NOTHING_RESERVED)
                 del steps[step.id]
+                if self.labelled:
+                    step.carries = self._carried_by(step)
         if self._confirming is not None:  # it was only prepared: what is begun is not dropped any more
             del self.steps[self._confirming.id]
             self._confirming = None
@@ -815,6 +902,8 @@ class Run:
 
     def _finish(self, step: StepRun) -> None:
         self._left -= 1
+        if self.labelled:
+            step.carries = self._carried_by(step)
         if (parent := step.parent) is not None:
             parent.members_left -= 1
             if not parent.members_left:

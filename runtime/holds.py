@@ -18,6 +18,7 @@ from ..contracts import (
     InvalidInput,
     JsonObject,
     Kind,
+    NotCleared,
     OutcomeUnknown,
     PersonNeeded,
     Verdict,
@@ -29,6 +30,7 @@ from .directory import Directory
 from .driver import Driver
 from .execution import Run, StepRun
 
+MAX_CLEARINGS = 8
 _SAID = ("choice", "result", "output")
 _log = logging.getLogger(__name__)
 
@@ -103,6 +105,14 @@ def worth_another_try(run: Run, step: StepRun, error: HanseError, retry_on: Sequ
     if retry_on is not None and not (begun or error.verdict is Verdict.RECONCILE):
         return error.code in retry_on or error.to_data()["branch"] in retry_on
     return cut_short or error.verdict in (Verdict.RETRY, Verdict.REAUCTION, Verdict.RECONCILE)
+
+
+def may_ask(run: Run, step: StepRun, error: HanseError) -> bool:
+    """Whether policy looks at the step again, because it would have taken something outward that policy did not know
+    of. That is no attempt that failed; how often it may be so has an end, whatever an agent says.
+    """
+    wanted = step.settles or not run.winding_down
+    return isinstance(error, NotCleared) and wanted and step.clearings < MAX_CLEARINGS
 
 
 def _is_refused_answer(error: HanseError) -> bool:

@@ -1,11 +1,12 @@
 """How a task comes in: what was asked for becomes a plan, and the plan is proved before anything is written."""
 
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..contracts import Budget, Digest, JsonObject, ModelUnavailable, NotFound, Submission, Tenant, Unavailable
 from ..contracts.events import FORMAT
+from ..contracts.labels import IN_BEGINNING, NO_MARKS, Marks, joined, of_task, to_data
 from .checker import Checker, Proved, check_input
 from .directory import Directory
 from .execution import DEFAULT_PRIORITY
@@ -22,6 +23,8 @@ class Origin:
     """What another task has done of its plan already, as `fork` has it."""
     parent: JsonObject | None = None
     """Of a child task: `path`, the steps it is part of from the outermost one on, and whether the last `settles`."""
+    marks: Marks = field(default_factory=lambda: NO_MARKS)
+    """Of a child task: labels of what its step works on and has taken up."""
     ends_ms: int | None = None
     """Unix milliseconds after which nobody waits, whatever the submission says; None when somebody always does."""
 
@@ -90,7 +93,14 @@ def submitted(origin: Origin, submission: Submission, body: Digest, proved: Prov
         "model": submission.model,
         "format": FORMAT,
         "priority": DEFAULT_PRIORITY if submission.priority is None else submission.priority,
+        **_marks(origin, submission),
     }
+
+
+def _marks(origin: Origin, submission: Submission) -> JsonObject:
+    """Labels of all that the task is begun with. Most have none."""
+    marks = joined(origin.marks, of_task(submission.labels))
+    return {IN_BEGINNING: to_data(marks)} if marks else {}
 
 
 def _ends(origin: Origin, submission: Submission, now: int) -> Iterator[int]:

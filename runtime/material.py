@@ -28,6 +28,8 @@ def _rows(run: Run, step: StepRun, contract: Contract, ruling: Ruling) -> Iterat
     if ruling.amount is not None:
         yield "amount", f"{ruling.amount:g}"
     yield "rule", ruling.words
+    for label, sources in sorted(run.material(step).items()):
+        yield f"label {label}", _cut("; ".join(sources))
     yield from _arguments(contract, step.input)
     for place in run.path:
         yield "part of", f"{place['call']}, step {place['step']} of task {place['task']}"

@@ -1,11 +1,12 @@
 """Questions to people before a step runs: asked, voted on, changed, answered, escalated, expired.
 
-An approval is bound to the digest of the step's very input and to that of its plan, and is used once. It takes as many
+An approval is bound to the digest of the step's very input and to that of its plan, to the labels of the data, and is
+used once. It takes as many
 people as its rule says, each known by their credential and counted once; one no is enough. What nobody decides in time
 is denied. Whoever approves may change the input first: that is another question, to which their yes is the first one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +27,11 @@ from ..contracts import (
 )
 from ..contracts.events import timestamp
 from ..contracts.ids import approval_id, step_key
+from ..contracts.labels import to_data
 from ..contracts.plain import check
 from ..contracts.views import ApprovalStatus, ApprovalView, MaterialRow
 from ..contracts.wire import pack
-from .approvals import AUTOMATIC, Ruling, Situation, seat_of
+from .approvals import AUTOMATIC, Ruling, Situation, seat_of, seen_digest
 from .budgets import Budgets, day_of
 from .checker import check_input
 from .directory import Directory
@@ -40,6 +42,7 @@ from .material import material
 from .timers import Timers
 from .views import edit_view, places
 
+LATE = Ruling(False, "its task winds down, and what it has taken up since nobody can be asked about", refused=True)
 Gate = Callable[[Contract, Any, Situation], Ruling]
 
 
@@ -86,10 +89,32 @@ class Questions:
     # Asking
 
     def ruling(self, run: Run, step: StepRun, contract: Contract) -> Ruling:
-        """What policy says of this step. Undoing and confirming is never held up; nobody is asked the same twice."""
-        if step.settles or run.settles or run.winding_down or step.attempt or step.approval is not None:
+        """What policy says of this step. Undoing and confirming is never held up; nobody is asked the same twice.
+
+        What an attempt has taken up is something else: policy looks at the step again when there is a label that it did
+        not know of.
+        """
+        if step.settles or run.settles:
+            return AUTOMATIC
+        anew = run.labelled and _is_news(run, step)
+        if run.winding_down:
+            return LATE if anew else AUTOMATIC
+        if (step.attempt or step.approval is not None) and not anew:
             return AUTOMATIC
         return self._gate(contract, step.input, _situation(run, step))
+
+    def labels(self, run: Run, step: StepRun, contract: Contract) -> JsonObject:
+        """What an award says of the data: its labels, and those of them that may go outward. A reversible step may
+        turn out to send something out, so it is asked what policy would say to that.
+        """
+        marks = run.material(step)
+        if not marks:
+            return {}
+        approved = _approved_labels(step)
+        if step.settles or run.settles or approved.issuperset(marks):
+            return {"labels": sorted(marks), "cleared": sorted(marks)}
+        ruling = self._gate(contract, step.input, _situation(run, step)._replace(outward=True))
+        return {"labels": sorted(marks), "cleared": sorted(marks if ruling.lets_run else approved & marks.keys())}
 
     def ask(self, run: Run, step: StepRun, contract: Contract, ruling: Ruling) -> None:
         """Asks, unless no budget has the minutes that it takes of people's time: then the step fails."""
@@ -108,6 +133,8 @@ class Questions:
             "terms": self._terms(ruling),
             "material": material(run, step, contract, ruling),
         }
+        if marks := run.material(step):
+            data["labels"] = to_data(marks)
         self._driver.record(run, Kind.APPROVAL_REQUESTED, step, data)
         self._keep(run, step, ApprovalStatus.PENDING)
         self._tell(run, step, "requested")
@@ -175,7 +202,7 @@ class Questions:
         asked = step.asked
         assert asked is not None
         data = {"approval": asked["approval"], "digest": asked["digest"], "by": said.by, "seat": seat}
-        self._driver.record(run, Kind.APPROVAL_VOTED, step, data | {"note": said.note})
+        self._driver.record(run, Kind.APPROVAL_VOTED, step, data | {"note": said.note} | _labels_in(asked))
         self._keep(run, step, ApprovalStatus.PENDING)
 
     def _edit(self, run: Run, step: StepRun, said: Said) -> str | None:
@@ -189,6 +216,8 @@ class Questions:
         contract = self._directory.contract(step.call, run.version(step))
         _check_input(contract, said.input)
         ruling = self._gate(contract, said.input, _situation(run, step))
+        if ruling.refused:
+            raise ruling.refusal(step.id)
         terms = self._terms(ruling) if ruling.review else _terms_of(step)
         wanted = terms["minutes"] * terms["quorum"] - step.reserved.minutes
         if error := self._budgets.may_ask(run, step, max(0.0, wanted)):
@@ -223,7 +252,8 @@ class Questions:
             return None
         said = f"{approval['by']}: {approval['note']}" if approval["note"] else approval["by"]
         kind = ApprovalExpired if approval["decision"] == ApprovalStatus.EXPIRED else ApprovalDenied
-        return kind(f"{kind.__doc__} {approval['rule']}; {said}", approval=approval["approval"])
+        error = kind(f"{kind.__doc__} {approval['rule']}; {said}", approval=approval["approval"])
+        return error.about(**done_before(step))
 
     def withdraw(self, run: Run) -> None:
         """Nobody needs the answers any more."""
@@ -272,7 +302,7 @@ class Questions:
             "note": note,
             "plan": asked.get("plan"),
             "seat": seat,
-        }
+        } | _labels_in(asked)
         self._stop_clocks(run, step)
         self._keep(run, step, decision, by, note)
         self._driver.record(run, Kind.APPROVAL_DECIDED, step, data)
@@ -297,6 +327,13 @@ class Questions:
             self._journal.write(Write("insert_notice", (f"{view.id}#{what}", run.tenant, pack(body))))
 
 
+def done_before(step: StepRun) -> JsonObject:
+    """Effects that the last attempt had had before something else of it was refused: they stand, and a person must
+    know."""
+    done = (step.error or {}).get("ids", {}).get("effects_done")
+    return {"effects_done": done} if done and step.begun else {}
+
+
 def _digest_of(input: Any) -> str:
     """Raises InvalidInput for what is no plain data."""
     check(input)
@@ -304,7 +341,7 @@ def _digest_of(input: Any) -> str:
 
 
 def _situation(run: Run, step: StepRun) -> Situation:
-    return Situation(run.labels, step_key(run.task, step.id))
+    return Situation(run.labels, step_key(run.task, step.id), run.material(step), step.uncleared)
 
 
 def _terms_of(step: StepRun) -> JsonObject:
@@ -325,16 +362,34 @@ def _id(run: Run, step: StepRun) -> str:
 
 def _was_said(step: StepRun, said: Said) -> bool:
     """Whether this very decision was taken before: then it is no other one."""
-    seen = {said.digest}
+    seen, labels = {said.digest}, _labels_in(step.asked or step.approval or {})
     edited = step.edited
-    if edited is not None and said.input is not None and edited["was"] == said.digest:
-        seen = {edited["digest"]} if edited["by"] == said.by and edited["digest"] == digest(said.input) else set[str]()
+    if edited is not None and said.input is not None and seen_digest({"digest": edited["was"]} | labels) == said.digest:
+        same = edited["by"] == said.by and edited["digest"] == digest(said.input)
+        seen = {seen_digest({"digest": edited["digest"]} | labels)} if same else set[str]()
     made = [*step.votes] + ([step.approval] if step.approval else [])
     yes_or_no = {str(said.decision)}
     return any(
-        each["by"] == said.by and each["digest"] in seen and each.get("decision", "approved") in yes_or_no
+        each["by"] == said.by and seen_digest(each) in seen and each.get("decision", "approved") in yes_or_no
         for each in made
-    ) and (said.input is None or digest(said.input) in seen)
+    ) and (said.input is None or seen_digest({"digest": digest(said.input)} | labels) in seen)
+
+
+def _labels_in(asked: Mapping[str, Any]) -> JsonObject:
+    """Of a question, for what is said to it. Most have none."""
+    return {"labels": asked["labels"]} if asked.get("labels") else {}
+
+
+def _is_news(run: Run, step: StepRun) -> bool:
+    """Whether policy has not looked at the step with all that is known of its data by now."""
+    known = {*step.award.get("labels", ()), *((step.approval or {}).get("labels") or ())}
+    return step.uncleared or not known.issuperset(run.material(step))
+
+
+def _approved_labels(step: StepRun) -> frozenset[str]:
+    """What a person has said may go into the step."""
+    approval = step.approval or {}
+    return frozenset(approval.get("labels") or ()) if approval.get("decision") == "approved" else frozenset()
 
 
 def _check_plan(run: Run, step: StepRun, said: Said) -> None:
@@ -349,11 +404,11 @@ def _check_plan(run: Run, step: StepRun, said: Said) -> None:
 def _check_seen(step: StepRun, said: Said) -> None:
     asked = step.asked
     assert asked is not None
-    if said.digest != asked["digest"]:
+    if said.digest != seen_digest(asked):
         raise DigestMismatch(
             "the digest is not that of the waiting step: read the approval again before deciding",
             approval=asked["approval"],
-            expected=asked["digest"],
+            expected=seen_digest(asked),
         )
 
 
@@ -381,7 +436,7 @@ def _view(run: Run, step: StepRun, decision: ApprovalStatus, by: str | None, not
         step=step.id,
         capability=step.call,
         input=asked["input"],
-        digest=asked["digest"],
+        digest=seen_digest(asked),
         rule=asked["rule"],
         requested_at=timestamp(step.asked_ms),
         expires_at=timestamp(expires) if expires else None,
@@ -397,5 +452,6 @@ def _view(run: Run, step: StepRun, decision: ApprovalStatus, by: str | None, not
         approvers=terms["approvers"],
         material=[MaterialRow(**row) for row in asked.get("material") or []],
         edited=edit_view(step),
+        labels=asked.get("labels") or {},
         part_of=places(run),
     )

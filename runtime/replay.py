@@ -28,13 +28,14 @@ from ..contracts import (
 )
 from ..contracts.holding import CHOICES, Why
 from ..contracts.ids import approval_id, award_id
+from ..contracts.labels import joined, to_data
 from ..contracts.plain import check as check_plain
 from ..contracts.schema import canonical, digest
 from ..contracts.template import ABSENT
 from ..contracts.views import ApprovalStatus, Divergence, ReplayReport
 from ..contracts.wire import decode_event, encode_event
 from .execution import Abort, Command, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun
-from .holds import why_held, worth_another_try
+from .holds import may_ask, why_held, worth_another_try
 from .negotiation import Weights, decide
 from .questions import Questions
 
@@ -246,16 +247,20 @@ class Replay:
         if step.stay_with is not None:
             _same("agent", step.stay_with, winner.agent)
         attempt, approval = step.attempt + 1, step.approval
-        return {
-            "agent": winner.agent,
-            "version": winner.version,
-            "attempt": attempt,
-            "award": award_id(run.task, step.id, attempt),
-            "price_cents": winner.price_cents,
-            "reason": decision.reason,
-            "input": digest(step.input),
-            "approval": approval["approval"] if approval else None,
-        } | ({"rule": approval["rule"]} if approval else {})
+        return (
+            {
+                "agent": winner.agent,
+                "version": winner.version,
+                "attempt": attempt,
+                "award": award_id(run.task, step.id, attempt),
+                "price_cents": winner.price_cents,
+                "reason": decision.reason,
+                "input": digest(step.input),
+                "approval": approval["approval"] if approval else None,
+            }
+            | ({"rule": approval["rule"]} if approval else {})
+            | _labels(run, step)
+        )
 
     def _startable(self, run: Run, event: Event) -> StepRun:
         """The step, which may start now: ready, or the next to be undone or confirmed, or to be tried again by now."""
@@ -276,14 +281,16 @@ class Replay:
 
     def _asked(self, run: Run, event: Event) -> JsonObject:
         step = self._startable(run, event)
-        if step.settles or step.approval is not None:
+        marks = run.material(step)
+        known = (step.approval or {}).get("labels") or {}
+        if step.settles or (step.approval is not None and not step.uncleared and marks.keys() <= known.keys()):
             raise _Diverged("kind", "no question: undoing is never held up, and nothing is asked twice", _said(event))
         return {
             "approval": approval_id(run.task, step.id),
             "capability": step.call,
             "input": step.input,
             "digest": digest(step.input),
-        }
+        } | ({"labels": to_data(marks)} if marks else {})
 
     def _decided(self, run: Run, event: Event) -> JsonObject:
         step = run.asking.get(_step(event))
@@ -436,7 +443,7 @@ def _verdict(run: Run, step: StepRun, event: Event) -> JsonObject:
         return _old_verdict(run, step, event)
     error = HanseError.from_data(event.data["error"])
     may = worth_another_try(run, step, error, event.data.get("retry_on"))
-    if again != (may and step.attempts_that_count < limit):
+    if again != (may_ask(run, step, error) or (may and step.attempts_that_count < limit)):
         count = f"this is number {step.attempts_that_count} of {limit}" if may else "nothing could come of it"
         wanted = "no further attempt" if again else "another attempt"
         raise _Diverged("retry_at_ms", f"{wanted}: {count}", event.data.get("retry_at_ms"))
@@ -457,6 +464,12 @@ def _bids(event: Event) -> list[Bid]:
         return [Bid.from_data(bid) for bid in event.data.get("bids") or ()]
     except (TypeError, AttributeError) as error:
         raise _Diverged("bids", "bids that can be read", str(error)) from error
+
+
+def _labels(run: Run, step: StepRun) -> JsonObject:
+    """What an award says of the data. Which of it may go outward is policy's, and given."""
+    marks = run.material(step)
+    return {"labels": sorted(marks)} if marks else {}
 
 
 def _weights(event: Event) -> Weights:
@@ -561,6 +574,7 @@ def _step_state(step: StepRun) -> list[Any]:
         None if step.members is None else [member.id for member in step.members],
         step.approval and [step.approval["decision"], step.approval["digest"]],
         step.held and step.held["why"],
+        *([to_data(joined(step.taken, step.carries))] if step.taken or step.carries else []),
     ]
 
 
@@ -586,8 +600,9 @@ _GIVEN = frozenset(
     }
 )
 """What comes from outside: only its place is judged, and what it is about."""
-_UNSTARTED = frozenset({"refused", "budget_exhausted"})
-"""Why a step may fail without an award: bids that were not written down were too dear, or there were none."""
+_UNSTARTED = frozenset({"refused", "budget_exhausted", "not_allowed"})
+"""Why a step may fail without an award: bids that were not written down were too dear, or there were none, or a rule
+refused it."""
 _OUT_OF_TIME = frozenset({"deadline_exceeded", "budget_exhausted"})
 _DECISIONS = (str(ApprovalStatus.APPROVED), str(ApprovalStatus.DENIED), str(ApprovalStatus.EXPIRED))
 _DERIVED: Mapping[Kind, Callable[[Replay, Run, Event], JsonObject]] = {

@@ -19,7 +19,9 @@ from ..contracts import (
     TaskView,
 )
 from ..contracts.events import timestamp
+from ..contracts.labels import to_data
 from ..contracts.template import ABSENT
+from .approvals import seen_digest
 from .budgets import step_budget, task_budget
 from .directory import Member
 from .execution import Run, StepRun
@@ -68,6 +70,7 @@ def task_view(run: Run) -> TaskView:
         part_of=places(run),
         model=run.model,
         held=[_held_view(step) for step in run.held.values()],
+        output_labels=to_data(run.answer_marks()) if run.status.terminal else {},
         output=run.output,
         error=problem_of(run.error),
     )
@@ -155,6 +158,7 @@ def _step_view(run: Run, step: StepRun) -> StepView:
         note=step.note,
         edited=edit_view(step),
         children=[_child_view(child, about) for child, about in step.children.items()],
+        labels=to_data(run.known_of(step)),
     )
 
 
@@ -164,7 +168,11 @@ def _child_view(child: str, about: Mapping[str, Any]) -> ChildView:
 
 def edit_view(step: StepRun) -> EditView | None:
     edited = step.edited
-    return EditView(by=edited["by"], was=edited["was"], note=edited["note"]) if edited else None
+    if edited is None:
+        return None
+    labels = (step.asked or step.approval or {}).get("labels")
+    was = seen_digest({"digest": edited["was"], "labels": labels})
+    return EditView(by=edited["by"], was=was, note=edited["note"])
 
 
 def _waits(step: StepRun) -> str:

@@ -138,7 +138,7 @@ async def forget_receipts(place: Place, stores: Iterable[str], tasks: Iterable[T
     for name in stores:
         store = place.open(name, "agent")
         try:
-            for statement in ("forget_receipts", "forget_effects"):
+            for statement in ("forget_receipts", "forget_receipt_labels", "forget_effects"):
                 await store.commit([Write(statement, each) for each in ranges])
         finally:
             await store.close()

@@ -500,10 +500,20 @@ class Game:
         return had_it and 1 <= event.data["deaths"] <= 1 + sum(each.kind is Kind.STEP_SUSPECTED for each in story)
 
     def _judge_question(self, event: Event) -> bool:
-        """Asked once, before its first award: what is finished to be undone was allowed before."""
+        """Asked once, before its first award: what is finished to be undone was allowed before. And again about what an
+        attempt has taken up since, which nobody knew of when they were asked.
+        """
         step = str(event.step)
-        first = not (self.winding_down or _settles(step) or self.awarded(step))
-        return first and self._may_be_tried(step) and self.decision(step) is None
+        if self.winding_down or _settles(step) or not self._may_be_tried(step):
+            return False
+        return self._has_news(step) or (self.awarded(step) is None and self.decision(step) is None)
+
+    def _has_news(self, step: str) -> bool:
+        """Whether its last attempt said what is known of the data that it has taken up, and nobody was asked since."""
+        told = self.last(step)
+        said = told is not None and bool((told.data.get("error") or {}).get("ids", {}).get("data_labels"))
+        decided = self.decision(step)
+        return said and told is not None and (decided is None or decided.sequence < told.sequence)
 
     def _judge_decision(self, event: Event) -> bool:
         """A yes is the last of as many as are needed, each in a place of its own and none of whom may not."""

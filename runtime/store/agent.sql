@@ -20,6 +20,11 @@ CREATE TABLE IF NOT EXISTS receipt (
     at_ms        INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS receipt_labels (
+    key    TEXT PRIMARY KEY,
+    labels BLOB NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS effect (
     key            TEXT PRIMARY KEY,
     connector      TEXT NOT NULL,
@@ -39,6 +44,9 @@ ON CONFLICT (collection, key) DO UPDATE SET value = excluded.value, version = ex
 -- write: insert_receipt says that a step was executed; a key is used once
 INSERT INTO receipt (key, capability, input_digest, output, award, at_ms) VALUES (?, ?, ?, ?, ?, ?)
 
+-- write: insert_receipt_labels says what is known of an answer, such as that it is private; most have no such row
+INSERT INTO receipt_labels (key, labels) VALUES (?, ?)
+
 -- write: write_effect says how an outside effect stands
 INSERT INTO effect (key, connector, operation, request, status, lease_until_ms, result, at_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -48,6 +56,9 @@ ON CONFLICT (key) DO UPDATE SET
 
 -- write: forget_receipts of a task that ended long ago: its keys from, to
 DELETE FROM receipt WHERE key >= ? AND key < ?
+
+-- write: forget_receipt_labels of a task that ended long ago: its keys from, to
+DELETE FROM receipt_labels WHERE key >= ? AND key < ?
 
 -- write: forget_effects of a task that ended long ago, but for those whose outcome nobody knows: keys from, to
 DELETE FROM effect WHERE key >= ? AND key < ? AND status NOT IN ('claimed', 'unknown')
@@ -61,6 +72,9 @@ WHERE collection = ? AND key >= ? AND key < ? AND key > ? AND value IS NOT NULL 
 
 -- query: receipt by key
 SELECT capability, input_digest, output, award FROM receipt WHERE key = ?
+
+-- query: receipt_labels by key
+SELECT labels FROM receipt_labels WHERE key = ?
 
 -- query: effect by key
 SELECT key, connector, operation, request, status, lease_until_ms, result, at_ms FROM effect WHERE key = ?

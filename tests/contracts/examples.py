@@ -121,6 +121,8 @@ MESSAGES: Mapping[str, Any] = {
     "result.1": RESULT,
     "result.2": RESULT._replace(model_cents=0.25),
     "result.3": RESULT._replace(model_cents=0.25, model_tokens=137),
+    "result.4": RESULT._replace(model_cents=0.25, model_tokens=137, labels={"untrusted": ["record r1"]}),
+    "results.4": m.Results([RESULT._replace(labels={"untrusted": ["record r1"]}), FAILURE]),
     "results.1": m.Results([RESULT, FAILURE, m.Result(AWARD, ODD)]),
     "results.2": m.Results([RESULT._replace(model_cents=0.25), FAILURE, m.Result(AWARD, ODD)]),
     "calls.3": m.Calls([CALL._replace(ruling={"happened": False, "result": None}, budget_tokens=900)]),
@@ -364,6 +366,16 @@ _CHILD_EVENTS: Mapping[Kind, Any] = {
 }
 
 
+_SOURCES = {"private": ["contract ledger.deposit, step pay"], "untrusted": ["record r1, step look"]}
+_LABEL_EVENTS: Mapping[Kind, Any] = {
+    Kind.TASK_SUBMITTED: _MONEY_EVENTS[Kind.TASK_SUBMITTED] | {"data_labels": {"untrusted": ["label of the task"]}},
+    Kind.STEP_AWARDED: _MONEY_EVENTS[Kind.STEP_AWARDED] | {"labels": sorted(_SOURCES), "cleared": ["private"]},
+    Kind.STEP_COMPLETED: _MONEY_EVENTS[Kind.STEP_COMPLETED] | {"labels": {"untrusted": ["record r1"]}},
+    Kind.APPROVAL_REQUESTED: _MONEY_EVENTS[Kind.APPROVAL_REQUESTED] | {"labels": _SOURCES},
+    Kind.APPROVAL_DECIDED: _MONEY_EVENTS[Kind.APPROVAL_DECIDED] | {"labels": _SOURCES},
+}
+
+
 def _event(number: int, kind: Kind, data: Any) -> Event:
     of_task = not kind.startswith(("coordinator.", "agent.", "breaker.", "journal."))
     of_step = kind.startswith(("step.", "approval."))
@@ -373,7 +385,7 @@ def _event(number: int, kind: Kind, data: Any) -> Event:
 
 _KNOWN = {**_EVENTS, **_MEMORY_EVENTS, **_HOLD_EVENTS}
 EVENTS: Mapping[str, Event] = {
-    f"{kind}.{2 if first == 401 and kind in _KNOWN else 1}": _event(i, kind, data)
+    f"{kind}.{3 if events is _LABEL_EVENTS else 2 if first == 401 and kind in _KNOWN else 1}": _event(i, kind, data)
     for first, events in (
         (1, _EVENTS),
         (201, _MEMORY_EVENTS),
@@ -384,6 +396,7 @@ EVENTS: Mapping[str, Event] = {
         (601, _LIMIT_EVENTS),
         (701, _CHILD_EVENTS),
         (801, _KEPT_EVENTS),
+        (801, _LABEL_EVENTS),
     )
     for i, (kind, data) in enumerate(events.items(), first)
 }

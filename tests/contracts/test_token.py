@@ -363,3 +363,51 @@ def test_signed_data_is_refused_unless_it_is_a_map_of_good_caveats(block: bytes,
     token = signed(TOKEN.blocks[0], block)
     if unpack(block) != {}:
         refused(token)
+
+
+# Labels
+
+
+def labelled(*later: dict[str, Any], **caveats: Any) -> Token:
+    token = mint(KEY, CAVEATS | caveats)
+    for each in later:
+        token = token.attenuated(each)
+    return token
+
+
+def test_a_token_without_labels_has_the_bytes_it_always_had():
+    assert unpack(TOKEN.blocks[0]) == CAVEATS
+    assert verify(TOKEN, KEY, DEMAND) == ((), ())
+
+
+def test_what_a_token_says_of_the_data_is_signed():
+    token = labelled(labels=["private", "untrusted"], cleared=["private"])
+    assert verify(Token.from_data(unpack(pack(token.to_data()))), KEY, DEMAND) == (
+        ("private", "untrusted"),
+        ("private",),
+    )
+    widened = pack(CAVEATS | {"labels": ["private", "untrusted"], "cleared": ["private", "untrusted"]})
+    refused(Token((widened,), token.signature))
+
+
+@pytest.mark.parametrize(
+    ("later", "labels", "cleared"),
+    [
+        ([{"labels": ["pii"]}], ("pii", "private", "untrusted"), ("private", "untrusted")),
+        ([{"cleared": ["untrusted", "pii"]}], ("private", "untrusted"), ("untrusted",)),
+        ([{"cleared": []}, {"cleared": ["private"]}], ("private", "untrusted"), ()),
+    ],
+)
+def test_a_holder_adds_labels_and_takes_away_what_is_cleared_and_nothing_else(later: Any, labels: Any, cleared: Any):
+    token = labelled(*later, labels=["private", "untrusted"], cleared=["private", "untrusted"])
+    assert verify(token, KEY, DEMAND) == (labels, cleared)
+
+
+def test_nothing_is_cleared_that_was_not_minted_so():
+    assert verify(labelled({"cleared": ["private"]}, labels=["private"]), KEY, DEMAND) == (("private",), ())
+
+
+@pytest.mark.parametrize("wrong", [1, "private", {"private": True}, ["private", 1], None])
+def test_labels_of_another_shape_allow_nothing(wrong: Any):
+    refused(labelled(labels=wrong))
+    refused(labelled(labels=["a"], cleared=wrong))

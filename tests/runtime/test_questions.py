@@ -336,6 +336,7 @@ async def test_the_material_says_what_is_needed_to_judge():
             "changes": "something that till.take_back can undo; risk low",
             "amount": "612",
             "rule": "till.pay above 500 (cents = 612)",
+            "label money": "contract till.pay, step call",
             "input to": "ann",
             "input cents": "612",
             "asked by": "sue",
