@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 
-from ..contracts import TimedOut, Unavailable
+from ..contracts import Conflict, TimedOut, Unavailable
 from ..contracts.ids import coordinator_name
 from . import actors
 from .assembly import agent_id, agent_keys, namespace_of, root_key
@@ -25,6 +25,8 @@ from .store.place import place_of
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 PLACEMENT = "placement.json"
+HEAD = "node:__internal_head__"
+"""What Ray calls a resource that only the head of a cluster has."""
 PINCH = 0.0001
 """So much of a node's own resource is enough to be on that node."""
 LOCAL_CPUS = 8
@@ -116,6 +118,17 @@ def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     except ConnectionError as error:
         raise Unavailable(f"no Ray cluster answers at {address}: {error}") from error
     return address is None
+
+
+def check_at_head() -> None:
+    """The gateway's proxy and replicas live on the head, so from elsewhere it would be waited for in vain. Raises
+    Conflict with the head's address on any other node.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    head = next((node for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
+    if head is not None and head["NodeID"] != here:
+        address = head["NodeManagerAddress"]
+        raise Conflict(f"the gateway is served at the cluster's head, {address}, and this is {_here()}: start it there")
 
 
 def _stay_on_loopback() -> None:

@@ -20,8 +20,8 @@ async def launch(
 ) -> tuple[Client, str | None]:
     """A client of the running federation and the gateway's URL. What was started is stopped by `stack`.
 
-    Raises InvalidConfiguration before anything is started, Conflict when the data is in use, Unavailable when the
-    cluster does not answer, TimedOut when an agent does not come up.
+    Raises InvalidConfiguration before anything is started, Conflict when the data is in use or a gateway is wanted on
+    another node than the head, Unavailable when the cluster does not answer, TimedOut when an agent does not come up.
     """
     configuration = configuration.counting(http)
     for entry in configuration.agents:
@@ -51,6 +51,7 @@ async def _gateway(running: cluster.Cluster, stack: AsyncExitStack, begun: async
     """The gateway's URL. `begun` is set when its start is under way, or has failed."""
     from .gateway.deployment import serve_gateway, stop_gateway
 
+    cluster.check_at_head()
     configuration = running.configuration
     stack.push_async_callback(stop_gateway, name=running.namespace, end_serve=not running.owned)
     try:

@@ -135,6 +135,7 @@ HIDDEN: dict[tuple[str, str], str] = {
 DYNAMIC: dict[str, str] = {
     "hanse": "the root's door loads a name's room at first use, so that contracts can be read without loading Ray",
     "hanse.benchmarks.memory": "the peers that it measures beside are nobody's dependency",
+    "hanse.benchmarks.peer_chain": "the peer that it runs is installed only in an environment of the peer's own",
     "hanse.runtime.config": "hanse.yaml names the user's agent classes, which exist only when the federation starts",
 }
 """Modules that import by a name in a string, and why they must."""

@@ -1,5 +1,6 @@
 """What a user installs is what is in the tree: the package list, a built wheel, and what that wheel needs to run."""
 
+import json
 import os
 import re
 import shutil
@@ -32,6 +33,22 @@ for name in sys.argv[1:]:
 for name in hanse.__all__:
     getattr(hanse, name)
 print(hanse.__file__)
+"""
+
+CALL = """
+import asyncio, json
+from agents import Ledger
+from hanse import Federation, Refusal
+
+async def main():
+    async with Federation.in_process(agents=[Ledger], data="./var") as federation:
+        left = await federation.call("ledger.deposit", {"account": "ann", "cents": 500})
+        try:
+            await federation.call("ledger.withdraw", {"account": "ann", "cents": 501})
+        except Refusal as refusal:
+            return [left, refusal.detail, (await federation.client.verify()).ok]
+
+print(json.dumps(asyncio.run(main())))
 """
 
 
@@ -138,6 +155,39 @@ def test_the_wheel_runs_in_an_empty_environment(empty: Path, tmp_path: Path):
 
 def test_the_command_runs_in_an_empty_environment(empty: Path, tmp_path: Path):
     assert "Usage" in _run(empty / "bin" / "hanse", "--help", cwd=tmp_path)
+
+
+@pytest.fixture
+def shop(empty: Path, tmp_path: Path) -> Path:
+    """What `hanse new` writes, in the empty environment."""
+    _run(empty / "bin" / "hanse", "new", "shop", cwd=tmp_path)
+    return tmp_path / "shop"
+
+
+def test_an_agent_runs_in_an_empty_environment(empty: Path, shop: Path):
+    """In one process, through the real engine, journal and wire; and the tests of a new project are its own."""
+    checked = json.loads(_run(empty / "bin" / "hanse", "contracts", "check", "--json", cwd=shop))
+    assert "ledger.withdraw" in json.dumps(checked)
+    said = _run(empty / "bin" / "python", "-c", CALL, cwd=shop)
+    assert json.loads(said) == [{"cents": 500}, "ann has only 500 cents", True]
+    _run(empty / "bin" / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=shop)
+
+
+@pytest.mark.ray
+def test_a_federation_runs_in_an_empty_environment(empty: Path, shop: Path, monkeypatch: pytest.MonkeyPatch):
+    """On Ray and over HTTP: each of its processes finds Hanse in the wheel, for there is no other."""
+    monkeypatch.setenv("PORT", "0")
+    hanse = empty / "bin" / "hanse"
+    _run(hanse, "up", cwd=shop)
+    try:
+        called = json.loads(_run(hanse, "call", "ledger.deposit", "account=ann", "cents=500", "--json", cwd=shop))
+        assert called["output"] == {"cents": 500}
+        _run(hanse, "run", "transfer.json", "--input", '{"cents": 200}', cwd=shop)
+        left = json.loads(_run(hanse, "call", "ledger.balance", "account=ann", "--json", cwd=shop))
+        assert left["output"] == {"cents": 300}
+        assert json.loads(_run(hanse, "audit", "verify", "--json", cwd=shop))["ok"]
+    finally:
+        _run(hanse, "down", cwd=shop)
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> str:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from . import dataset
+from .identity import identities_in
 from .plans import Action, plan_of
 
 
@@ -16,14 +17,17 @@ class CustomerTask:
     id: str
     wish: str
     """What the customer said."""
+    known: str
+    """What the customer says of themselves."""
     actions: tuple[Action, ...]
     customers: frozenset[str]
     """Whose documents it may change. Tasks of different customers do not meet and may run at once."""
 
     @cached_property
     def plan(self) -> dict[str, Any]:
-        """Plan JSON, see `plans`."""
-        return plan_of(self.actions)
+        """Plan JSON, see `plans`. Whom no action identifies is identified first, by what they say of themselves."""
+        identified = any(action.identifies for action in self.actions)
+        return plan_of(self.actions, () if identified else identities_in(self.known))
 
 
 def customer_tasks() -> list[CustomerTask]:
@@ -43,8 +47,9 @@ def of_different_customers(tasks: list[CustomerTask]) -> list[CustomerTask]:
 
 def _task(data: Mapping[str, Any], owners: Mapping[str, str]) -> CustomerTask:
     actions = tuple(Action.from_data(each) for each in data["evaluation_criteria"]["actions"])
-    wish = data["user_scenario"]["instructions"]["reason_for_call"]
-    return CustomerTask(data["id"], wish, actions, frozenset(_customers(actions, owners)))
+    said = data["user_scenario"]["instructions"]
+    customers = frozenset(_customers(actions, owners))
+    return CustomerTask(data["id"], said["reason_for_call"], said["known_info"] or "", actions, customers)
 
 
 def _customers(actions: tuple[Action, ...], owners: Mapping[str, str]) -> Iterator[str]:

@@ -16,7 +16,8 @@ approval is denied or expires, or the charge is refused after all, `undo` restor
 task is aborted (canceled, out of time) the steps' own compensations do the same.
 
 Actions that touch the same order or the same customer run in the order given; the rest runs in parallel. Once a
-request identifies a customer, everything else in it is bound to that customer and refused for anybody else's.
+request identifies a customer, everything else in it is bound to that customer and refused for anybody else's. Who asks
+is found by an action of the request, or before all of them (`identities`): by email, or by name and zip code.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ from typing import Any
 
 from .draft import CUSTOMER, Draft, Part, StepData, Template
 
+WHO = "who"
+"""What the steps that find the customer before all actions are called, where those are called by number."""
 NO_LABEL = "Please bring the items to any of our stores; they will be registered there."
 """What the letter says when no carrier could be found."""
 _NOTHING: StepData = {"id": "nothing", "call": "desk.acknowledge", "input": {}}
@@ -38,14 +41,26 @@ class Action:
     name: str
     arguments: Mapping[str, Any]
 
+    @property
+    def identifies(self) -> bool:
+        """Whether it says who the customer is."""
+        return self.name in _IDENTIFICATIONS
+
     @staticmethod
     def from_data(data: Mapping[str, Any]) -> "Action":
         return Action(data["name"], data["arguments"])
 
 
-def plan_of(actions: Sequence[Action]) -> dict[str, Any]:
-    """The plan of one customer's request. Raises KeyError for an action the store does not know."""
+def plan_of(actions: Sequence[Action], identities: Sequence[Action] = ()) -> dict[str, Any]:
+    """The plan of one customer's request, in which `identities` are looked up first of all; the first that is known is
+    the customer. Without them, and before an action that finds one, the request is bound to nobody: that is for
+    whoever knows whom they serve.
+
+    Raises KeyError for an action the store does not know.
+    """
     draft = Draft()
+    for number, each in reversed([*enumerate(identities)]):
+        _identify(Part(draft, f"{WHO}{number}", each.arguments), _IDENTIFICATIONS[each.name])
     for number, action in enumerate(actions):
         _ACTIONS[action.name](Part(draft, f"a{number}", action.arguments))
     return {"steps": draft.steps + draft.notices() or [_NOTHING], "output": draft.results}
@@ -58,18 +73,17 @@ def known_actions() -> list[str]:
 # Who is it?
 
 
-def _find_by_email(part: Part) -> None:
-    _identify(part, "customers.find_by_email")
+def _find(call: str) -> Callable[[Part], None]:
+    def build(part: Part) -> None:
+        _identify(part, call)
+        part.result("find")
 
-
-def _find_by_name(part: Part) -> None:
-    _identify(part, "customers.find_by_name")
+    return build
 
 
 def _identify(part: Part, call: str) -> None:
     step = part.read("find", call, dict(part.arguments), CUSTOMER)
     part.draft.identifications.insert(0, step)
-    part.result("find")
 
 
 # What is there?
@@ -246,9 +260,12 @@ def _addressed(part: Part) -> dict[str, Any]:
     return {"order_id": part.arguments["order_id"], "address": _address(part)}
 
 
+_IDENTIFICATIONS = {
+    "find_user_id_by_email": "customers.find_by_email",
+    "find_user_id_by_name_zip": "customers.find_by_name",
+}
 _ACTIONS: dict[str, Callable[[Part], None]] = {
-    "find_user_id_by_email": _find_by_email,
-    "find_user_id_by_name_zip": _find_by_name,
+    **{name: _find(call) for name, call in _IDENTIFICATIONS.items()},
     "get_order_details": _order_details,
     "get_user_details": _user_details,
     "get_product_details": _lookup("catalogue.product"),

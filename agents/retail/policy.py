@@ -1,6 +1,9 @@
 """The store's policy as pure functions: an order and a wish in, the order afterwards out, or a typed refusal.
 
-Source: `data/policy.md`, and for what it leaves open the recorded outcomes in `data/expected.json.gz`.
+Source: `data/policy.md`, and for what it leaves open the recorded outcomes in `data/expected.json.gz`. That customers
+are found by email, or by name and zip code, before anything is done for them is in their plans (`plans`, `identity`);
+that what was found binds the rest is `check_owner` here, in every agent. What the policy says of a conversation, such
+as a yes before each change, has taken place when a request comes: its actions are what was agreed on.
 """
 
 from collections import Counter

@@ -132,7 +132,7 @@ def test_it_is_served_over_both_nodes_and_survives_the_second_one(cluster: Clust
         places = {agent["id"]: agent["pid"] for agent in http.get("/v1/agents").json()["agents"]}
         (stays,) = set(places) & {each for each, pid in places.items() if pid in cluster.processes(cluster.near)}
         (goes,) = set(places) & {each for each, pid in places.items() if pid in cluster.processes(cluster.far)}
-        assert _port(url) in _ports(cluster, cluster.near)
+        assert _port(url) in _ports(cluster, cluster.near, "haproxy")
         assert _port(url) not in _ports(cluster, cluster.far)
 
         before = [_done(http, CALLS[each]) for each in (stays, goes)]
@@ -181,8 +181,10 @@ def _port(url: str) -> int | None:
     return urlsplit(url).port
 
 
-def _ports(cluster: Cluster, home: Path) -> set[int]:
-    return {port for pid in cluster.processes(home) for _, port in listeners(pid)}
+def _ports(cluster: Cluster, home: Path, program: str = "") -> set[int]:
+    """On which its processes listen; those of one program, where it is said."""
+    pids = [pid for pid, name in cluster.processes(home).items() if program in name]
+    return {port for pid in pids for _, port in listeners(pid)}
 
 
 def _until(true: Callable[[], bool], seconds: float = 90) -> None:

@@ -22,7 +22,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from hanse import Federation
-from hanse.contracts import Kind, Submission, TaskStatus, TimedOut
+from hanse.contracts import Conflict, Kind, Submission, TaskStatus, TimedOut
 from hanse.runtime import actors, cluster
 from hanse.runtime.config import AgentEntry
 from hanse.runtime.federation import Task
@@ -252,6 +252,24 @@ async def test_with_stores_in_a_database_agents_of_a_lost_node_go_on_elsewhere(
         finally:
             nodes.add_far()
     check(name, nodes, [first, task])
+
+
+async def test_a_gateway_is_refused_on_a_node_that_is_not_the_head(name: str, nodes: Nodes) -> None:
+    refused = await started_from_far.remote(name)
+    assert refused == f"the gateway is served at the cluster's head, {NEAR}, and this is {FAR}: start it there"
+
+
+@ray.remote(num_cpus=0, resources={"far": 0.01})
+def started_from_far(name: str) -> str:
+    return asyncio.run(_started_from_far(name))
+
+
+async def _started_from_far(name: str) -> str:
+    sections: dict[str, Any] = {"federation": {"name": name}, "gateway": {"port": 0, "open_on_loopback": True}}
+    with pytest.raises(Conflict) as refused:
+        async with Federation.local([Ledger], data=f"~/{name}", http=True, **sections):
+            pytest.fail("it started")
+    return refused.value.detail
 
 
 async def test_an_agent_that_no_node_can_take_is_named(

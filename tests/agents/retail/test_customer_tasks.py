@@ -35,6 +35,18 @@ async def test_a_task_leaves_the_documents_and_the_refusals_on_record(task: Cust
     assert len(full_store.mailbox.letters) == successes(task, *CHANGES)
 
 
+def test_nobody_is_served_before_it_is_known_who_asks() -> None:
+    """The policy's first rule, in all 74: what belongs to somebody is asked for in the name of who was found."""
+    unbound = {
+        (task.id, step["id"])
+        for task in TASKS
+        for step in task.plan["steps"]
+        if step["id"].endswith(("_get", "_check", "_change")) and {"order_id", "user_id"} & step["input"].keys()
+        if "customer" not in step["input"]
+    }
+    assert unbound == set()
+
+
 async def test_tasks_of_different_customers_at_once_and_twice_leave_what_each_leaves_alone(full_store: Store) -> None:
     chosen = of_different_customers(TASKS)
     ran = await asyncio.gather(*(full_store.run(task.plan, key=task.id) for task in chosen * 2))

@@ -3,6 +3,7 @@
 import pytest
 
 from hanse.agents.retail import Action, CustomerTask, customer_tasks, dataset, of_different_customers, outcomes, plan_of
+from hanse.agents.retail.identity import identities_in
 from hanse.agents.retail.plans import known_actions
 from hanse.contracts import Plan, StepId
 
@@ -71,6 +72,30 @@ def test_a_request_is_bound_to_the_customer_it_identifies() -> None:
         "$first": [{"$from": "a1_find.user_id"}, {"$from": "a0_find.user_id"}]
     }
     assert "customer" not in parsed(CANCEL).by_id[StepId("a0_change")].input
+
+
+def test_who_says_who_they_are_is_looked_up_before_anything_else_and_the_first_that_is_known_counts() -> None:
+    plan = plan_of([CANCEL], identities_in("You are Ada Pier, ada@example.org or ada@example.com, zip 02108."))
+    assert [(step["call"], step["input"]) for step in plan["steps"][:2]] == [
+        ("customers.find_by_email", {"email": "ada@example.com"}),
+        ("customers.find_by_email", {"email": "ada@example.org"}),
+    ]
+    steps = Plan.parse(plan).by_id
+    assert steps[StepId("a0_change")].input["customer"] == {
+        "$first": [{"$from": "who0_find.user_id"}, {"$from": "who1_find.user_id"}]
+    }
+    assert plan["output"].keys() == {"a0"}, "what nobody asked for is not answered"
+
+
+@pytest.mark.parametrize("words", ["You are {} in zip code 19122.", "You name is {}, 19122.", "You're {} (19122)."])
+def test_without_an_address_a_name_and_a_zip_code_will_do(words: str) -> None:
+    (identity,) = identities_in(words.format("Yusuf Rossi"))
+    assert identity == Action("find_user_id_by_name_zip", {"first_name": "Yusuf", "last_name": "Rossi", "zip": "19122"})
+
+
+@pytest.mark.parametrize("words", ["", "You are Yusuf Rossi.", "You are yusuf_rossi_9620, 19122.", "Zip 19122."])
+def test_a_user_id_or_half_of_it_identifies_nobody(words: str) -> None:
+    assert identities_in(words) == ()
 
 
 def test_an_unknown_action_is_no_plan() -> None:

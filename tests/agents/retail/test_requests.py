@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from hanse.agents.retail import Action, Outcome, outcomes, plan_of
+from hanse.agents.retail.identity import identities_in
 from hanse.contracts import StepStatus, TaskStatus
 
 from .conftest import PATIENCE_SECONDS, Ran, Store, address
@@ -105,6 +106,15 @@ async def test_an_identified_customer_cannot_touch_the_orders_of_another(store: 
     assert not foreign.ok
     assert own.ok
     assert (await order(store, "#B"))["status"] == "pending"
+
+
+async def test_a_request_for_somebody_else_than_who_asks_is_refused_as_the_policy_says(store: Store) -> None:
+    wanted = [cancel("#B"), Action("modify_user_address", {"user_id": "bob", **address("OH")}), cancel("#P")]
+    done = await store.run(plan_of(wanted, identities_in("You are Ada, ada@example.com.")))
+    codes = {id: step.error.code for id, step in done.steps.items() if step.error}
+    assert codes == {"a0_change": "customers.other", "a1_change": "customers.other"}
+    assert (await order(store, "#B"))["status"] == "pending"
+    assert (await order(store, "#P"))["status"] == "cancelled"
 
 
 async def test_whoever_is_not_identified_gets_nothing_done(store: Store) -> None:

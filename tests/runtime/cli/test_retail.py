@@ -6,13 +6,14 @@ import pty
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from hanse.agents.retail.customer_tasks import CustomerTask, customer_tasks
+from hanse.agents.retail.customer_tasks import customer_tasks
 from hanse.contracts import ApprovalView, TaskStatus
 from hanse.runtime import config
 from hanse.runtime.cli import retail
@@ -90,7 +91,7 @@ def test_the_rule_approves_up_to_its_limit_and_nothing_that_it_cannot_judge(inpu
 
 async def test_tasks_of_one_customer_run_one_after_the_other(tmp_path):
     first = next(task for task in customer_tasks() if len(task.customers) == 1)
-    again = CustomerTask(f"{first.id}-again", first.wish, first.actions, first.customers)
+    again = replace(first, id=f"{first.id}-again")
     async with store(tmp_path) as client:
         run = Store(Output(json=True), client, Tally())
         views = await run.serve([first, again])
