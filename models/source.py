@@ -65,6 +65,15 @@ class Sources:
             )
         return Weights(folder, digest, sum(each.stat().st_size for each in folder.glob(WEIGHTS)))
 
+    def bytes(self, source: str) -> int | None:
+        """Of weights that lie in a folder or a package here; None for what nobody knows without looking further."""
+        try:
+            folder = _in_package(source.removeprefix(PACKAGE), source) if source.startswith(PACKAGE) else None
+            folder = folder or self.base / Path(source).expanduser()
+            return sum(each.stat().st_size for each in folder.glob(WEIGHTS)) or None
+        except (ModelUnavailable, OSError):
+            return None
+
     def _folder(self, source: str) -> Path:
         if source == TINY:
             return self._tiny()

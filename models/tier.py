@@ -45,6 +45,8 @@ class Tier:
     max_replicas: int = 1
     accelerator: str | None = None
     """Ray's name of an accelerator, such as `H200`. None runs on processors."""
+    gpus: float = 1.0
+    """Share of each of its accelerators."""
     cpus: float = 1.0
     memory_gb: float = 2.0
     """Of one replica: weights, cache, and the programs around them."""

@@ -41,8 +41,11 @@ from ..contracts.delegation import CHILD_TASKS
 from ..contracts.pool import Purpose
 from ..models.policy import KNOWN, THRESHOLDS, VALIDATORS, Policy
 from ..models.prompt import PromptBook
+from ..models.source import Sources
 from ..models.tier import Kind, Tier
 from ..models.validator import TRAINED
+from ..models.vllm_tier import check
+from ..models.weighing import weigh
 from . import yaml_lines
 from .address import Address
 from .limits import Limits as CoordinatorLimits
@@ -530,10 +533,14 @@ class TierEntry(Section):
     """Example: `replicas: {min: 1, max: 4}`"""
     accelerator: str | None = Field(default=None, min_length=1)
     """Ray's name of an accelerator. Runs on processors when left out. Example: `accelerator: H200`"""
+    gpus: float = Field(default=1, gt=0, le=1)
+    """Share of the accelerator that a replica takes, in memory and in Ray's count, so that tiers can share one. An
+    engine over several takes whole ones. Example: `gpus: 0.5`"""
     cpus: float = Field(default=1, gt=0, allow_inf_nan=False)
     """Processors that a replica reserves, and threads that it computes with. Example: `cpus: 4`"""
     memory_gb: float = Field(default=2, gt=0, allow_inf_nan=False)
-    """GiB of main memory that a replica reserves; it waits until a node has them free. Example: `memory_gb: 4`"""
+    """GiB of main memory that a replica reserves; it waits until a node has them free. On processors its weights have
+    to fit in, beside 1.75 GiB for programs and the smallest cache. Example: `memory_gb: 4`"""
     engine: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Options of vLLM, as vLLM names them. Example: `engine: {tensor_parallel_size: 2, quantization: fp8}`"""
     heads: tuple[str, ...] | None = None
@@ -548,6 +555,14 @@ class TierEntry(Section):
             if name not in TRAINED:
                 problem = {"at": ("heads", place), "name": name, "known": ", ".join(TRAINED)}
                 raise PydanticCustomError("heads", "no trained validator is called {name}. There is {known}", problem)
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_started(self) -> Self:
+        try:
+            check(self.tier())
+        except InvalidConfiguration as error:
+            raise PydanticCustomError("tier", "{detail}", {"detail": error.detail}) from None
         return self
 
     def tier(self) -> Tier:
@@ -900,6 +915,19 @@ class Configuration(Section):
         """Read only where something is said of them: most processes have no use for their files."""
         if self.models and (self.models.prompts or self.models.policy.shadows):
             self._check_prompts()
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        """Those that are on this disk; the others are weighed when they are found."""
+        sources = Sources(self.folder, self.data)
+        for number, tier in enumerate(each.tier() for each in (self.models.tiers if self.models else ())):
+            size = sources.bytes(tier.source)
+            try:
+                weigh(tier, size) if size else None
+            except InvalidConfiguration as error:
+                problem = {"at": ("models", "tiers", number), "detail": error.detail}
+                raise PydanticCustomError("weights", "{detail}", problem) from None
         return self
 
     def _check_prompts(self) -> None:
