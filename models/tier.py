@@ -1,6 +1,6 @@
 """A tier: a rung of the model pool, as the configuration describes it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -67,3 +67,9 @@ def embedding(tiers: Iterable[Tier]) -> Tier | None:
     compared, so there is one for everybody.
     """
     return next((tier for tier in tiers if tier.kind is Kind.EMBED), None)
+
+
+def idle(tiers: Sequence[Tier]) -> list[Tier]:
+    """Those that nobody would ask: all that embed beside the one that does. They are not started."""
+    embeds = embedding(tiers)
+    return [tier for tier in tiers if tier.kind is Kind.EMBED and tier is not embeds]

@@ -506,8 +506,9 @@ class TierEntry(Section):
     name: str = Field(pattern=_NAME)
     """What calls and figures name it by. Example: `name: planner`"""
     kind: Kind = Kind.GENERATE
-    """What its model does: `generate`, `embed` or `classify`. Of those that embed, the first gives all vectors. By one
-    that classifies, MiniLM on an engine of its own, trained validators judge (`heads`). Example: `kind: generate`"""
+    """What its model does: `generate`, `embed` or `classify`. Of those that embed, the first gives all vectors, and
+    no other is started. By one that classifies, MiniLM on an engine of its own, trained validators judge (`heads`).
+    Example: `kind: generate`"""
     source: str = Field(min_length=1)
     """Where its weights are: a folder, a hub id, `package:NAME`, or `tiny` for random ones made on the spot.
     Example: `source: /models/llama`"""
