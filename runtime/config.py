@@ -510,8 +510,9 @@ class TierEntry(Section):
     no other is started. By one that classifies, MiniLM on an engine of its own, trained validators judge (`heads`).
     Example: `kind: generate`"""
     source: str = Field(min_length=1)
-    """Where its weights are: a folder, a hub id, `package:NAME`, or `tiny` for random ones made on the spot.
-    Example: `source: /models/llama`"""
+    """Where its weights are: a folder, a hub id, `package:NAME`, or `tiny` for random ones made on the spot. A hub id
+    stays at the commit behind its `@`, or at the one that was found first, which `models/hub.json` in the data folder
+    keeps with its digest. Example: `source: /models/llama`"""
     digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
     """What the weights must be; others are not started. `hanse models` shows it.
     Example: `digest: "sha256:0f1e…"`"""
