@@ -75,11 +75,20 @@ class Postcondition(Value):
     pointers; `in_sources` (its text stands word for word in a source) and `unique` (no member twice) need none."""
 
 
+class Correction(Value):
+    """An answer that was given before and cannot be used."""
+
+    answer: str
+    problem: str
+    """What is wrong with it."""
+
+
 class Ask(Value):
     """One question to the pool."""
 
     messages: tuple[Message, ...] = ()
-    """At least one, or none where `prompt` and `inputs` say from what the pool makes them."""
+    """At least one, or none where `prompt` and `inputs` say from what the pool makes them. With both, these follow the
+    prompt's own: instructions first, then a conversation."""
     purpose: Purpose = Purpose.COMPLETE
     answer: JsonObject | None = None
     """JSON Schema of the answer, which then is JSON. None for text."""
@@ -107,6 +116,8 @@ class Ask(Value):
     `name` alone is its current version."""
     inputs: dict[str, str] | None = None
     """What the prompt file is filled with."""
+    correction: Correction | None = None
+    """The tier sees it, in the words of the prompt file `repair`."""
     pinned: tuple[int, ...] = ()
     """Places of messages that stay when a conversation is shortened. System messages and the last turn always do."""
     shorten: bool = False
@@ -114,8 +125,8 @@ class Ask(Value):
 
     @model_validator(mode="after")
     def _says_something(self) -> "Ask":
-        if bool(self.messages) == (self.inputs is not None):
-            raise ValueError("an ask has messages, or a prompt with inputs, and not both")
+        if not self.messages and self.inputs is None:
+            raise ValueError("an ask has messages, or a prompt with inputs")
         if self.inputs is not None and not self.prompt:
             raise ValueError("inputs belong to a prompt: name it")
         return self

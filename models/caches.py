@@ -49,7 +49,7 @@ class Caches:
         """
         judged = {name: self._policy.thresholds.get(name) for name in judges}
         rest = {
-            **ask.model_dump(mode="json", exclude={"messages", "pure", "inputs"}),
+            **ask.model_dump(mode="json", exclude={"messages", "pure", "inputs", "correction"}),
             "tenant": caller.tenant,
             "labels": sorted(caller.labels),
             "models": [list(each) for each in models],

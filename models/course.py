@@ -40,8 +40,9 @@ class Call:
     """That may work for it, lowest first."""
     started: float
     """On the monotonic clock."""
+    came: Ask
+    """The ask as it came: `ask` is what the engines see of it."""
     template: Prompt | None = None
-    inputs: dict[str, str] | None = None
     tries: list[Try] = field(default_factory=list[Try])
     guarded: Opinion = field(default_factory=Opinion)
     """What is thought of what goes in."""
@@ -64,10 +65,19 @@ class Courses:
         self._policy, self._jury, self._router, self._prompts = policy, jury, router, prompts
         self._records, self._recorder, self._clock, self._entropy = records, recorder, clock, entropy
 
+    def shown(self, ask: Ask, template: Prompt | None) -> Ask:
+        """What the engines see: the prompt's turns in the place of its inputs, and a correction in words."""
+        asked, corrected = filled(ask, template), ask.correction
+        if corrected is None:
+            return asked
+        return self._again(asked, corrected.answer, f"- {corrected.problem}").model_copy(update={"correction": None})
+
     async def guard(self, call: Call) -> None:
-        """Raises PersonNeeded for what goes in and is refused: no engine has seen it, and it has cost nothing."""
+        """Raises PersonNeeded for what goes in and is refused: no engine has seen it, and it has cost nothing. The
+        pool's own words about an answer before are no part of that.
+        """
         try:
-            call.guarded = await self._jury.guard(call.ask)
+            call.guarded = await self._jury.guard(filled(call.came, call.template))
         except asyncio.CancelledError:
             self._failed(call, Canceled("whoever asked went away"))
             raise
@@ -161,10 +171,12 @@ class Courses:
     def _repaired(self, ask: Ask, refused: Try) -> Ask:
         """The ask, the refused answer, and what is wrong with it."""
         assert refused.work.proposal is not None
-        said = refused.work.proposal.words.decode()[:_SHOWN_TO_REPAIR]
         problems = "\n".join(f"- {finding}" for finding in refused.opinion.findings)
+        return self._again(ask, refused.work.proposal.words.decode(), problems)
+
+    def _again(self, ask: Ask, said: str, problems: str) -> Ask:
         again = self._prompts.find("repair").render({"problems": problems})
-        messages = (*ask.messages, Message(role="assistant", content=said), *again)
+        messages = (*ask.messages, Message(role="assistant", content=said[:_SHOWN_TO_REPAIR]), *again)
         return ask.model_copy(update={"messages": messages})
 
     async def _first_to_write(self, call: Call) -> AsyncGenerator[str | Work, None]:
@@ -225,6 +237,14 @@ class Courses:
 
     def _milliseconds(self, call: Call) -> float:
         return round((self._clock.monotonic() - call.started) * 1000, 3)
+
+
+def filled(ask: Ask, template: Prompt | None) -> Ask:
+    """The ask with its prompt's messages in the place of the inputs, and the version that they come from."""
+    if template is None or ask.inputs is None:
+        return ask
+    messages = (*template.render(ask.inputs), *ask.messages)
+    return ask.model_copy(update={"messages": messages, "inputs": None, "prompt": template.id})
 
 
 def agrees(proposal: Proposal, answer: Answer) -> bool:

@@ -23,6 +23,7 @@ from .serve_backend import ANSWERING, ServeBackend, ServePooling
 from .source import Locate, Weights
 from .tier import Kind, Tier
 from .vllm_tier import digest_of
+from .weighing import weigh
 
 S = TypeVar("S", ServeBackend, ServePooling)
 _log = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ class Keeper:
             if isinstance(kept.standing, ServeBackend):
                 kept.standing.count_with(await asyncio.to_thread(TokenCounter.load, kept.weights.folder))
         digest_of(kept.tier, kept.weights)  # raises for an option that may not be set, before anything is started
+        weigh(kept.tier, kept.weights.bytes)
         if (reason := await self._reason_to_wait(kept)) is not None:
             self._say(kept, reason)
             return

@@ -231,12 +231,12 @@ class Pool:
             raise ModelUnavailable(f"the model pool is in trouble: {self._trouble.detail}. {self._trouble.remedy}")
         self._tidy()
         template = self._prompts.find(ask.prompt) if ask.prompt and ask.inputs is not None else None
-        inputs, ask = ask.inputs, _filled(ask, template)
+        came, ask = ask, self._courses.shown(ask, template)
         self._check_ask(ask)
         id = self._new_id()
         subject = caller.capability or (template.name if template else str(ask.purpose))
         money, rungs = self._budget.open_call(id, caller), self._rungs_for(ask, caller)
-        return Call(id, ask, caller, subject, money, rungs, self._clock.monotonic(), template, inputs)
+        return Call(id, ask, caller, subject, money, rungs, self._clock.monotonic(), came, template)
 
     def _new_id(self) -> str:
         return uuid7(self._clock.now_ms(), self._entropy.bytes(8))
@@ -340,7 +340,7 @@ class Pool:
         said = {"call": call.id, "tenant": caller.tenant, "template": call.template.id if call.template else ""}
         said |= {"shadow": other.id, "tier": rung.name}
         try:
-            beside = call.ask.model_copy(update={"messages": other.render(call.inputs or {}), "prompt": other.id})
+            beside = self._courses.shown(call.came, other)
         except InvalidInput as error:
             said |= {"outcome": error.code, "answer": "", "agrees": False, "scores": {}, "microcents": 0}
         else:
@@ -432,14 +432,6 @@ class Pool:
     def _instead(self, tier: Tier) -> str:
         other = self._embeds if tier.kind is TierKind.EMBED and tier is not self._embeds else None
         return other.name if other else ""
-
-
-def _filled(ask: Ask, template: Prompt | None) -> Ask:
-    """The ask with its prompt's messages in the place of the inputs, and the version that they come from."""
-    if template is None or ask.inputs is None:
-        return ask
-    messages = template.render(ask.inputs)
-    return ask.model_copy(update={"messages": messages, "inputs": None, "prompt": template.id})
 
 
 def _schemas(ask: Ask) -> list[JsonObject]:

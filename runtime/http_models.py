@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 ANY = "hanse"
 CHAT = "/v1/chat/completions"
-_EXTENSION = {"purpose", "sources", "postconditions", "validators", "pure", "only", "prompt", "inputs", "pinned"}
+_EXTENSION = {
+    *("purpose", "sources", "postconditions", "validators", "pure", "only"),
+    *("prompt", "inputs", "correction", "pinned"),
+}
 
 Get = Callable[..., Awaitable[Any]]
 """`get(method, path, body, **query)`: the answer's JSON. Raises our errors; without a gateway ModelUnavailable."""

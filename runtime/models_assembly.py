@@ -20,7 +20,7 @@ from ..models.policy import Policy
 from ..models.pool import Pool
 from ..models.pooled import PooledEmbedder
 from ..models.prompt import PromptBook
-from ..models.tier import Kind, Tier, embedding
+from ..models.tier import Kind, Tier, embedding, idle
 from ..models.validator import Validator
 from .assembly import World, namespace_of, open_store, witnessed
 from .config import Configuration, Models
@@ -65,6 +65,7 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
         prompts=prompts,
         conditions={
             **{tier.name: late.condition for tier in tiers if _is_local(tier)},
+            **{tier.name: partial(_idle, embeds.name) for tier in idle(tiers)},
             **{tier.name: partial(keeper.condition, tier.name) for tier in keeper.tiers},
             **({embeds.name: served.condition} if served else {}),
             **{name: each.condition for name, each in features.items()},
@@ -77,8 +78,9 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
 
 
 def _served(configuration: Configuration, models: Models) -> Configuration:
-    """The configuration less the tier that is loaded into this process."""
-    tiers = tuple(entry for entry in models.tiers if not _is_local(entry.tier()))
+    """The configuration less the tier that is loaded into this process, and those that nobody would ask."""
+    unasked = {tier.name for tier in idle([entry.tier() for entry in models.tiers])}
+    tiers = tuple(entry for entry in models.tiers if not _is_local(entry.tier()) and entry.name not in unasked)
     return configuration.model_copy(update={"models": models.model_copy(update={"tiers": tiers})})
 
 
@@ -91,6 +93,11 @@ def _prompts(configuration: Configuration) -> tuple[PromptBook, Condition | None
     except InvalidConfiguration as error:
         _log.error("the prompts cannot be used: %s", error, extra={"action": "prompts.refused"})
         return PromptBook.load(), Condition(TierState.BROKEN, error.detail, "Mend it, and start the federation again")
+
+
+def _idle(embeds: str) -> Condition:
+    detail = f"{embeds} embeds, and vectors of two models cannot be compared: it is not started"
+    return Condition(TierState.ABSENT, detail, "Take it out, or write it before the other")
 
 
 def _is_local(tier: Tier) -> bool:

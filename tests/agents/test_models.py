@@ -169,12 +169,11 @@ async def test_an_answer_that_the_type_refuses_goes_back_with_the_error(start: S
 
     assert await told(start, pool, do) == "#W1"
     (first, _), (second, _) = pool.asked
-    assert first.inputs is not None
-    assert second.inputs is not None
-    assert second.inputs["task"].startswith(first.inputs["task"])
-    assert "an order's number starts with #" in second.inputs["task"]
-    assert '"W1"' in second.inputs["task"]
-    assert first.answer == second.answer
+    assert first.correction is None
+    assert second.correction is not None
+    assert "an order's number starts with #" in second.correction.problem
+    assert '"W1"' in second.correction.answer
+    assert second == first.model_copy(update={"correction": second.correction})
 
 
 async def test_a_list_and_a_conversation(start: Start) -> None:
@@ -186,15 +185,18 @@ async def test_a_list_and_a_conversation(start: Start) -> None:
 
     assert await told(start, pool, do) == ["#W1"]
     assert pool.asked[0][0].sources == ("a",)
-    assert pool.asked[0][0].messages[0].role == "system"
-    assert pool.asked[0][0].messages[1:] == tuple(turns)
+    assert (pool.asked[0][0].prompt, pool.asked[0][0].messages) == ("extract_turns", tuple(turns))
 
 
 async def test_the_prompt_files_have_a_place_for_what_is_asked() -> None:
     book = PromptBook.load()
-    pool = ScriptedModels(lambda ask, _: {"number": "#W1", "items": 2} if ask.prompt == "extract" else '"a"')
+    pool = ScriptedModels(
+        lambda ask, _: {"number": "#W1", "items": 2} if (ask.prompt or "").startswith("extract") else '"a"'
+    )
     questions = Questions(LinkedModels(pool, Caller(tenant=Tenant("acme"))))
     await questions.extract(Order, "I ordered #W1")
+    await questions.extract(Order, "I ordered #W1", task="The order of today.")
+    await questions.extract(Order, [Message(role="user", content="I ordered #W1")], task="The order of today.")
     await questions.choose("Which?", ["a", "b"], sources=["a, of course"])
     for ask, _ in pool.asked:
         assert ask.prompt is not None

@@ -84,6 +84,14 @@ async def test_says_how_far_it_is(cluster: PaperCluster, watch: Watch, shelf: Sh
     assert seen[0] == 0 < seen[-1] < 1
 
 
+async def test_weights_that_can_never_fit_are_not_started(cluster: PaperCluster, watch: Watch, shelf: Shelf) -> None:
+    keeper = keeper_of(replace(SMALL, memory_gb=1.7), cluster=cluster, watch=watch, shelf=shelf)
+    await keeper.look()
+    condition = keeper.condition("small")
+    assert (condition.state, cluster.begun) == (TierState.ABSENT, [])
+    assert "Write memory_gb: 1.8 or more" in condition.detail
+
+
 async def test_one_that_does_not_fit_waits_for_room(cluster: PaperCluster, watch: Watch, shelf: Shelf) -> None:
     cluster.node["memory"] = 5 * 1024**3
     keeper = keeper_of(SMALL, LARGE, cluster=cluster, watch=watch, shelf=shelf)

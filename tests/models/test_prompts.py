@@ -1,6 +1,7 @@
 """Prompts: files that are filled strictly, tested, named by version, and changed in the shadow first."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse.contracts import InvalidConfiguration, InvalidInput, Kind, ModelUnavailable, NotFound
-from hanse.contracts.pool import Ask
+from hanse.contracts.pool import Ask, Correction, Message
 from hanse.models.policy import Policy
 from hanse.models.prompt import PromptBook, read_prompt
+from hanse.models.validator import LooksAt
 
-from ..support.models import SHOP, ScriptedBackend, World, caller, running, tier
+from ..support.models import SHOP, Says, ScriptedBackend, World, caller, running, tier
 
 OURS = list(PromptBook.load())
 SMALL = tier("small", 0, 0.1)
@@ -28,6 +30,80 @@ def text(
 def test_a_prompt_passes_its_own_tests(prompt):
     assert prompt.tests, "a prompt has tests"
     assert prompt.failures() == []
+
+
+def test_what_is_left_out_stands_in_the_file():
+    prompt = next(prompt for prompt in OURS if prompt.id == "extract@1")
+    said = [
+        str(prompt.render({"schema": "{}", "sources": "x", **more})[1].content) for more in ({}, {"task": "The total."})
+    ]
+    assert ["Everything that the schema asks for." in words for words in said] == [True, False]
+    assert "The total." in said[1]
+    with pytest.raises(InvalidInput, match="Missing: schema"):
+        prompt.render({"sources": "x"})
+
+
+def with_default(version: str, default: str = "") -> str:
+    head = f"  question: it\ndefaults:\n  question: {default}" if default else "  question: it"
+    return f'---\nname: ask\nversion: "{version}"\ninputs:\n{head}\n---\n# user\nv{version} {{{{question}}}}\n'
+
+
+def test_a_version_without_a_default_takes_the_one_before_and_its_digest_says_so():
+    files = (with_default("1", "why?"), with_default("10"), with_default("2", "who?"))
+    alone = read_prompt(with_default("10"), "ask.md")
+    book = PromptBook([read_prompt(each, "ask.md") for each in files])
+    assert [book.find(f"ask@{version}").render({})[0].content for version in ("1", "2", "10")] == [
+        "v1 why?",
+        "v2 who?",
+        "v10 who?",
+    ]
+    assert book.find("ask@10").digest != alone.digest
+
+
+def test_a_default_belongs_to_an_input():
+    wrong = with_default("1", "why?").replace("  question: why?", "  answer: why?")
+    with pytest.raises(InvalidConfiguration, match=r"ask\.md: a default is a text for an input, and 'answer' is none"):
+        read_prompt(wrong, "ask.md")
+
+
+async def test_a_conversation_follows_the_prompts_own_turns_and_a_correction_follows_all(world: World):
+    backend, risk = ScriptedBackend('{"n": 5}'), Says("risk", 0.1, LooksAt.REQUEST)
+    turns = (Message(role="user", content="I ordered 5"), Message(role="assistant", content="What?"))
+    correction = Correction(answer='{"n": 4}', problem="/n: is too low")
+    asked = Ask(
+        prompt="extract_turns", inputs={}, messages=turns, answer={"type": "object"}, correction=correction
+    ).model_copy(update={"validators": ("risk",)})
+    async with running(world.pool({SMALL: backend}, Policy(), [risk])) as pool:
+        answer = await pool.ask(asked, caller())
+        (view,) = await pool.calls(SHOP)
+        words = await pool.text(SHOP, view.prompt)
+    (seen,) = backend.asked
+    assert [each.role for each in seen.messages] == ["system", "user", "assistant", "assistant", "user"]
+    assert seen.messages[1:3] == turns
+    assert seen.messages[3].content == '{"n": 4}'
+    assert "- /n: is too low" in str(seen.messages[4].content)
+    assert "is too low" in words, "the journal has what the tier saw"
+    assert (view.template, answer.data) == ("extract_turns@1", {"n": 5})
+    assert risk.texts == ["I ordered 5"], "the pool's own words are no request"
+
+
+async def test_a_shadow_sees_the_conversation_and_the_correction_too(world: World):
+    ours = next(prompt for prompt in OURS if prompt.id == "extract_turns@1")
+    book = PromptBook([*OURS, replace(ours, version="2")], shadows={"extract_turns": "2"})
+    backend = ScriptedBackend('{"n": 5}')
+    asked = Ask(
+        prompt="extract_turns",
+        inputs={},
+        messages=(Message(role="user", content="I ordered 5"),),
+        answer={"type": "object"},
+        correction=Correction(answer="4", problem="is too low"),
+    )
+    async with running(world.pool({SMALL: backend}, Policy(shadow_share=1), prompts=book)) as pool:
+        await pool.ask(asked, caller())
+        await asyncio.gather(*pool._beside)
+    first, second = backend.asked
+    assert first.messages == second.messages
+    assert (first.prompt, second.prompt) == ("extract_turns@1", "extract_turns@2")
 
 
 def test_the_files_are_named_after_what_they_hold():

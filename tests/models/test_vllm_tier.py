@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hanse.contracts import Digest, InvalidConfiguration
+from hanse.models.room import fits, shortage
 from hanse.models.source import Weights
 from hanse.models.tier import GIB, Kind, Tier
 from hanse.models.vllm_tier import (
@@ -22,6 +23,8 @@ from hanse.models.vllm_tier import (
 WEIGHTS = Weights(Path("/models/llama"), Digest("sha256:" + "1" * 64), 10_000_000)
 PLANNER = Tier("planner", Kind.GENERATE, "./llama")
 LARGE = replace(PLANNER, accelerator="H200", cpus=4, memory_gb=32, engine={"tensor_parallel_size": 2})
+
+HALF = replace(PLANNER, accelerator="L4", gpus=0.5)
 
 
 def test_nothing_of_the_models_own_is_run_and_nothing_is_fetched() -> None:
@@ -69,6 +72,24 @@ def test_a_replica_on_accelerators_has_a_bundle_for_each() -> None:
     assert "OMP_NUM_THREADS" not in environment_of(LARGE)
 
 
+def test_a_share_of_an_accelerator_is_one_of_its_memory_and_of_rays_count() -> None:
+    (bundle,) = bundles(HALF)
+    assert bundle == {"CPU": 1.0, "memory": 2.0 * GIB, "GPU": 0.5, "accelerator_type:L4": 0.001}
+    assert engine_options(HALF, WEIGHTS)["gpu_memory_utilization"] == 0.45
+    own = replace(HALF, engine={"gpu_memory_utilization": 0.3})
+    assert engine_options(own, WEIGHTS)["gpu_memory_utilization"] == 0.3
+    assert environment_of(HALF)["VLLM_RAY_PER_WORKER_GPUS"] == "0.5"
+    assert "VLLM_RAY_PER_WORKER_GPUS" not in environment_of(LARGE)
+    assert "gpu_memory_utilization" not in engine_options(LARGE, WEIGHTS), "vLLM's own"
+
+
+def test_two_tiers_share_one_accelerator_and_a_third_waits() -> None:
+    node = {"CPU": 8.0, "memory": 16.0 * GIB, "GPU": 1.0, "accelerator_type:L4": 1.0}
+    assert fits(replace(HALF, min_replicas=2), [node])
+    assert not fits(replace(HALF, min_replicas=3), [node])
+    assert "0.5 accelerators" in shortage(HALF, [node])[0]
+
+
 def test_replicas_are_fixed_or_follow_the_load() -> None:
     assert deployment_options(replace(PLANNER, min_replicas=2, max_replicas=2))["num_replicas"] == 2
     scaled = deployment_options(replace(PLANNER, min_replicas=1, max_replicas=4, concurrency=10))
@@ -101,7 +122,7 @@ def test_vllm_and_ray_know_all_of_it(tmp_path: Path) -> None:
 
     known = {field.name for cls in (AsyncEngineArgs, FrontendArgs) for field in dataclasses.fields(cls)}
     assert known >= OPTIONS
-    for tier in (PLANNER, LARGE, replace(PLANNER, kind=Kind.EMBED)):
+    for tier in (PLANNER, LARGE, HALF, replace(PLANNER, kind=Kind.EMBED)):
         config = llm_config(tier, WEIGHTS)
         engine: Any = config.get_engine_config()
         assert engine.placement_bundles == bundles(tier)

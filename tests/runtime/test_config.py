@@ -257,7 +257,7 @@ WRONG = {
     "a shadow of no prompt": (
         "version: 1\nmodels:\n  policy: {shadows: {extrakt: '2'}}\n",
         3,
-        "There is choose, extract, repair",
+        "There is choose, extract, extract_turns, repair",
     ),
     "a threshold of no validator": (
         "version: 1\nmodels:\n  policy:\n    repairs: 1\n    thresholds: {injektion: 0.9}\n",

@@ -94,7 +94,20 @@ async def test_the_first_of_two_that_can_embed_does(tmp_path: Path) -> None:
     part = make_models(configured(tmp_path, tiers=tiers), World.real(), _fail)
     client = await reached(part)
     assert (await client.embed(["a letter"], CALLER)).shape == (1, 384)
-    assert {view.name: view.instead for view in await client.tiers()} == {"first": "", "second": "first"}
+    first, second = sorted(await client.tiers(), key=lambda view: view.name)
+    assert (first.instead, second.instead) == ("", "first")
+    assert (first.state, second.state) == (TierState.READY, TierState.ABSENT)
+    assert second.detail == "first embeds, and vectors of two models cannot be compared: it is not started"
+    assert second.remedy == "Take it out, or write it before the other"
+    assert [tier.name for tier in part._keeper.tiers] == [], "what nobody would ask is started"
+    await part.stop()
+
+
+@pytest.mark.parametrize(("first", "second"), [("vectors", "other"), ("other", "vectors")])
+async def test_of_two_that_would_be_served_one_is_started(tmp_path: Path, first: str, second: str) -> None:
+    tiers = [{"name": name, "kind": "embed", "source": "./nowhere"} for name in (first, second)]
+    part = make_models(configured(tmp_path, tiers=tiers), World.real(), _fail)
+    assert [tier.name for tier in part._keeper.tiers] == [first]
     await part.stop()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hanse.contracts import InvalidConfiguration
-from hanse.models.tier import Kind, Tier
+from hanse.models.tier import GIB, Kind, Tier
 from hanse.models.validator import TRAINED
 from hanse.runtime.config import Configuration, Models, TierEntry, load
 from hanse.runtime.tiers import make_keeper
@@ -44,6 +44,16 @@ def test_all_trained_validators_judge_by_a_tier_that_classifies_unless_it_names_
     assert TierEntry(name="a", source="x", kind=Kind.EMBED).tier().heads == ()
 
 
+def test_weights_that_are_here_and_cannot_fit_are_refused_with_their_line(tmp_path: Path) -> None:
+    (tmp_path / "llama").mkdir()
+    with (tmp_path / "llama" / "model.safetensors").open("wb") as file:
+        file.truncate(3 * GIB)  # a file with a hole: no disk holds it
+    tier = "- {name: a, source: ./llama, memory_gb: 4}"
+    with pytest.raises(InvalidConfiguration, match=r"hanse.yaml:4: .*weights are 3\.0 GiB.*memory_gb: 4\.8 or more"):
+        models(f"models:\n  tiers:\n    {tier}\n", tmp_path)
+    models(f"models:\n  tiers:\n    {tier.replace('4', '5')}\n", tmp_path)
+
+
 def test_without_the_section_there_is_no_pool() -> None:
     assert Configuration().models is None
     assert Configuration(models=Models()).models is not None
@@ -57,6 +67,17 @@ def test_without_the_section_there_is_no_pool() -> None:
         ("- {name: a, source: x}\n    - {name: a, source: y}", "two models.tiers are called a"),
         ("- {name: a, source: x, digest: abc}", "digest"),
         ("- {name: a}", "source"),
+        ("- {name: a, source: x, gpus: 0.5}", "tier a: gpus is a share of an accelerator: name it"),
+        ("- {name: a, source: x, accelerator: L4, gpus: 1.5}", "gpus"),
+        (
+            "- {name: a, source: x, accelerator: L4, gpus: 0.5, engine: {tensor_parallel_size: 2}}",
+            "an engine over several accelerators takes whole ones",
+        ),
+        (
+            "- {name: a, source: x, accelerator: L4, gpus: 0.5, engine: {gpu_memory_utilization: 0.9}}",
+            "0.9 is more than its share of the accelerator, gpus: 0.5",
+        ),
+        ("- {name: a, source: x, engine: {quantisation: fp8}}", "quantisation may not be set. Did you mean quantiz"),
         ("- {name: a, source: x, heads: [risk]}", "heads belong to a tier of kind: classify"),
         (
             "- {name: a, source: x, kind: classify, heads: [risks]}",

@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from ....contracts import JsonObject
-from ....contracts.pool import Purpose
+from ....contracts.pool import Correction, Purpose
 
 ANY = "hanse"
 """The model's name with which a client lets the router choose."""
@@ -122,6 +122,9 @@ class Extension(Body):
     """No other tier than the named one. True when left out and a tier is named."""
     prompt: str | None = None
     inputs: dict[str, str] | None = None
+    """What the prompt file is filled with; `messages`, if there are any, follow its own."""
+    correction: Correction | None = None
+    """An answer that was given before, and what is wrong with it: `{"answer": "12", "problem": "it is too low"}`."""
     pinned: list[int] = Field(default_factory=list[int])
     shorten: bool = False
     """A conversation that does not fit the context window may lose turns of its middle."""
@@ -167,8 +170,8 @@ class Chat(Body):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Chat":
-        if bool(self.messages) == (self.hanse.inputs is not None):
-            raise PydanticCustomError("messages", "write messages, or a prompt with inputs, and not both")
+        if not self.messages and self.hanse.inputs is None:
+            raise PydanticCustomError("messages", "write messages, or a prompt with inputs")
         if self.stream_options is not None and not self.stream:
             raise PydanticCustomError("stream_options", "stream_options go with stream: true")
         if self.tool_choice is not None and not self.tools:

@@ -72,6 +72,7 @@ def _ask(asked: Chat, tier: str | None) -> JsonObject:
         "validators": more.validators,
         "prompt": more.prompt,
         "inputs": more.inputs,
+        "correction": more.correction,
     }
     return {
         "messages": [_message(turn) for turn in asked.messages],

@@ -204,7 +204,7 @@ async def test_a_long_text_is_cut_where_the_model_was_trained_to_end(serving: Se
 async def test_trained_validators_judge_by_an_engine_and_here_while_it_is_dead(
     serving: Serving, tmp_path: Path
 ) -> None:
-    """The vectors are compared first. Then many judge at once, in the engine's batches, and nothing is computed here."""
+    """The vectors are compared first. Then many judge at once in the engine's batches, and nothing is computed here."""
     async with LocalEmbedder(await asyncio.to_thread(OnnxEncoder, tmp_path)) as embedder:
         local = Counting(embedder)
         pooled = PooledEmbedder(serving.vectors, SystemClock(), Policy(), seconds=20, max_tokens=MAX_TOKENS)

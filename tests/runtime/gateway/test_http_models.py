@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from hanse.contracts import BudgetExhausted, ModelUnavailable, NotFound
-from hanse.contracts.pool import Answer, Ask, Cached, Message, Postcondition, Purpose, Tool, ToolCall
+from hanse.contracts.pool import Answer, Ask, Cached, Correction, Message, Postcondition, Purpose, Tool, ToolCall
 from hanse.runtime.federation import Federation
 from hanse.runtime.http_client import HttpClient
 
@@ -100,6 +100,14 @@ async def test_everything_that_an_ask_can_say_arrives(far: Federation, pool: Scr
 
 async def test_a_prompt_file_goes_by_its_name(far: Federation, pool: ScriptedModels) -> None:
     asked = Ask(prompt="extract@1", inputs={"text": "x"})
+    await far.client.models.ask(asked)
+    assert pool.asked[0][0] == asked
+
+
+async def test_a_conversation_follows_a_prompt_and_a_correction_goes_along(far, pool: ScriptedModels) -> None:
+    turns = (Message(role="user", content="I ordered #W1"),)
+    correction = Correction(answer='{"n": 1}', problem="it is too low")
+    asked = Ask(prompt="extract_turns", inputs={}, messages=turns, correction=correction)
     await far.client.models.ask(asked)
     assert pool.asked[0][0] == asked
 
