@@ -4,8 +4,8 @@ answers kept from before, writes, revisions, deletions, and kills.
 Each record says in its text, its payload, its labels, its subject and its episode whose it is, in a word that stands
 nowhere else; so does what an agent keeps to itself. Whatever a read gives, answer or error, is searched for the word of
 anybody else. A process of its own holds the memory and asks; it is killed again and again, and goes on over the same
-files. `--workers 2` has two such memories side by side, each with half of the reads. `--reads 1000000` is the whole of
-it, and Ctrl-C ends it with what was found until then.
+files. `--workers 2` has two such memories side by side, each with half of the reads; `--readers 2` gives each of them
+two readers. `--reads 1000000` is the whole of it, and Ctrl-C ends it with what was found until then.
 
     python -m hanse.benchmarks.tenancy --reads 1000000 --tenants 50 --kills 20 --workers 2
 """
@@ -22,8 +22,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,16 @@ from rich.progress import Progress
 from ..contracts import Conflict, Digest, HanseError, StorageError, Tenant
 from ..contracts.caller import Caller
 from ..contracts.memory import Change, Draft, Layer, Query, Scope
+from ..memory.lately import Given
+from ..memory.reader import MemoryReader
 from ..memory.service import MemoryService, Settings
 from ..memory.snapshot import Snapshots
+from ..memory.verbs import ONLY_READ
 from ..runtime.actors import calm_collector
 from ..runtime.journal import Journal
 from ..runtime.memory_parts import parts
 from ..runtime.store import SqliteStore
+from ..runtime.store.reading import StoreReader
 from ..runtime.world import SystemClock, SystemEntropy
 from .machine import show
 
@@ -106,10 +111,51 @@ def names(count: int) -> list[str]:
     return [*odd, *(f"tenant-{i}" for i in range(count))][:count]
 
 
+class Beside:
+    """The memory as a client has it: what only reads is asked of the readers of the shard by chance, or of itself."""
+
+    def __init__(self, service: MemoryService, readers: Sequence[MemoryReader], chance: random.Random) -> None:
+        self._service, self._readers, self._chance = service, readers, chance
+
+    async def tell(self, verb: str, parameters: Mapping[str, Any], caller: Caller) -> Any:
+        return await (self._anybody() if verb in ONLY_READ else self._service).tell(verb, parameters, caller)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._anybody() if name in _READS else self._service, name)
+
+    def _anybody(self) -> MemoryService | MemoryReader:
+        return self._chance.choice([self._service, *self._readers])
+
+
+_READS = frozenset({"recall", "get", "history", "timeline"})
+
+
+@asynccontextmanager
+async def readers_of(file: Path, service: MemoryService, count: int) -> AsyncIterator[list[MemoryReader]]:
+    """So many readers of a shard, in this process."""
+
+    async def tell(given: Mapping[Tenant, Sequence[Given]]) -> None:
+        for tenant, some in given.items():
+            service.told(tenant, some)
+
+    async with AsyncExitStack() as stack:
+        readers = list[MemoryReader]()
+        for _ in range(count):
+            store = stack.enter_context(closing(StoreReader(file, "memory")))
+            made, clock = service.parts, service.clock
+            reader = MemoryReader(
+                store, clock, SystemEntropy(), HashedWords(), made, tell=tell, settings=service.settings
+            )
+            stack.push_async_callback(reader.stop)
+            await reader.start()
+            readers.append(reader)
+        yield readers
+
+
 class Reader:
     """Asks, and looks through what comes back."""
 
-    def __init__(self, service: MemoryService, tenants: Sequence[str], records: int, chance: random.Random) -> None:
+    def __init__(self, service: Any, tenants: Sequence[str], records: int, chance: random.Random) -> None:
         self._service, self._tenants, self._chance = service, tenants, chance
         self._records = records
         """Of a tenant, first and last: the last read of a million takes as long as the first."""
@@ -270,7 +316,9 @@ def _caller(tenant: str, agent: str) -> Caller:
     return Caller.model_validate({"tenant": tenant, "by": agent, "agent": agent})
 
 
-async def live(folder: Path, tenants: int, records: int, reads: int, seconds: float, seed: int) -> dict[str, Any]:
+async def live(
+    folder: Path, tenants: int, records: int, reads: int, seconds: float, seed: int, readers: int = 0
+) -> dict[str, Any]:
     """One life of the memory: as many reads as are left, or as much time."""
     clock = SystemClock()
     store = SqliteStore.open(folder / "memory.sqlite", "memory", secure_delete=True)
@@ -287,21 +335,27 @@ async def live(folder: Path, tenants: int, records: int, reads: int, seconds: fl
         snapshots=Snapshots(folder / "snapshots", b"k" * 32),
     )
     await service.start()
-    reader = Reader(service, names(tenants), records, random.Random(seed))
-    unsound = [
-        f"{tenant!r}: {found}"
-        for tenant in names(tenants)
-        if any((found := await service.check(Tenant(tenant))).values())
-    ]
-    await reader.prepare()
-    _say({"ready": True})
-    beat = asyncio.create_task(_beat(reader))
-    await reader.run(seconds, reads)
-    beat.cancel()
+    chance = random.Random(seed)
+    async with readers_of(folder / "memory.sqlite", service, readers) as beside:
+        reader = Reader(Beside(service, beside, chance), names(tenants), records, chance)
+        unsound = await _unsound(service, tenants)
+        await reader.prepare()
+        _say({"ready": True})
+        beat = asyncio.create_task(_beat(reader))
+        await reader.run(seconds, reads)
+        beat.cancel()
+        for each in beside:
+            unsound += await _unsound(each, tenants)
     await service.stop()
     await journal.stop()
     await store.close()
     return {**reader.counts, "foreign": reader.foreign[:20], "unsound": unsound, "over": True}
+
+
+async def _unsound(memory: MemoryService | MemoryReader, tenants: int) -> list[str]:
+    """Of whom the indexes are not what the log has."""
+    found = [(tenant, await memory.check(Tenant(tenant))) for tenant in names(tenants)]
+    return [f"{tenant!r}: {differences}" for tenant, differences in found if any(differences.values())]
 
 
 async def _beat(reader: Reader) -> None:
@@ -368,10 +422,12 @@ class Lives:
         return last
 
 
-def measure(reads: int, tenants: int, records: int, kills: int, folder: Path, workers: int = 1) -> dict[str, Any]:
+def measure(
+    reads: int, tenants: int, records: int, kills: int, folder: Path, workers: int = 1, readers: int = 0
+) -> dict[str, Any]:
     """What came of so many reads. Beats are counted as they are heard: what came after the last one was not read."""
     started = time.perf_counter()
-    sizes = ["--tenants", str(tenants), "--records", str(records)]
+    sizes = ["--tenants", str(tenants), "--records", str(records), "--readers", str(readers)]
     with Progress(transient=True) as progress, ThreadPoolExecutor(workers) as threads:
         lives = [
             Lives(
@@ -412,16 +468,19 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=30, help="that each tenant has")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1, help="memories side by side, each in a process of its own")
+    parser.add_argument("--readers", type=int, default=0, help="of each memory, who answer most of what is asked")
     parser.add_argument("--folder", type=Path, help="where the memory lies; a temporary one when left out")
     parser.add_argument("--life", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.life is not None:
         calm_collector()
-        _say(asyncio.run(live(options.folder, options.tenants, options.records, options.reads, 1e9, options.life)))
+        sizes = (options.tenants, options.records, options.reads)
+        _say(asyncio.run(live(options.folder, *sizes, 1e9, options.life, options.readers)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        found = measure(options.reads, options.tenants, options.records, options.kills, folder, options.workers)
+        sizes = (options.reads, options.tenants, options.records, options.kills)
+        found = measure(*sizes, folder, options.workers, options.readers)
     wrong = {name: found[name] for name in ("foreign", "broken")}
     show("tenancy", [found["row"]], **wrong)
     if any(wrong.values()):

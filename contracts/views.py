@@ -4,7 +4,7 @@ Change only by addition. Times are RFC 3339 in UTC, money is in cents.
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -397,6 +397,24 @@ class AnchoringView(View):
     """Set when an anchor holds what the journal does not: it was rolled back, or written anew."""
 
 
+class MemoryView(View):
+    """One process of the shared memory."""
+
+    name: str
+    kind: Literal["shard", "reader"]
+    """A shard writes and reads, a reader only reads."""
+    answers: bool
+    pid: int | None = None
+    sequence: int = 0
+    """Of the last entry of the shard's journal that it knows. A reader looks for more whenever it is asked."""
+    tenants: int = 0
+    """Of whom it has the indexes open."""
+    records: int = 0
+    """Of these tenants together."""
+    reads: int = 0
+    """Recalls and look-ups that it answered since it started."""
+
+
 class FederationView(View):
     """What `hanse status` shows."""
 
@@ -417,6 +435,7 @@ class FederationView(View):
     """Sequence of the last event in the journal of each shard: from here on is from now on."""
     models: str = "not configured"
     memory: str = "not configured"
+    memory_processes: list[MemoryView] = Field(default_factory=list[MemoryView])
     anchoring: list[AnchoringView] = Field(default_factory=list[AnchoringView])
     """Of each shard."""
 

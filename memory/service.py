@@ -160,6 +160,16 @@ class Reading:
             "not_in_tables": sorted(live - tabled),
         }
 
+    def condition(self) -> dict[str, int]:
+        """How far it is in the log, how many tenants it has open, and how many records of theirs."""
+        shelves = self.shelves.open
+        return {"sequence": self.sequence, "tenants": len(shelves), "records": sum(each.live for each in shelves)}
+
+    @property
+    def sequence(self) -> int:
+        """Of the last journal entry that it knows."""
+        return self.log.sequence
+
     def _make_shelves(self) -> Shelves:
         return Shelves(self._shelf, open_tenants=self.settings.open_tenants, open_records=self.settings.open_records)
 

@@ -35,7 +35,8 @@ from .client import LinkClient, Shard
 from .config import Configuration, importable
 from .delegating import LinkDelegates
 from .link import Link, Receiver, dial, listen, socket_path
-from .memory_client import MemoryClient, memory_name
+from .memory_client import MemoryClient, memory_name, reader_name
+from .memory_readers import Readers
 from .models_client import ModelsClient
 from .ray_link import AskLink, Switchboard, answer, answered
 from .world import crash_points, faults_from_environment
@@ -200,7 +201,7 @@ class _HostProcess:
         world = World.real(faults_from_environment())
         node, shards = ray.get_runtime_context().get_node_id(), self._configuration.coordinator.shards
         models = models_client(self._namespace) if self._configuration.models is not None else None
-        memory = memory_client(self._namespace, self._configuration.memory_shards)
+        memory = memory_client(self._namespace, self._configuration.memory_shards, self._configuration.memory_readers)
         self._running = make_host(
             self._configuration,
             self._host,
@@ -311,15 +312,18 @@ def connect(
     models: bool = False,
     memory_shards: int = 0,
     statistics: bool = False,
+    memory_readers: int = 0,
 ) -> LinkClient:
     """A client of the federation in `namespace`, from any process that is connected to its Ray cluster.
 
-    `models` says whether it has a model pool, `memory_shards` how many the memory has, `statistics` whether it counts.
+    `models` says whether it has a model pool, `memory_shards` how many the memory has and `memory_readers` how many
+    each of them has, `statistics` whether it counts.
     """
     ways = [Shard(_client_dialer(namespace, coordinator_name(i)), PATIENCE_SECONDS) for i in range(shards)]
     pool = models_client(namespace) if models else None
+    memory = memory_client(namespace, memory_shards, memory_readers)
     counted = connect_part(namespace, STATISTICS, STATISTICS_SECONDS) if statistics else None
-    return LinkClient(ways, Tenant(tenant), by, pool, memory_client(namespace, memory_shards), counted)
+    return LinkClient(ways, Tenant(tenant), by, pool, memory, counted)
 
 
 def models_client(namespace: str) -> ModelsClient:
@@ -327,13 +331,22 @@ def models_client(namespace: str) -> ModelsClient:
     return ModelsClient(connect_part(namespace, MODELS))
 
 
-def memory_client(namespace: str, shards: int) -> MemoryClient | None:
+def memory_client(namespace: str, shards: int, readers: int = 0) -> MemoryClient | None:
     """The shared memory of the federation in `namespace`, from any process that is connected to its Ray cluster.
 
     Whoever asks is told sooner than by a coordinator that it is away, because work goes on without it.
     """
-    ways = [connect_part(namespace, memory_name(shard), MEMORY_SECONDS) for shard in range(shards)]
-    return MemoryClient(ways) if ways else None
+    ways = [memory_way(namespace, shard) for shard in range(shards)]
+    beside = [
+        Readers([connect_part(namespace, reader_name(shard, number), 0) for number in range(readers)])
+        for shard in range(shards)
+    ]
+    return MemoryClient(ways, beside if readers else ()) if ways else None
+
+
+def memory_way(namespace: str, shard: int) -> Shard:
+    """The way to a shard of the memory."""
+    return connect_part(namespace, memory_name(shard), MEMORY_SECONDS)
 
 
 def connect_part(namespace: str, name: str, patience_seconds: float = PATIENCE_SECONDS) -> Shard:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from ..agents.connector import Connector
 from ..agents.engine import Engine
-from ..contracts import AgentId, Entropy, InvalidConfiguration, Tenant
+from ..contracts import AgentId, Entropy, InvalidConfiguration, StorageError, Tenant
 from ..contracts.delegation import Delegates
 from ..contracts.ids import coordinator_name
 from ..contracts.memory import Memory
@@ -32,7 +32,7 @@ from .host import Host
 from .journal import Journal
 from .notify import Channel, Mail, Notifier, Webhook
 from .service import Service
-from .store.place import OpenStore, in_memory_store, settled
+from .store.place import OpenStore, Reader, in_memory_store, settled
 from .world import SystemClock, SystemEntropy
 
 Failure = Callable[[BaseException], None]
@@ -78,6 +78,18 @@ def open_store(configuration: Configuration, name: str, schema: str, *, secure_d
         return in_memory_store(schema)
     place = settled(configuration.data, configuration.address)
     return place.open(name, schema, secure_delete=secure_delete)
+
+
+def look_at_store(configuration: Configuration, name: str, schema: str, table: str) -> Reader:
+    """The store of another process, to read. Raises StorageError while that has not made it with this table, and
+    InvalidConfiguration where nobody but its writer can look at it."""
+    if in_memory(configuration):
+        raise InvalidConfiguration(f"the store {name} is in the memory of its process. Give federation.data a folder")
+    found = settled(configuration.data, configuration.address).reader(name, schema)
+    if not found.has(table):
+        found.close()
+        raise StorageError(f"the store {name} is not made yet")
+    return found
 
 
 def make_coordinator(

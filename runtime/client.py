@@ -21,6 +21,7 @@ from ..contracts import (
     Fork,
     HanseError,
     JsonObject,
+    MemoryView,
     NotFound,
     ReplayReport,
     StepView,
@@ -40,7 +41,7 @@ from ..contracts.outcomes import OutcomesView, Total
 from ..contracts.pool import TierView
 from .budgets import summed
 from .link import Link, Receiver
-from .tenant_memory import LinkedMemory, ReachedMemory
+from .tenant_memory import LinkedMemory, ReachedMemory, memory_in_words
 from .tenant_models import LinkedModels, ReachedPool, TenantModels, in_words
 
 _END = object()
@@ -184,6 +185,15 @@ class Shard:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._pieces: dict[int, asyncio.Queue[Any]] = {}
         self._count = 0
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether there is a link now."""
+        return self._link is not None
+
+    async def reach(self) -> None:
+        """Makes the link. Raises Unavailable."""
+        await self._connect()
 
     async def ask(self, method: str, tenant: Tenant, by: str, parameters: Mapping[str, Any]) -> Any:
         """The answer. Asks again while the coordinator is coming back; every method is safe to repeat."""
@@ -414,8 +424,14 @@ class LinkClient:
         return ApprovalView(**await self._ask(self._owner(approval.partition(":")[0]), "decide", wanted))
 
     async def status(self) -> FederationView:
-        views, models = await asyncio.gather(self._ask_all("status", {}), self._models_in_words())
-        return _merged([FederationView(**view) for view in views]).model_copy(update={"models": models})
+        views, models, memory = await asyncio.gather(
+            self._ask_all("status", {}), self._models_in_words(), self._memory_processes()
+        )
+        more = {"models": models, "memory": memory_in_words(memory), "memory_processes": memory}
+        return _merged([FederationView(**view) for view in views]).model_copy(update=more)
+
+    async def _memory_processes(self) -> list[MemoryView]:
+        return await self._memory.processes() if self._memory is not None else []
 
     async def _models_in_words(self) -> str:
         """A pool that is away must not keep anybody from seeing the rest."""

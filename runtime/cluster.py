@@ -160,13 +160,17 @@ def _hosts(configuration: Configuration, key: bytes, detached: bool) -> dict[str
 
 
 def _parts(configuration: Configuration, detached: bool) -> dict[str, Any]:
-    """On this node, where their stores lie."""
-    namespace = namespace_of(configuration)
+    """On this node, where their stores lie; what keeps nothing is spread over the nodes when the stores are in a
+    database."""
+    namespace, here = namespace_of(configuration), {f"node:{_here()}": PINCH}
+    anywhere = configuration.address is not None
     return {
-        name: actors.PartActor.options(
-            **actors.options(name, namespace, detached=detached, resources={f"node:{_here()}": PINCH})
-        ).remote(configuration, name, make)
-        for name, make in parts_of(configuration)
+        each.name: actors.PartActor.options(
+            **actors.options(
+                each.name, namespace, detached=detached, resources=None if each.roams and anywhere else here
+            )
+        ).remote(configuration, each.name, each.make)
+        for each in parts_of(configuration)
     }
 
 
@@ -194,7 +198,7 @@ def find(configuration: Configuration) -> Cluster:
             False,
             [ray.get_actor(coordinator_name(shard), namespace) for shard in range(configuration.coordinator.shards)],
             {host: ray.get_actor(actors.host_name(host), namespace) for host in configuration.hosts},
-            {name: ray.get_actor(name, namespace) for name, _ in parts_of(configuration)},
+            {each.name: ray.get_actor(each.name, namespace) for each in parts_of(configuration)},
         )
     except ValueError as error:
         raise Unavailable(f"{configuration.federation.name} does not run in this cluster") from error

@@ -704,6 +704,11 @@ class Memory(Section):
 
     shards: int = Field(default=1, ge=1, le=256)
     """Processes that share the tenants. Cannot be changed once something is remembered. Example: `shards: 2`"""
+    readers: int = Field(default=0, ge=0, le=64)
+    """Processes beside each shard that answer recalls and look-ups, so that the shard has its core for writing. Each
+    wants a core, and has an embedder and indexes of its own of the tenants that it is asked for. With none the shard
+    answers itself, which is enough below some hundred recalls a second. May be changed at any time.
+    Example: `readers: 2`"""
     open_tenants: int = Field(default=256, ge=1)
     """Tenants per shard whose indexes are in memory; others are opened again when they are asked for.
     Example: `open_tenants: 1000`"""
@@ -901,6 +906,13 @@ class Configuration(Section):
         return self
 
     @model_validator(mode="after")
+    def _readers_have_something_to_open(self) -> Self:
+        if self.memory_readers and str(self.federation.data) == ":memory:":
+            problem = "a memory that ends with its process has nothing that readers could open. Write a folder for "
+            raise PydanticCustomError("readers", f"{problem}federation.data", {"at": ("memory", "readers")})
+        return self
+
+    @model_validator(mode="after")
     def _enough_may_approve(self) -> Self:
         for number, rule in enumerate(self.approvals):
             may = {*self.people_of(rule.approvers)}
@@ -1015,6 +1027,11 @@ class Configuration(Section):
     def memory_shards(self) -> int:
         """None when there is no memory."""
         return self.memory.shards if self.memory else 0
+
+    @property
+    def memory_readers(self) -> int:
+        """Of each shard."""
+        return self.memory.readers if self.memory else 0
 
     @property
     def data(self) -> Path:

@@ -25,9 +25,10 @@ from .http_client import HttpClient
 from .launch import launch, present
 from .link import Link, Receiver, pipe
 from .memory_client import MemoryClient
+from .memory_readers import Readers
 from .models_client import ModelsClient
 from .models_part import counter_of
-from .parts import memory_shard
+from .parts import memory_reader, memory_shard
 from .service import read_submission
 from .statistics import Keeper, Sources
 from .statistics_part import FILE as STATISTICS_FILE
@@ -214,13 +215,25 @@ async def _memory(
 ) -> MemoryClient:
     """The shards of the memory, over the wire, as in processes of their own."""
     ways: list[Shard] = []
+    beside: list[Readers] = []
     for shard in range(configuration.memory_shards):
         part = memory_shard(configuration, world, fail, shard, embedder, models)
         counter = await part.start()
         stack.push_async_callback(part.stop)
-        ways.append(Shard(_piped(counter), 5.0, whom="the memory"))
-    client = MemoryClient(ways)
-    return client
+        ways.append(_way_to_memory(counter))
+        readers = [
+            memory_reader(configuration, world, fail, shard, _way_to_memory(counter), embedder)
+            for _ in range(configuration.memory_readers)
+        ]
+        counters = [await reader.start() for reader in readers]
+        for reader in readers:
+            stack.push_async_callback(reader.stop)
+        beside.append(Readers([Shard(_piped(each), 0, whom="a reader of the memory") for each in counters]))
+    return MemoryClient(ways, beside if configuration.memory_readers else ())
+
+
+def _way_to_memory(counter: Receiver) -> Shard:
+    return Shard(_piped(counter), 5.0, whom="the memory")
 
 
 def _statistics(configuration: Configuration, stack: AsyncExitStack, world: World, stores: Sources) -> Shard:

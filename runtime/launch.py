@@ -72,8 +72,8 @@ def _connect(configuration: Configuration, by: str) -> Callable[[], LinkClient]:
     shards, tenant = configuration.coordinator.shards, configuration.tenants[0].name
     namespace = cluster.namespace_of(configuration)
     models, memory_shards = configuration.models is not None, configuration.memory_shards
-    statistics = bool(configuration.federation.statistics)
-    return partial(actors.connect, namespace, shards, tenant, by, models, memory_shards, statistics)
+    statistics, readers = bool(configuration.federation.statistics), configuration.memory_readers
+    return partial(actors.connect, namespace, shards, tenant, by, models, memory_shards, statistics, readers)
 
 
 async def _none(running: cluster.Cluster, stack: AsyncExitStack, begun: asyncio.Event) -> None:

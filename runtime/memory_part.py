@@ -4,6 +4,7 @@ Nothing waits for it: a federation starts, and does work that needs no memory, w
 embedder warms up while it answers by words.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -105,7 +106,7 @@ class MemoryPart:
 
     def _warm(self) -> Embedder:
         """MiniLM in this process. What is made of its weights is shared with the model pool."""
-        self._late = LateEmbedder(partial(_load, self._configuration.data / "models"))
+        self._late = LateEmbedder(partial(load_embedder, self._configuration.data / "models"))
         self._late.begin()
         return self._late
 
@@ -140,7 +141,8 @@ def signer_of(configuration: Configuration) -> Signer | None:
     return Signer(configuration.federation.name, root_key(configuration.data))
 
 
-def _load(folder: Path) -> Embedder:
+def load_embedder(folder: Path) -> Embedder:
+    """What is made of its weights lies in the folder, for all processes."""
     return LocalEmbedder(OnnxEncoder(folder))
 
 
@@ -169,8 +171,17 @@ def _budget(own: TenantMemory, section: Section) -> Budget:
 def counter_of(service: Any) -> Counter:
     """Answers what a `MemoryClient` asks."""
     methods = _Methods(service)
-    names = ("remember", "recall", "revise", "get", "history", "timeline", "forget", "pin", "tell")
+    names = (*_READING, "remember", "revise", "forget", "pin", "recalled")
     return Counter("the memory", {name: getattr(methods, name) for name in names})
+
+
+def reading_counter_of(reader: Any) -> Counter:
+    """Answers what a `MemoryClient` asks that changes nothing."""
+    methods = _Methods(reader)
+    return Counter("a reader of the memory", {name: getattr(methods, name) for name in _READING})
+
+
+_READING = ("recall", "get", "history", "timeline", "tell", "about")
 
 
 class _Methods:
@@ -178,6 +189,16 @@ class _Methods:
 
     def __init__(self, service: Any) -> None:
         self._service = service
+        self._reads = 0
+
+    async def about(self, asked: Asked) -> Any:
+        """How this process is. Counts `recall`, `get`, `history` and `timeline` since it started."""
+        return {**self._service.condition(), "pid": os.getpid(), "reads": self._reads}
+
+    async def recalled(self, asked: Asked) -> Any:
+        """A reader gave these out: ids and versions by tenant."""
+        for tenant, given in fitted(_Recalled, asked.parameters).given.items():
+            self._service.told(tenant, given)
 
     async def remember(self, asked: Asked) -> Any:
         drafts = _read_all(asked.parameters["drafts"])
@@ -185,6 +206,7 @@ class _Methods:
         return [each.model_dump(mode="json") for each in results]
 
     async def recall(self, asked: Asked) -> Any:
+        self._reads += 1
         found = await self._service.recall(fitted(Query, asked.parameters["query"]), _caller(asked))
         return found.model_dump(mode="json")
 
@@ -197,12 +219,15 @@ class _Methods:
         return _plain(revised)
 
     async def get(self, asked: Asked) -> Any:
+        self._reads += 1
         return _plain(await self._service.get(asked.parameters["id"], _caller(asked)))
 
     async def history(self, asked: Asked) -> Any:
+        self._reads += 1
         return [_plain(each) for each in await self._service.history(asked.parameters["id"], _caller(asked))]
 
     async def timeline(self, asked: Asked) -> Any:
+        self._reads += 1
         given = {name: asked.parameters[name] for name in ("episode", "limit", "before")}
         return [_plain(each) for each in await self._service.timeline(_caller(asked), **given)]
 
@@ -217,6 +242,10 @@ class _Methods:
     async def tell(self, asked: Asked) -> Any:
         given = asked.parameters
         return await self._service.tell(given["verb"], given["parameters"], _caller(asked))
+
+
+class _Recalled(BaseModel):
+    given: dict[Tenant, list[tuple[str, int]]]
 
 
 _DRAFTS = TypeAdapter(list[Draft])

@@ -7,13 +7,15 @@ Two classes keep `BoundMemory`: `LinkedMemory` here speaks to the memory of its 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ..contracts import IdempotencyKey
+from ..contracts import IdempotencyKey, MemoryView
 from ..contracts.caller import Caller
 from ..contracts.memory import Certificate, Change, Draft, Memory, Query, Recollection, Record, Remembered
 
 
 class ReachedMemory(Memory, Protocol):
     """A memory at the other end of something that can be closed."""
+
+    async def processes(self) -> list[MemoryView]: ...
 
     async def close(self) -> None: ...
 
@@ -52,3 +54,14 @@ class LinkedMemory:
 
     async def tell(self, verb: str, parameters: Mapping[str, Any]) -> Any:
         return await self._memory.tell(verb, parameters, self._caller)
+
+
+def memory_in_words(processes: Sequence[MemoryView]) -> str:
+    """`1 shard, 2 readers (1 not answering)`."""
+    kinds = ((kind, [each for each in processes if each.kind == kind]) for kind in ("shard", "reader"))
+    return ", ".join(_counted(kind, found) for kind, found in kinds if found) or "not configured"
+
+
+def _counted(kind: str, found: Sequence[MemoryView]) -> str:
+    away = sum(not each.answers for each in found)
+    return f"{len(found)} {kind}{'s' if len(found) > 1 else ''}" + (f" ({away} not answering)" if away else "")

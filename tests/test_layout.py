@@ -120,6 +120,7 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.loopback", "ray.serve._private"): "the same; it runs in the process of a replica",
     ("hanse.runtime.parts", "hanse.runtime.memory_part"): "the memory needs numpy, which a federation without it need "
     "not have",
+    ("hanse.runtime.parts", "hanse.runtime.memory_reader_part"): "the same of a reader of the memory",
     ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
     "need not have, when it is imported",
     ("hanse.runtime.models_assembly", "hanse.models.encoder"): "as the embedder",

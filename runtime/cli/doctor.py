@@ -74,7 +74,9 @@ def examine(session: Session) -> Iterator[Check]:
     yield check
     data = session.options.data or configuration.data
     if configuration.address is not None:
-        yield database(configuration.address, _stores(configuration))
+        yield database(configuration.address, _stores(configuration), _readers(configuration))
+    if (readers := _readers(configuration)) and configuration.address is None:  # else they are on other nodes too
+        yield memory_readers(readers, len(os.sched_getaffinity(0)))
     yield disk(data)
     yield space(data)
     yield clock(data)
@@ -109,7 +111,7 @@ def sqlite(found: str) -> Check:
     return Check("sqlite (apsw)", OK, found)
 
 
-def database(address: Address, stores: int) -> Check:
+def database(address: Address, stores: int, readers: int = 0) -> Check:
     """Whether the stores' server answers, keeps what it acknowledges, and has room for all of them."""
     try:
         from ..store.postgresql import CONNECTIONS, examined
@@ -120,14 +122,27 @@ def database(address: Address, stores: int) -> Check:
     except StorageError as error:
         return Check("database", FAIL, error.detail, "Every store is there: see store.url, and whether the server runs")
     found = f"PostgreSQL {server.version}, {server.milliseconds:.1f} ms away, {server.connections} connections"
-    if (wanted := stores * CONNECTIONS) > server.connections:
-        return Check("database", FAIL, found, f"{stores} stores take {wanted} connections: raise max_connections")
+    if (wanted := stores * CONNECTIONS + readers) > server.connections:
+        who = f"{stores} stores" + (f" and {readers} readers" if readers else "")
+        return Check("database", FAIL, found, f"{who} take {wanted} connections: raise max_connections")
     return Check("database", OK, found)
 
 
 def _stores(configuration: Configuration) -> int:
     shards = configuration.coordinator.shards + (configuration.memory.shards if configuration.memory else 0)
     return len(configuration.agents) + shards + (configuration.models is not None)
+
+
+def _readers(configuration: Configuration) -> int:
+    return configuration.memory_shards * configuration.memory_readers
+
+
+def memory_readers(readers: int, cores: int) -> Check:
+    """Each of them embeds questions, which is work for a core."""
+    found = f"{readers} beside {cores} cores"
+    if readers >= cores:
+        return Check("memory readers", WARN, found, "They take the cores from one another: memory.readers")
+    return Check("memory readers", OK, found)
 
 
 def disk(data: Path) -> Check:

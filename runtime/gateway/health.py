@@ -82,6 +82,20 @@ def _federation(view: FederationView) -> Iterable[str]:
     yield from metric("hanse_agent_queue_depth", "gauge", "Calls accepted and not yet answered.", queues)
     yield from metric("hanse_journal_events", "gauge", "Entries in the journals.", [({}, view.events)])
     yield from _anchoring(view)
+    yield from _memory(view)
+
+
+def _memory(view: FederationView) -> Iterable[str]:
+    """Of the processes of the shared memory, all tenants together."""
+    figures = (
+        ("hanse_memory_up", "gauge", "Whether the process answers.", lambda each: each.answers),
+        ("hanse_memory_open_tenants", "gauge", "Tenants whose indexes it has open.", lambda each: each.tenants),
+        ("hanse_memory_open_records", "gauge", "Records in these indexes.", lambda each: each.records),
+        ("hanse_memory_reads_total", "counter", "Recalls and look-ups that it answered.", lambda each: each.reads),
+    )
+    for name, kind, help, figure in figures if view.memory_processes else ():
+        samples = [({"process": each.name, "kind": each.kind}, float(figure(each))) for each in view.memory_processes]
+        yield from metric(name, kind, help, samples)
 
 
 def _anchoring(view: FederationView) -> Iterable[str]:

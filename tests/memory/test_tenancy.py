@@ -17,6 +17,13 @@ def test_random_reads_between_kills_show_nobody_elses_bytes(tmp_path: Path):
     assert (found["row"]["kills"], found["row"]["reads"] >= 600, found["row"]["hits"] > 100) == (1, True, True)
 
 
+def test_readers_show_nobody_elses_bytes_either(tmp_path: Path):
+    """And when all is over, their indexes are what the log has."""
+    found = tenancy.measure(reads=600, tenants=12, records=9, kills=1, folder=tmp_path, readers=2)
+    assert (found["foreign"], found["broken"]) == ([], [])
+    assert (found["row"]["kills"], found["row"]["reads"] >= 600, found["row"]["hits"] > 100) == (1, True, True)
+
+
 def test_it_would_be_seen(tmp_path: Path, monkeypatch):
     """With the rule about private memory out of force, the search finds private words at once."""
     monkeypatch.setattr(service, "view_of", lambda caller, grants: View(everything=True))

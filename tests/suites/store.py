@@ -6,6 +6,7 @@ because they hold what matters here: an upsert, and an insert that may happen on
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -168,6 +169,11 @@ class StoreSuite:
 class DurableStoreSuite(StoreSuite):
     """What holds for every store that outlives its process."""
 
+    @pytest.fixture
+    def look(self) -> Open:
+        """Opens the same store to read."""
+        raise NotImplementedError
+
     async def test_what_was_committed_is_there_when_it_is_opened_again(self, open: Open):
         store = open()
         await store.commit([state("k", b"v"), receipt("r")])
@@ -220,3 +226,48 @@ class DurableStoreSuite(StoreSuite):
         await again.commit([state("k2", b"v")])
         assert (value(again, "k"), value(again, "k2")) == (b"v", b"v")
         await again.close()
+
+    # Somebody who only looks at it, from another connection and mostly another process
+
+    async def test_whoever_looks_at_it_sees_each_commit_when_it_is_acknowledged(self, open: Open, look: Open):
+        store = open()
+        with closing(look()) as reader:
+            for i in range(100):
+                await store.commit([state("k", b"%d" % i, i)])
+                assert reader.read("state", ("c", "k")) == [(b"%d" % i, i)]
+        await store.close()
+
+    async def test_whoever_looks_at_it_sees_a_commit_whole_or_not_at_all(self, open: Open, look: Open):
+        store = open()
+        with closing(look()) as reader:
+            futures = [store.commit([receipt(f"k{i}a"), receipt(f"k{i}b")]) for i in range(100)]
+            counts = list[int]()
+            while not futures[-1].done():
+                counts.append(reader.read("receipt_count")[0][0])
+                await asyncio.sleep(0)
+        assert all(count % 2 == 0 for count in counts)
+        assert counts == sorted(counts)
+        await store.close()
+
+    async def test_whoever_looks_at_it_holds_nobody_up(self, open: Open, look: Open):
+        store = open()
+        with closing(look()) as one, closing(look()) as other:
+            for i in range(5):
+                await store.commit([state("k", b"%d" % i, i)])
+                assert one.read("state", ("c", "k")) == other.read("state", ("c", "k")) == [(b"%d" % i, i)]
+                await store.scrub()
+                await store.compact()
+            assert one.read("state", ("c", "k")) == [(b"4", 4)]
+        await store.close()
+
+    async def test_whoever_looks_at_it_goes_on_with_the_next_writer(self, open: Open, look: Open):
+        store = open()
+        with closing(look()) as reader:
+            await store.commit([state("k", b"old")])
+            await store.close()
+            assert reader.read("state", ("c", "k")) == [(b"old", 1)]
+            again = open()
+            await again.commit([state("k", b"new", 2)])
+            assert reader.read("state", ("c", "k")) == [(b"new", 2)]
+            assert again.epoch == store.epoch + 1, "looking begins no reign"
+            await again.close()

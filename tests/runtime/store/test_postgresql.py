@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
 from itertools import count
 from typing import Any
 
@@ -34,6 +35,10 @@ class TestPostgresql(DurableStoreSuite):
     @pytest.fixture
     def open(self, server: Server, federation: str) -> Callable[[], PostgresStore]:
         return lambda: PostgresStore(server.url, federation, "agents/till", "agent")
+
+    @pytest.fixture
+    def look(self, server: Server, federation: str) -> Callable[[], PostgresReader]:
+        return lambda: PostgresReader(server.url, federation, "agents/till", "agent")
 
 
 @pytest.mark.parametrize("schema", ["agent", "journal", "memory", "models"])
@@ -231,3 +236,17 @@ async def test_an_address_that_leads_nowhere_is_an_error_without_its_password(ur
         PostgresStore(url, "test", "s", "agent", patience=0)
     assert "secret" not in str(refused.value)
     assert "secret" not in str(refused.value.to_data())
+
+
+async def test_a_reader_that_lost_its_server_looks_for_it_again(
+    server: Server, open: Callable[[], PostgresStore], federation: str
+):
+    store = open()
+    await store.commit([state("k", b"v")])
+    with closing(PostgresReader(server.url, federation, "agents/till", "agent")) as reader:
+        await asyncio.to_thread(server.stop)
+        with pytest.raises(StorageError):
+            reader.read("state", ("c", "k"))
+        await asyncio.to_thread(server.start)
+        assert reader.read("state", ("c", "k")) == [(b"v", 1)]
+    await store.close()

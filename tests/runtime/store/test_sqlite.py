@@ -11,6 +11,7 @@ import pytest
 from hanse.contracts import Corrupt, StorageError, Write
 from hanse.runtime.store import SqliteStore, load_statements
 from hanse.runtime.store import sqlite as adapter
+from hanse.runtime.store.reading import StoreReader
 
 from ...suites.store import DurableStoreSuite, StoreSuite, state
 
@@ -20,11 +21,19 @@ class TestOnDisk(DurableStoreSuite):
     def open(self, tmp_path: Path) -> Callable[[], SqliteStore]:
         return lambda: SqliteStore.open(tmp_path / "new" / "folder" / "store.sqlite", "agent")
 
+    @pytest.fixture
+    def look(self, tmp_path: Path) -> Callable[[], StoreReader]:
+        return lambda: StoreReader(tmp_path / "new" / "folder" / "store.sqlite", "agent")
+
 
 class TestOnDiskOnTheLoop(DurableStoreSuite):
     @pytest.fixture
     def open(self, tmp_path: Path) -> Callable[[], SqliteStore]:
         return lambda: SqliteStore.open(tmp_path / "store.sqlite", "agent", inline=True)
+
+    @pytest.fixture
+    def look(self, tmp_path: Path) -> Callable[[], StoreReader]:
+        return lambda: StoreReader(tmp_path / "store.sqlite", "agent")
 
 
 class TestInMemory(StoreSuite):
