@@ -50,6 +50,28 @@ FRAMING_WORDS = word_set(
 )
 """Words that say who says it, or that it was said before: they make no statement new."""
 
+LINKING_WORDS = word_set(
+    "accordingly additionally approximately consequently furthermore moreover previously regarding therefore whereas"
+)
+"""Long words for some of the short ones that hold a sentence together: also, so, about, before, since."""
+
+_SAME = (
+    "affect impact; aim goal objective; allow permit; ask request solicit; attempt try endeavor endeavour; ability "
+    "capability; additional added; appoint designate; begin start commence initiate began begun; buy purchase bought; "
+    "change modify; choice selection option; choose pick chose chosen; clear evident apparent; combine consolidate; "
+    "consider deem; correct accurate exact; count enumerate; decide determine; end terminate; enough sufficient; "
+    "expect anticipate; fair equitable; fast quick expeditious; finish finalize finalise complete; first initial; "
+    "give provide furnish gave given; hasten expedite; help aid assist assistance facilitate; helpful advantageous; "
+    "keep retain maintain kept; large substantial; learn ascertain; live reside; lose forfeit; meet convene; method "
+    "methodology; move relocate; need require requirement; now currently; often frequently; payment remuneration; "
+    "plane aircraft; practical practicable viable; prevent preclude; prompt timely; publish promulgate; see observe; "
+    "rest remainder; send transmit sent; show demonstrate exhibit; size magnitude; skill proficiency; stay remain; "
+    "stop discontinue; use utilize utilise utilization; want wish desire; women females"
+)
+"""Words that are told apart by how plain they are and by nothing else, with their irregular forms: after the guidelines
+of plainlanguage.gov (Use simple words and phrases, a work of the United States government), single words only, and none
+of which the one can be news where the other was said: of `monitor` and `watch` somebody may have bought either."""
+
 NEGATIONS = word_set(
     "no not never none nobody nothing neither nor without cannot except unless longer anymore former formerly stopped "
     "quit hardly barely instead cancel cancelled canceled"
@@ -114,7 +136,7 @@ class Wording:
 def wording(text: str) -> Wording:
     """The words of a text."""
     words = tuple(_words(text))
-    content = [stem(word) for word in words if is_content(word)]
+    content = [sense(word) for word in words if is_content(word)]
     denied = Counter(word for part in sentences(text) for word in _denied(_words(part)))
     return Wording(
         words=words,
@@ -125,6 +147,12 @@ def wording(text: str) -> Wording:
         denied=frozenset(denied),
         affirmed=frozenset(word for word, count in Counter(content).items() if count > denied[word]),
     )
+
+
+def forget_texts() -> None:
+    """No text is kept ready: some of them may have been erased."""
+    wording.cache_clear()
+    fingerprint.cache_clear()
 
 
 def _has_form(word: str, stems: frozenset[str]) -> bool:
@@ -153,6 +181,7 @@ def plain_text(text: str) -> str:
     return " ".join(visible.replace("’", "'").split()).casefold()
 
 
+@lru_cache(KEPT_WORDINGS)
 def fingerprint(text: str) -> str:
     """The same for texts of the same words, however they are spaced, capitalised and punctuated."""
     words = _words(text)
@@ -167,7 +196,15 @@ def sentences(text: str) -> list[str]:
 def is_content(word: str) -> bool:
     """Whether a word, in small letters, says something by itself."""
     word = _CONTRACTED.sub("", word)
-    return word not in FUNCTION_WORDS and word not in FRAMING_WORDS and stem(word) not in FRAMING_WORDS
+    if word in FUNCTION_WORDS or word in LINKING_WORDS:
+        return False
+    return word not in FRAMING_WORDS and stem(word) not in FRAMING_WORDS
+
+
+def sense(word: str) -> str:
+    """The stem of the word, or of the plainest that says the same."""
+    found = stem(word)
+    return _SENSES.get(found, found)
 
 
 def stem(word: str) -> str:
@@ -202,8 +239,8 @@ def _words(text: str) -> list[str]:
 
 def _number(word: str) -> str:
     """`three` is 3, and `1,000.0` is 1000: a number has many spellings."""
-    if word in _NUMBERS:
-        return _NUMBERS[word]
+    if not word[0].isdecimal():
+        return _NUMBERS.get(word, word)
     if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", word):
         word = word.replace(",", "")
     if re.fullmatch(r"\d+\.0+", word):
@@ -222,7 +259,7 @@ def _marks(words: Iterable[str]) -> Iterator[str]:
 def _denied(words: Sequence[str]) -> Iterator[str]:
     for place, word in enumerate(words):
         if word in NEGATIONS or word.endswith("n't"):
-            following = (stem(each) for each in words[place + 1 : place + 4] if is_content(each))
+            following = (sense(each) for each in words[place + 1 : place + 4] if is_content(each))
             yield from (each for each in islice(following, 1) if each not in NEGATIONS)
 
 
@@ -230,4 +267,7 @@ def _names(text: str) -> Iterator[str]:
     for sentence in sentences(text):
         for word in _WORD.findall(sentence)[1:]:
             if word[0].isupper() and not word.isupper() and is_content(plain_text(word)):
-                yield stem(plain_text(word))
+                yield sense(plain_text(word))
+
+
+_SENSES = {stem(word): stem(group.split()[0]) for group in _SAME.split(";") for word in group.split()}
