@@ -150,7 +150,7 @@ class Lately:
 
 def _keys(text: str) -> frozenset[str]:
     """What a record is found by."""
-    return _keys_of(wording(without_frame(text))) | {_whole(text)}
+    return _keys_of(wording(text)) | {_whole(text)}
 
 
 def _asked(text: str) -> Iterator[frozenset[str]]:

@@ -17,6 +17,9 @@ from itertools import islice, pairwise
 KEPT_WORDINGS = 8192
 """Texts whose words are kept ready; those near to what is written are looked at again and again."""
 
+KEPT_STEMS = 1 << 15
+"""Words whose stems are kept ready."""
+
 _WORD = re.compile(r"[^\W_]+(?:['’.,:@/#&+-][^\W_]+)*")
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|\n+")
 _CONTRACTED = re.compile(r"(?:n't|'(?:s|m|d|ll|re|ve))$")
@@ -177,7 +180,7 @@ def without_frame(text: str) -> str:
 
 def plain_text(text: str) -> str:
     """One spelling of the same text: compatibility forms, invisible characters, white space and case are gone."""
-    visible = unicodedata.normalize("NFKC", text).translate(_INVISIBLE)
+    visible = text if text.isascii() else unicodedata.normalize("NFKC", text).translate(_INVISIBLE)
     return " ".join(visible.replace("’", "'").split()).casefold()
 
 
@@ -212,6 +215,16 @@ def stem(word: str) -> str:
 
     After the S-stemmer (Harman, How effective is suffixing?, JASIS 1991), with `-ed` and `-ing` of longer words.
     """
+    return _stemmed(word) if word.isalpha() else _plainly_stemmed(word)
+
+
+@lru_cache(KEPT_STEMS)
+def _stemmed(word: str) -> str:
+    """Of a word that holds no digit, as `analysis` keeps them ready: what does may be somebody's number."""
+    return _plainly_stemmed(word)
+
+
+def _plainly_stemmed(word: str) -> str:
     if any(character.isdigit() for character in word):
         return word
     word = _CONTRACTED.sub("", word)

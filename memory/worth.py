@@ -127,29 +127,34 @@ revisited, 2013). Other languages in Latin letters have mostly the same ones."""
 _PAIR_RANKS = {pair: rank for rank, pair in enumerate(_PAIRS.split())}
 _COMMON_PAIRS = frozenset(_PAIR_RANKS)
 _UNKNOWN_RANK = 400
-_HOLDING_WORDS = FUNCTION_WORDS | word_set(
-    "no not now see new good "  # English, where the other lists have them as words that say something
-    "der die das und den von zu mit sich des auf nicht ein eine als auch es an werden aus er hat dass sie nach wird "
-    "el la de que y en un ser se por con para como su le lo pero los las una del al es muy sin sobre este ya "
-    "les et est une pour qui dans ce il sur pas plus avec tout nous vous mais ou leur au du des ne je "
-    "di che e non per sono ma ha si gli della dei alla nel anche come questo "
-    "o os as um uma do da dos das no na nao mais foi ele ela seu sua ou quando muito "
-    "het een van ik te dat hij zijn op aan met voor niet was er maar om hem dan zou wat mijn "
-    "och att det som av de ett har jag inte om vi var kan skal til fra ikke med vil sig men hun han den vi "
-    "ja on ei eika se han oli mutta kun niin kuin sen tai myos joka mita ovat "
-    "w z sie nie ze jest od po jak ale dla przez czy tym juz byl "
-    "je v se na ze s za by ale jako pro tak si to jsem byl "
-    "az hogy nem egy is ez van csak meg mint de ha vagy "
-    "ve bir bu da icin ile ne gibi daha cok var ama o "
-    "si cu care nu mai pe sa din este lui fi au ca "
-    "yang dan dari untuk dengan ini itu tidak ke pada adalah juga akan sudah bisa oleh saya ada "
-    "ya wa kwa ni katika cha vya hii na kuwa alikuwa "
-    "ang ng sa mga na ay at si ko mo ito hindi para kung "
-    "et in non ad cum ut sed quod ex qui ab hoc "
-    "ir kad yra su bet buvo tai un ka ar par no bija "
-    "u i je na da su koji za od kao ali bi iz"
+_HOLDING_WORDS = (
+    FUNCTION_WORDS | word_set("no not now see new good"),
+    *map(
+        word_set,
+        (
+            "der die das und den von zu mit sich des auf nicht ein eine als auch es an werden aus er hat dass sie nach",
+            "el la de que y en un ser se por con para como su le lo pero los las una del al es muy sin sobre este ya",
+            "les et est une pour qui dans ce il sur pas plus avec tout nous vous mais ou leur au du des ne je",
+            "di che e non per sono ma ha si gli della dei alla nel anche come questo",
+            "o os as um uma do da dos das no na nao mais foi ele ela seu sua ou quando muito",
+            "het een van ik te dat hij zijn op aan met voor niet was er maar om hem dan zou wat mijn",
+            "och att det som av de ett har jag inte om vi var kan skal til fra ikke med vil sig men hun han den vi",
+            "ja on ei eika se han oli mutta kun niin kuin sen tai myos joka mita ovat",
+            "w z sie nie ze jest od po jak ale dla przez czy tym juz byl",
+            "je v se na ze s za by ale jako pro tak si to jsem byl",
+            "az hogy nem egy is ez van csak meg mint de ha vagy",
+            "ve bir bu da icin ile ne gibi daha cok var ama o",
+            "si cu care nu mai pe sa din este lui fi au ca",
+            "yang dan dari untuk dengan ini itu tidak ke pada adalah juga akan sudah bisa oleh saya ada",
+            "ya wa kwa ni katika cha vya hii na kuwa alikuwa",
+            "ang ng sa mga na ay at si ko mo ito hindi para kung",
+            "et in non ad cum ut sed quod ex qui ab hoc",
+            "ir kad yra su bet buvo tai un ka ar par no bija",
+            "u i je na da su koji za od kao ali bi iz",
+        ),
+    ),
 )
-"""The commonest words of some twenty languages of Latin letters, without their accents."""
+"""The commonest words of some twenty languages of Latin letters, each language by itself, without their accents."""
 LONG_RUN, HOLDING_SHARE, ENGLISH_RANK = 10, 0.09, 112
 """Words in a row that are judged at least; the share of the above that sentences have at least (of the languages tried,
 Finnish has least: one in eleven); and the mean rank of pairs of letters up to which English sentences go. Of one and
@@ -229,14 +234,14 @@ def _is_gibberish(visible: str) -> bool:
 
 def _holds_no_sentence(text: str) -> bool:
     """Many words in a row, in letters as English does not have them, and hardly one that holds a sentence together in
-    any language of Latin letters: words with their letters in another order.
+    any one language of Latin letters: words with their letters in another order.
 
     What has a comma, a capital, an accent or a number is not judged: lists, names and nearly all other languages.
     """
     words = text.split()
     if len(words) < LONG_RUN or not re.fullmatch(r"[a-z\s]+[.!?]?", text.strip()):
         return False
-    holding = sum(word.strip(".!?") in _HOLDING_WORDS for word in words)
+    holding = max(sum(word.strip(".!?") in language for word in words) for language in _HOLDING_WORDS)
     return holding < HOLDING_SHARE * len(words) and _mean_rank(_LATIN.findall(text)) > ENGLISH_RANK
 
 
