@@ -84,7 +84,7 @@ def facts(chance: Random, count: int) -> list[Item]:
     """Short facts that are much alike, and updates of some of them."""
     data = json.loads(gzip.decompress(RETAIL.read_bytes()))
     orders = chance.sample(sorted(data["orders"].values(), key=lambda each: each["order_id"]), count)
-    made = [_fact(number, order, data) for number, order in enumerate(orders)]
+    made = dict.fromkeys(_fact(number, order, data) for number, order in enumerate(orders))  # once: a copy is junk
     updates = [
         Item("good, update", f"Order {order['order_id']} of {_name(data, order)} is {status} now.", True)
         for order in orders[: count // 5]

@@ -1,5 +1,7 @@
 """How fast the memory recalls and takes in, how many tenants it holds, and Chroma and LanceDB on the same vectors.
 
+Rows that begin with `service` are of the whole of it; see `memory_service`. The others show what of that is whose.
+
     python -m hanse.benchmarks.memory --records 100000
     pip install chromadb lancedb          # to have them in the same table; those that are absent are left out
 
@@ -11,10 +13,8 @@ vectors and neighbours; `cold` filters are new to the tables each time. Times ar
 
 import argparse
 import asyncio
-import gc
 import importlib
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -36,8 +36,10 @@ from ..memory.tables import Database
 from ..memory.vectors import VectorIndex
 from ..models.embedder import LocalEmbedder
 from ..models.encoder import OnnxEncoder
+from . import memory_service
 from .embedder import _shipped_texts as shipped_texts
 from .machine import percentile, show
+from .memory_service import settle
 
 START_MS = 1_700_000_000_000
 DAY_MS = 86_400_000
@@ -45,8 +47,6 @@ TEAMS = 3
 TURNS = 20
 """Records of one episode."""
 LIMIT = 10
-STREAM, SOME, CALLERS = 512, 32, 4
-"""Records that are added in one go, how many of them a caller sends at once, and how many callers there are."""
 
 
 @dataclass
@@ -130,12 +130,6 @@ def take_in(data: Data, database: Database) -> tuple[Projection, dict[str, Any]]
     return projection, {"what": "take in one record, without embedding it", **times}
 
 
-def settle(index: Any) -> None:
-    """Waits for the graph."""
-    while index._vectors.building:
-        time.sleep(0.05)
-
-
 def hybrid(data: Data, projection: Projection) -> Iterator[dict[str, Any]]:
     third, rounds = {"team": 1}, [*zip(data.questions, data.asked, strict=True)]
 
@@ -154,43 +148,6 @@ def hybrid(data: Data, projection: Projection) -> Iterator[dict[str, Any]]:
         **timed((lambda i=i, each=each: search(*each, payload=third, min_confidence=i / 1e6)) for i, each in fresh),
     }
     yield {"what": "hybrid, words only", **timed((lambda each=each: search(each[0], None)) for each in rounds)}
-
-
-async def with_embedding(data: Data, projection: Projection, embedder: LocalEmbedder) -> dict[str, Any]:
-    wall = list[float]()
-    for text in data.questions:
-        started = time.perf_counter()
-        vector = (await embedder.embed([text], interactive=True))[0]
-        query = Query(text=text, limit=LIMIT)
-        await asyncio.to_thread(projection.search, query, vector, EVERYTHING, data.now_ms)
-        wall.append((time.perf_counter() - started) * 1000)
-    shares = {"ms_p50": 0.5, "ms_p95": 0.95, "ms_p99": 0.99}
-    return {"what": "hybrid with the question's embedding", **{k: percentile(wall, v) for k, v in shares.items()}}
-
-
-async def adds(data: Data, projection: Projection, embedder: LocalEmbedder, rounds: int = 7) -> float:
-    """Rate of embedding and taking in, in parts of that of embedding alone: the median of rounds that take turns."""
-    ratios = list[float]()
-    for number in range(rounds):
-        part = [each.model_copy(update={"id": f"new{number}-{each.id}"}) for each in data.records[:STREAM]]
-        alone = await _stream(part, embedder, lambda each: None)
-        ratios.append(alone / await _stream(part, embedder, projection.put))
-    return percentile(ratios, 0.5)
-
-
-async def _stream(part: Sequence[Record], embedder: LocalEmbedder, take_in: Callable[[Kept], None]) -> float:
-    """Seconds for all of it, by callers who each send the next few when the last ones are taken in."""
-    waiting = iter([part[at : at + SOME] for at in range(0, len(part), SOME)])
-
-    async def caller() -> None:
-        for some in waiting:
-            vectors = await embedder.embed([each.text for each in some])
-            for each in zip(some, vectors, strict=True):
-                take_in(Kept(*each))
-
-    started = time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(CALLERS)))
-    return time.perf_counter() - started
 
 
 def vectors_alone(data: Data) -> Iterator[dict[str, Any]]:
@@ -269,58 +226,39 @@ def _lancedb(data: Data, folder: str) -> tuple[str, Callable[[Any, bool], list[i
     return "LanceDB", search
 
 
-def tenants(data: Data, count: int, each: int) -> dict[str, Any]:
-    """So many small tenants open at once."""
-    gc.collect()
-    before, opened, size = _resident_mb(), list[TenantIndex](), len(data.records)
-    started = time.perf_counter()
-    for tenant in range(count):
-        index = TenantIndex(data.vectors.shape[1])
-        for number in range(each):
-            place = (tenant * each + number) % size
-            index.put(data.records[place], data.vectors[place], number)
-        opened.append(index)
-    seconds, query = time.perf_counter() - started, Query(text=data.questions[0], limit=LIMIT)
-    times = timed((lambda i=i: i.search(query, data.asked[0], None, data.now_ms)) for i in opened)
-    return {
-        "what": f"hybrid in {count:,} tenants of {each}",
-        **times,
-        "memory_mb": _resident_mb() - before,
-        "counted_mb": sum(index.nbytes for index in opened) / 1e6,
-        "open_ms_per_tenant": seconds / count * 1000,
-    }
-
-
-def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize() / 1e6
-
-
 async def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as folder:
-        encoder = OnnxEncoder(options.folder or Path(folder))
-        async with LocalEmbedder(encoder, workers=os.cpu_count() or 1) as embedder:
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        async with LocalEmbedder(OnnxEncoder(Path(folder)), workers=os.cpu_count() or 1) as embedder:
             data = await drawn(options.records, options.queries, embedder)
-            small, database = tenants(data, options.tenants, 100), Database()
-            projection, taken = take_in(data, database)
-            rows = [taken, *hybrid(data, projection), await with_embedding(data, projection, embedder)]
-            share = await adds(data, projection, embedder)
-            nbytes = getattr(projection.index, "nbytes", 0)
-            projection.close()
-            database.close()
-            del projection
+            rows = [await _small(data, embedder, Path(folder), options.tenants)]
+            rows += [row async for row in memory_service.large(data, embedder, _made(Path(folder) / "large"))]
+    database = Database()
+    projection, taken = take_in(data, database)
+    rows += [taken, *hybrid(data, projection)]
+    nbytes = getattr(projection.index, "nbytes", 0)
+    projection.close()
+    database.close()
+    del projection
     rows += vectors_alone(data) if options.peers else ()
-    figures = {name: small.pop(name) for name in ("memory_mb", "counted_mb", "open_ms_per_tenant")}
-    rows.append(small)
+    figures = {name: rows[0].pop(name) for name in [*rows[0]] if name.endswith("_mb") or name.startswith("open")}
     columns = dict.fromkeys(name for row in rows for name in row)
     shown = [{name: row.get(name, "") for name in columns} for row in rows]
-    return shown, {"adds_to_embedding": share, "index_mb": nbytes / 1e6, "tenants": figures, "records": options.records}
+    return shown, {"index_mb": nbytes / 1e6, "tenants": figures, "records": options.records}
+
+
+async def _small(data: Data, embedder: LocalEmbedder, folder: Path, tenants: int) -> dict[str, Any]:
+    return await memory_service.many(data, embedder, _made(folder / "small"), tenants)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
     from matplotlib.figure import Figure
 
-    shown = [row for row in rows if row["what"] != rows[0]["what"]]
+    shown = [row for row in rows if row["ms_p50"] and row["ms_p99"]]
     figure = Figure(figsize=(8, 0.4 * len(shown) + 1.2), layout="constrained")
     axes = figure.subplots()
     axes.barh([row["what"] for row in shown], [row["ms_p50"] for row in shown], label="p50")
@@ -338,7 +276,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--tenants", type=int, default=1000, help="of a hundred records each")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="vectors alone, and peers")
-    parser.add_argument("--folder", type=Path, help="where the embedder's graphs lie; made anew when left out")
+    parser.add_argument("--folder", default=".", help="where the logs lie")
     parser.add_argument("--plot", type=Path, help="a picture of the times, such as memory.svg")
     options = parser.parse_args()
     rows, figures = asyncio.run(measure(options))

@@ -7,9 +7,9 @@ apart (the chance that any two meet is below one in ten million). So the index h
 import re
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 
 _FUNCTION_WORDS = """
 a about above after again against all am an and any are as at be because been before being below between both but by
@@ -36,10 +36,17 @@ def terms(text: str) -> list[int]:
     return [term for word in words(text) if (term := _term(word)) is not None]
 
 
+def terms_beginning(text: str, initials: Collection[str]) -> set[int]:
+    """Those of words that begin with one of some characters, which a stem begins with, too."""
+    return {term for word in words(text) if word[0] in initials and (term := _term(word)) is not None}
+
+
 def words(text: str) -> Iterator[str]:
     """As they stand in the text, in lower case. In scripts without spaces every two neighbouring characters are one."""
-    for found in _WORD.findall(unicodedata.normalize("NFKC", text).lower()):
-        yield from (found,) if found.isascii() else _parts(found)
+    if text.isascii():
+        return iter(_WORD.findall(text.lower()))
+    found = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+    return chain.from_iterable((word,) if word.isascii() else _parts(word) for word in found)
 
 
 def stem(word: str) -> str:

@@ -64,8 +64,8 @@ class Gate:
     ) -> Decision:
         """What becomes of a draft.
 
-        `near` are the most similar records that the caller may read, `recalled_lately` what the tenant was given last,
-        `facts` live facts with the draft's `facts.key`.
+        `near` are the most similar records that the caller may read, `recalled_lately` what the tenant was given
+        lately and the draft may come from, `facts` live facts with the draft's `facts.key`.
         """
         case = _Case(draft, caller, near, recalled_lately, facts)
         return self._known(case) or _kept_aside(case, self._thresholds) or _new(case, self._clock.now_ms())

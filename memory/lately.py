@@ -3,16 +3,29 @@
 The write gate asks for it, because what comes back in somebody's own words is an echo and not news. A reader tells ids
 and versions alone; the records are looked up when the gate asks. All of it is in memory: after a restart nothing was
 recalled lately.
+
+A gate that compared each draft with all of them could be given few. So they are found by their words: what a draft says
+is an echo of a record only if that has all words of one of its sentences at least, and thousands can be searched for
+those in the time that a handful takes to be compared.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
 
 from ..contracts import Tenant
 from ..contracts.memory import Record
+from .wording import Wording, fingerprint, sentences, without_frame, wording
 
-KEPT = 256
-"""Records of a tenant that are remembered as given out."""
+KEPT = 4096
+"""Records of a tenant that are remembered as given out, at most."""
+KEPT_BYTES = 4 << 20
+"""What they take for a tenant, at most, counted with what they are found by."""
+COMPARED = 64
+"""Records that one sentence of a draft is compared with, the latest."""
+_RECORD_BYTES, _KEY_BYTES = 500, 80
+"""About what a record takes beside its text, and each word that it is found by."""
 
 Given = tuple[str, int]
 """Id and version of a record, as it was given out."""
@@ -20,47 +33,139 @@ LookUp = Callable[[str, int], Record | None]
 """The version of a record. None when it is gone."""
 
 
+@dataclass(slots=True)
+class _Entry:
+    """One that was given out: of what a reader told the version alone."""
+
+    version: int
+    at: int
+    """The higher, the later."""
+    record: Record | None = None
+    keys: frozenset[str] = frozenset()
+
+    @property
+    def nbytes(self) -> int:
+        text = 0 if self.record is None else len(self.record.text)
+        return _RECORD_BYTES + text + _KEY_BYTES * len(self.keys)
+
+
 class Lately:
     """One tenant's. What is given out again is there once, as the latest."""
 
-    def __init__(self) -> None:
-        self._given: OrderedDict[str, Record | int] = OrderedDict()
-        """By id; of those that a reader gave out the version alone."""
+    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._given: OrderedDict[str, _Entry] = OrderedDict()
+        self._holders: dict[str, set[str]] = {}
+        """Ids of those that have a word, by its key."""
+        self._told: dict[str, None] = {}
+        """Those of which the record is not known yet."""
+        self._turns = count()
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._given)
 
     def gave(self, records: Iterable[Record]) -> None:
-        self._note((record.id, record) for record in records)
+        for record in records:
+            self._put(record.id, _Entry(record.version, next(self._turns), record, _keys(record.text)))
+        self._make_room()
 
     def told(self, given: Iterable[Given]) -> None:
         """A reader gave these out."""
-        self._note(given)
+        for id, version in given:
+            self._put(id, _Entry(version, next(self._turns)))
+        self._make_room()
 
     def forget(self, ids: Iterable[str]) -> int:
         """How many of them were there."""
-        return sum(self._given.pop(id, None) is not None for id in ids)
+        return sum(self._drop(id) for id in ids)
 
     def rest(self) -> None:
         """Nobody has the tenant open: what can be looked up again needs no room."""
-        for id, each in self._given.items():
-            self._given[id] = each if isinstance(each, int) else each.version
+        resting = [(id, each.version) for id, each in self._given.items()]
+        for id, version in resting:
+            self._put(id, _Entry(version, next(self._turns)))
 
     def records(self, look_up: LookUp) -> list[Record]:
         """Oldest first, each as it was given out."""
-        for id, version in [(id, each) for id, each in self._given.items() if isinstance(each, int)]:
-            self._settle(id, look_up(id, version))
-        return [each for each in self._given.values() if not isinstance(each, int)]
+        self._look_up(look_up)
+        return [each.record for each in self._given.values() if each.record is not None]
 
-    def _settle(self, id: str, record: Record | None) -> None:
-        if record is None:
-            del self._given[id]
-        else:
-            self._given[id] = record
+    def said_in(self, text: str, look_up: LookUp) -> list[Record]:
+        """Those that have all words of a sentence of the text, or are the text; the latest first."""
+        self._look_up(look_up)
+        found = {id for key in _asked(text) for id in self._latest(key)}
+        entries = sorted((self._given[id] for id in found), key=lambda each: -each.at)
+        return [each.record for each in entries if each.record is not None]
 
-    def _note(self, given: "Iterable[tuple[str, Record | int]]") -> None:
-        for id, each in given:
-            self._given[id] = each
-            self._given.move_to_end(id)
-        while len(self._given) > KEPT:
-            self._given.popitem(last=False)
+    def _latest(self, keys: frozenset[str]) -> list[str]:
+        """Of those that have all keys."""
+        holders = sorted((self._holders.get(key, set[str]()) for key in keys), key=len)
+        found = holders[0].intersection(*holders[1:])
+        return sorted(found, key=lambda id: -self._given[id].at)[:COMPARED]
+
+    def _look_up(self, look_up: LookUp) -> None:
+        told, self._told = self._told, {}
+        for id in told:
+            each = self._given[id]
+            if (record := look_up(id, each.version)) is None:
+                self._drop(id)
+            else:
+                self._replace(id, _Entry(each.version, each.at, record, _keys(record.text)))
+        self._make_room()
+
+    def _put(self, id: str, entry: _Entry) -> None:
+        self._replace(id, entry)
+        self._given.move_to_end(id)
+
+    def _replace(self, id: str, entry: _Entry) -> None:
+        """In its place, where it has one."""
+        if (old := self._given.get(id)) is not None:
+            self._unfound(id, old)
+        self._given[id] = entry
+        self.nbytes += entry.nbytes
+        if entry.record is None:
+            self._told[id] = None
+        for key in entry.keys:
+            self._holders.setdefault(key, set()).add(id)
+
+    def _drop(self, id: str) -> bool:
+        if (old := self._given.pop(id, None)) is not None:
+            self._unfound(id, old)
+        return old is not None
+
+    def _unfound(self, id: str, old: _Entry) -> None:
+        self.nbytes -= old.nbytes
+        self._told.pop(id, None)
+        for key in old.keys:
+            holders = self._holders[key]
+            holders.discard(id)
+            if not holders:
+                del self._holders[key]
+
+    def _make_room(self) -> None:
+        while len(self._given) > KEPT or self.nbytes > self._most_bytes:
+            self._drop(next(iter(self._given)))
+
+
+def _keys(text: str) -> frozenset[str]:
+    """What a record is found by."""
+    return _keys_of(wording(text)) | {_whole(text)}
+
+
+def _asked(text: str) -> Iterator[frozenset[str]]:
+    """What it takes to say the same as a text, or as one of its sentences."""
+    yield frozenset({_whole(text)})
+    yield from {keys for part in sentences(without_frame(text)) if (keys := _keys_of(wording(part)))}
+
+
+def _keys_of(said: Wording) -> frozenset[str]:
+    """Forms of one word have its first five letters; see `wording`."""
+    return frozenset(stem[:5] for stem in said.stems)
+
+
+def _whole(text: str) -> str:
+    return f"={fingerprint(text)}"
 
 
 class LatelyOfAll:

@@ -122,7 +122,8 @@ class Gate(Protocol):
         facts: Sequence[Record],
     ) -> Decision:
         """`near` are the most similar live records that the caller may read, with the cosine in `parts["vector"]`;
-        `recalled_lately` what this tenant was last given; `facts` live ones of the same entity and attribute.
+        `recalled_lately` what this tenant was given lately, as far as the draft may come from it; `facts` live ones of
+        the same entity and attribute.
         """
         ...
 

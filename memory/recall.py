@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..contracts.memory import Hit, Query, Recollection, Record
-from .analysis import terms, words
+from .analysis import terms, terms_beginning, words
 from .ports import Index, Scored
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def recollect(
     present = [each for each in scored if each.id in records]
     if query.diversity > 0:
         present = diverse(present, query.diversity, query.limit, similarities(present, records, index))
-    hits = pack((_hit(query, each, records[each.id]) for each in present), query.limit, query.token_budget)
+    asked = _asked(query.text)
+    hits = pack((_hit(query, asked, each, records[each.id]) for each in present), query.limit, query.token_budget)
     return Recollection(hits=hits, labels=sorted({label for hit in hits for label in hit.record.labels}))
 
 
@@ -82,22 +83,26 @@ def tokens(text: str) -> int:
 
 def why(query: Query, each: Scored, record: Record) -> str:
     """What spoke for it, the weightiest first."""
-    return "; ".join(_reasons(query, each, record)) or "it fits the filters"
+    return _why(query, _asked(query.text), each, record)
 
 
-def _hit(query: Query, each: Scored, record: Record) -> Hit:
+def _why(query: Query, asked: Mapping[int, str], each: Scored, record: Record) -> str:
+    return "; ".join(_reasons(query, asked, each, record)) or "it fits the filters"
+
+
+def _hit(query: Query, asked: Mapping[int, str], each: Scored, record: Record) -> Hit:
     return Hit(
         record=record,
         score=min(max(each.score, 0.0), 1.0),
-        why=why(query, each, record),
+        why=_why(query, asked, each, record),
         parts=dict(each.parts),
         tokens=tokens(record.text),
     )
 
 
-def _reasons(query: Query, each: Scored, record: Record) -> Iterator[str]:
+def _reasons(query: Query, asked: Mapping[int, str], each: Scored, record: Record) -> Iterator[str]:
     parts = each.parts
-    if said := shared_words(query.text, record.text):
+    if said := _shared_words(asked, record.text):
         yield f"says {', '.join(f'“{word}”' for word in said)}"
     if (cosine := parts.get("vector", 0)) >= RELATED:
         yield f"{'close' if cosine >= CLOSE else 'related'} in meaning ({cosine:.2f})"
@@ -115,10 +120,16 @@ def _is_carried(parts: Mapping[str, float]) -> bool:
     return by_words or parts.get("context", 0) > max(RELATED, parts.get("vector", 0))
 
 
-def shared_words(question: str, text: str) -> list[str]:
-    """Words of the question that the text says too, as the question has them; a few."""
-    said, shared = set(terms(text)), dict[str, None]()
+def _asked(question: str) -> dict[int, str]:
+    """Words of a question, as it has them, by their terms."""
+    found = dict[int, str]()
     for word in words(question):
-        if (term := terms(word)) and term[0] in said:
-            shared[word] = None
-    return list(shared)[:SHOWN_WORDS]
+        for term in terms(word):
+            found.setdefault(term, word)
+    return found
+
+
+def _shared_words(asked: Mapping[int, str], text: str) -> list[str]:
+    """Words of the question that the text says too; a few."""
+    said = terms_beginning(text, {word[0] for word in asked.values()})
+    return [word for term, word in asked.items() if term in said][:SHOWN_WORDS]

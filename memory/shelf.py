@@ -131,10 +131,9 @@ class Shelf:
         """Owners by reader."""
         return self._grants
 
-    @property
-    def recalled_lately(self) -> list[Record]:
-        """Oldest first, each as it was given out."""
-        return self.lately.records(self._version)
+    def recalled_lately(self, text: str) -> list[Record]:
+        """What the text may come from; each as it was given out, the latest first."""
+        return self.lately.said_in(text, self._version)
 
     def record(self, id: str) -> Record | None:
         """The current version, or None."""

@@ -359,15 +359,14 @@ def _row(number: int, record: Record, known_ms: int, ended_ms: int | None) -> Ro
     whose = (str(record.layer), str(record.scope), record.owner, record.subject, record.episode, list(record.labels))
     flags = (record.state is State.QUARANTINED, record.pinned, record.confidence, record.importance)
     times = (record.created_ms, known_ms, _FOR_EVER if ended_ms is None else ended_ms)
-    valid = tuple(
-        default if value is None else max(-_FOR_EVER, min(_FOR_EVER, value))
-        for value, default in (
-            (record.valid_from_ms, record.created_ms),
-            (record.valid_to_ms, _FOR_EVER),
-            (record.expires_ms, _FOR_EVER),
-        )
-    )
-    return Row(number, record.id, *whose, *flags, *times, *valid, [*_properties(number, record.payload)])
+    begins = _bounded(record.valid_from_ms, record.created_ms)
+    ends, expires = _bounded(record.valid_to_ms, _FOR_EVER), _bounded(record.expires_ms, _FOR_EVER)
+    payload = [*_properties(number, record.payload)]
+    return Row(number, record.id, *whose, *flags, *times, begins, ends, expires, payload)
+
+
+def _bounded(value: int | None, default: int) -> int:
+    return default if value is None else max(-_FOR_EVER, min(_FOR_EVER, value))
 
 
 def _properties(number: int, payload: JsonObject) -> Iterator[Leaf]:

@@ -41,6 +41,9 @@ MERGE_SHARE = 8
 LONGEST_QUESTION = 64
 """Different words of a question that count; of a longer one the rarest."""
 
+RARE = 8192
+"""Rows that the rarest words of a text are looked up in, all of them together."""
+
 
 class Word(NamedTuple):
     """A word of the question, where it stands and what it is worth there."""
@@ -70,10 +73,17 @@ class Part(NamedTuple):
 
     def place(self, term: int) -> slice:
         """Where a word's entries are."""
-        at = int(np.searchsorted(self.terms, term))
+        at = int(self.terms.searchsorted(term))
         if at == len(self.terms) or self.terms[at] != term:
             return slice(0, 0)
         return slice(int(self.starts[at]), int(self.starts[at + 1]))
+
+    def spread(self, terms: "NDArray[int64]") -> "NDArray[int64]":
+        """How many entries each has."""
+        at = self.terms.searchsorted(terms)
+        there = self.terms.take(at, mode="clip") == terms
+        at = np.where(there, at, 0)
+        return np.where(there, self.starts[at + 1] - self.starts[at], 0)
 
     @property
     def nbytes(self) -> int:
@@ -175,10 +185,14 @@ class TextIndex:
         return sum(part.nbytes for part in self._parts) + sum(column.nbytes for column in columns)
 
     def _rarest(self, asked: Iterable[int], most: int) -> list[int]:
-        """Of those that stand anywhere."""
-        spread = {term: sum(part.place(term).stop - part.place(term).start for part in self._parts) for term in asked}
-        new = {*self._new_terms.rows[np.isin(self._new_terms.rows, [*spread])].tolist()}
-        return sorted((term for term in spread if spread[term] or term in new), key=spread.__getitem__)[:most]
+        """Of those that stand anywhere, as long as all of them together stand in `RARE` rows at most; one at least."""
+        terms = np.fromiter(asked, np.int64)
+        spread = (self._new_terms.rows[:, None] == terms).sum(axis=0)
+        for part in self._parts:
+            spread += part.spread(terms)
+        order = [place for place in np.argsort(spread, kind="stable") if spread[place]][:most]
+        few = int(np.searchsorted(np.cumsum(spread[order]), RARE, side="right"))
+        return terms[order[: max(few, 1)]].tolist()
 
     def _word(self, term: int, times: int, live: "NDArray[bool_]", total: int) -> Word:
         old = [(part.rows[at], part.counts[at]) for part in self._parts if (at := part.place(term)).stop]

@@ -17,6 +17,9 @@ from itertools import islice, pairwise
 KEPT_WORDINGS = 8192
 """Texts whose words are kept ready; those near to what is written are looked at again and again."""
 
+KEPT_STEMS = 1 << 15
+"""Words whose stems are kept ready."""
+
 _WORD = re.compile(r"[^\W_]+(?:['’.,:@/#&+-][^\W_]+)*")
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|\n+")
 _CONTRACTED = re.compile(r"(?:n't|'(?:s|m|d|ll|re|ve))$")
@@ -49,6 +52,28 @@ FRAMING_WORDS = word_set(
     "self relevant reminder again back basically certainly clearly following given simply speak spoken"
 )
 """Words that say who says it, or that it was said before: they make no statement new."""
+
+LINKING_WORDS = word_set(
+    "accordingly additionally approximately consequently furthermore moreover previously regarding therefore whereas"
+)
+"""Long words for some of the short ones that hold a sentence together: also, so, about, before, since."""
+
+_SAME = (
+    "affect impact; aim goal objective; allow permit; ask request solicit; attempt try endeavor endeavour; ability "
+    "capability; additional added; appoint designate; begin start commence initiate began begun; buy purchase bought; "
+    "change modify; choice selection option; choose pick chose chosen; clear evident apparent; combine consolidate; "
+    "consider deem; correct accurate exact; count enumerate; decide determine; end terminate; enough sufficient; "
+    "expect anticipate; fair equitable; fast quick expeditious; finish finalize finalise complete; first initial; "
+    "give provide furnish gave given; hasten expedite; help aid assist assistance facilitate; helpful advantageous; "
+    "keep retain maintain kept; large substantial; learn ascertain; live reside; lose forfeit; meet convene; method "
+    "methodology; move relocate; need require requirement; now currently; often frequently; payment remuneration; "
+    "plane aircraft; practical practicable viable; prevent preclude; prompt timely; publish promulgate; see observe; "
+    "rest remainder; send transmit sent; show demonstrate exhibit; size magnitude; skill proficiency; stay remain; "
+    "stop discontinue; use utilize utilise utilization; want wish desire; women females"
+)
+"""Words that are told apart by how plain they are and by nothing else, with their irregular forms: after the guidelines
+of plainlanguage.gov (Use simple words and phrases, a work of the United States government), single words only, and none
+of which the one can be news where the other was said: of `monitor` and `watch` somebody may have bought either."""
 
 NEGATIONS = word_set(
     "no not never none nobody nothing neither nor without cannot except unless longer anymore former formerly stopped "
@@ -114,7 +139,7 @@ class Wording:
 def wording(text: str) -> Wording:
     """The words of a text."""
     words = tuple(_words(text))
-    content = [stem(word) for word in words if is_content(word)]
+    content = [sense(word) for word in words if is_content(word)]
     denied = Counter(word for part in sentences(text) for word in _denied(_words(part)))
     return Wording(
         words=words,
@@ -125,6 +150,12 @@ def wording(text: str) -> Wording:
         denied=frozenset(denied),
         affirmed=frozenset(word for word, count in Counter(content).items() if count > denied[word]),
     )
+
+
+def forget_texts() -> None:
+    """No text is kept ready: some of them may have been erased."""
+    wording.cache_clear()
+    fingerprint.cache_clear()
 
 
 def _has_form(word: str, stems: frozenset[str]) -> bool:
@@ -149,10 +180,11 @@ def without_frame(text: str) -> str:
 
 def plain_text(text: str) -> str:
     """One spelling of the same text: compatibility forms, invisible characters, white space and case are gone."""
-    visible = unicodedata.normalize("NFKC", text).translate(_INVISIBLE)
+    visible = text if text.isascii() else unicodedata.normalize("NFKC", text).translate(_INVISIBLE)
     return " ".join(visible.replace("’", "'").split()).casefold()
 
 
+@lru_cache(KEPT_WORDINGS)
 def fingerprint(text: str) -> str:
     """The same for texts of the same words, however they are spaced, capitalised and punctuated."""
     words = _words(text)
@@ -167,7 +199,15 @@ def sentences(text: str) -> list[str]:
 def is_content(word: str) -> bool:
     """Whether a word, in small letters, says something by itself."""
     word = _CONTRACTED.sub("", word)
-    return word not in FUNCTION_WORDS and word not in FRAMING_WORDS and stem(word) not in FRAMING_WORDS
+    if word in FUNCTION_WORDS or word in LINKING_WORDS:
+        return False
+    return word not in FRAMING_WORDS and stem(word) not in FRAMING_WORDS
+
+
+def sense(word: str) -> str:
+    """The stem of the word, or of the plainest that says the same."""
+    found = stem(word)
+    return _SENSES.get(found, found)
 
 
 def stem(word: str) -> str:
@@ -175,6 +215,16 @@ def stem(word: str) -> str:
 
     After the S-stemmer (Harman, How effective is suffixing?, JASIS 1991), with `-ed` and `-ing` of longer words.
     """
+    return _stemmed(word) if word.isalpha() else _plainly_stemmed(word)
+
+
+@lru_cache(KEPT_STEMS)
+def _stemmed(word: str) -> str:
+    """Of a word that holds no digit, as `analysis` keeps them ready: what does may be somebody's number."""
+    return _plainly_stemmed(word)
+
+
+def _plainly_stemmed(word: str) -> str:
     if any(character.isdigit() for character in word):
         return word
     word = _CONTRACTED.sub("", word)
@@ -202,8 +252,8 @@ def _words(text: str) -> list[str]:
 
 def _number(word: str) -> str:
     """`three` is 3, and `1,000.0` is 1000: a number has many spellings."""
-    if word in _NUMBERS:
-        return _NUMBERS[word]
+    if not word[0].isdecimal():
+        return _NUMBERS.get(word, word)
     if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", word):
         word = word.replace(",", "")
     if re.fullmatch(r"\d+\.0+", word):
@@ -222,7 +272,7 @@ def _marks(words: Iterable[str]) -> Iterator[str]:
 def _denied(words: Sequence[str]) -> Iterator[str]:
     for place, word in enumerate(words):
         if word in NEGATIONS or word.endswith("n't"):
-            following = (stem(each) for each in words[place + 1 : place + 4] if is_content(each))
+            following = (sense(each) for each in words[place + 1 : place + 4] if is_content(each))
             yield from (each for each in islice(following, 1) if each not in NEGATIONS)
 
 
@@ -230,4 +280,7 @@ def _names(text: str) -> Iterator[str]:
     for sentence in sentences(text):
         for word in _WORD.findall(sentence)[1:]:
             if word[0].isupper() and not word.isupper() and is_content(plain_text(word)):
-                yield stem(plain_text(word))
+                yield sense(plain_text(word))
+
+
+_SENSES = {stem(word): stem(group.split()[0]) for group in _SAME.split(";") for word in group.split()}

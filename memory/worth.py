@@ -21,7 +21,8 @@ _LATIN = re.compile(r"[a-z]{3,}")
 
 _COURTESY = word_set(
     "absolutely afk agree ah aha alright amazing anybody anytime apologies apologise apologize appreciate appreciated "
-    "aw awesome aww aye beautiful best bet bless bravo brb brilliant btw bye catch chat cheer cheers clear come "
+    "assistance aw awesome aww aye beautiful best bet bless bravo brb brilliant btw bye catch chat cheer cheers clear "
+    "come "
     "completely congrats congratulations cool cordially correct couldnt course deal dear definitely delighted dokey "
     "earlier everybody everyone everything exactly excellent excited exciting fab fabulous fantastic feel fine "
     "fingers folks forward free fun fyi glad gladly go going good goodbye goodnight gosh gotcha gr8 grateful great "
@@ -31,7 +32,8 @@ _COURTESY = word_set(
     "now np nvm obliged oh ok okay okey omg omw one oops ouch pal pardon patience patient perfect perfectly perhaps "
     "please pleased pleasure pls plz possibly problem proceed question quick quickly reach ready really receive "
     "regards relief reply respectfully right rofl roger rush safe sec second see sense sincerely smh somebody soon "
-    "sorry sound sounds splendid stay super sure sweet swell take talk tbh terrific thank thanks thankyou thing think "
+    "sorry sound sounds splendid stay super sure sweet swell take talk tbh today terrific thank thanks thankyou thing "
+    "think "
     "thrilled thumb thx time totally touch truly try ttyl ty understand understood useful wait wanna want warm warmly "
     "wave way welcome well whoa wish wonderful worries worry wow ya yay yea yeah yep yes yo yup yw"
 )
@@ -125,9 +127,41 @@ revisited, 2013). Other languages in Latin letters have mostly the same ones."""
 _PAIR_RANKS = {pair: rank for rank, pair in enumerate(_PAIRS.split())}
 _COMMON_PAIRS = frozenset(_PAIR_RANKS)
 _UNKNOWN_RANK = 400
+_HOLDING_WORDS = (
+    FUNCTION_WORDS | word_set("no not now see new good"),
+    *map(
+        word_set,
+        (
+            "der die das und den von zu mit sich des auf nicht ein eine als auch es an werden aus er hat dass sie nach",
+            "el la de que y en un ser se por con para como su le lo pero los las una del al es muy sin sobre este ya",
+            "les et est une pour qui dans ce il sur pas plus avec tout nous vous mais ou leur au du des ne je",
+            "di che e non per sono ma ha si gli della dei alla nel anche come questo",
+            "o os as um uma do da dos das no na nao mais foi ele ela seu sua ou quando muito",
+            "het een van ik te dat hij zijn op aan met voor niet was er maar om hem dan zou wat mijn",
+            "och att det som av de ett har jag inte om vi var kan skal til fra ikke med vil sig men hun han den vi",
+            "ja on ei eika se han oli mutta kun niin kuin sen tai myos joka mita ovat",
+            "w z sie nie ze jest od po jak ale dla przez czy tym juz byl",
+            "je v se na ze s za by ale jako pro tak si to jsem byl",
+            "az hogy nem egy is ez van csak meg mint de ha vagy",
+            "ve bir bu da icin ile ne gibi daha cok var ama o",
+            "si cu care nu mai pe sa din este lui fi au ca",
+            "yang dan dari untuk dengan ini itu tidak ke pada adalah juga akan sudah bisa oleh saya ada",
+            "ya wa kwa ni katika cha vya hii na kuwa alikuwa",
+            "ang ng sa mga na ay at si ko mo ito hindi para kung",
+            "et in non ad cum ut sed quod ex qui ab hoc",
+            "ir kad yra su bet buvo tai un ka ar par no bija",
+            "u i je na da su koji za od kao ali bi iz",
+        ),
+    ),
+)
+"""The commonest words of some twenty languages of Latin letters, each language by itself, without their accents."""
+LONG_RUN, HOLDING_SHARE, ENGLISH_RANK = 10, 0.09, 112
+"""Words in a row that are judged at least; the share of the above that sentences have at least (of the languages tried,
+Finnish has least: one in eleven); and the mean rank of pairs of letters up to which English sentences go. Of one and
+two letters there are few orders, so anagrams with many short words are let through."""
 STRANGE_RANK = 195
 """Sentences in English have mean ranks up to 115, in other languages of Latin letters up to 190, keys that were hit at
-random from 200 on. Anagrams of real words lie between, and are let through."""
+random from 200 on. Anagrams of real words lie between; see `_holds_no_sentence`."""
 
 
 def objection(text: str) -> str:
@@ -148,7 +182,7 @@ def _is_noise(text: str, visible: str) -> str:
         return "is encoded data"
     if _repeats_itself(visible):
         return "repeats itself"
-    if not _is_of_names(text) and _is_gibberish(visible):
+    if not _is_of_names(text) and (_is_gibberish(visible) or _holds_no_sentence(text)):
         return "is no language"
     return ""
 
@@ -196,6 +230,19 @@ def _is_gibberish(visible: str) -> bool:
     if not words:
         return letters > 8 and len(visible.split()) > 3
     return _strange_share(words) > 0.5 and _mean_rank(words) > STRANGE_RANK
+
+
+def _holds_no_sentence(text: str) -> bool:
+    """Many words in a row, in letters as English does not have them, and hardly one that holds a sentence together in
+    any one language of Latin letters: words with their letters in another order.
+
+    What has a comma, a capital, an accent or a number is not judged: lists, names and nearly all other languages.
+    """
+    words = text.split()
+    if len(words) < LONG_RUN or not re.fullmatch(r"[a-z\s]+[.!?]?", text.strip()):
+        return False
+    holding = max(sum(word.strip(".!?") in language for word in words) for language in _HOLDING_WORDS)
+    return holding < HOLDING_SHARE * len(words) and _mean_rank(_LATIN.findall(text)) > ENGLISH_RANK
 
 
 def _folded(visible: str) -> str:
@@ -253,7 +300,8 @@ def _of_sentence(part: str) -> str:
 
 
 def _has_numbers(part: str) -> bool:
-    return bool(re.search(r"\d", part))
+    """Words that are spelt with digits, such as `gr8`, are no numbers."""
+    return any(re.search(r"\d", word) and plain_text(word).strip(".,!?") not in _COURTESY for word in part.split())
 
 
 _COURTESY_STEMS = frozenset(map(stem, _COURTESY))

@@ -43,6 +43,7 @@ from .log import Kept, Log, Receipt
 from .numbering import Numbering
 from .ports import Decision, Erasure, Gate, Graph, PlanErasure, Scored, together
 from .shelf import Shelf
+from .wording import forget_texts
 
 NEAR = 5
 """Records that the gate looks at for each draft."""
@@ -177,7 +178,7 @@ class Writing:
         view, now_ms = view_of(caller, shelf.grants), self._clock.now_ms()
         found = [*await shelf.near(draft.text, vector, NEAR), *batch.near(vector)]
         near = [_hit(scored, record) for scored, record in found if view.shows(record) and _lives(record, now_ms)]
-        lately = [record for record in shelf.recalled_lately if view.shows(record)]
+        lately = [record for record in shelf.recalled_lately(draft.text) if view.shows(record)]
         facts = [*shelf.facts(draft.fact), *_facts_in(batch, shelf, draft)] if draft.fact else []
         return self._gate.judge(draft, caller, near, lately, [each for each in facts if view.shows(each)])
 
@@ -417,6 +418,7 @@ class Writing:
         )
         places |= shelf.remove(gone)
         shelf.put(keep, before=before, rewritten=True)
+        forget_texts()
         about: dict[str, Any] = {"by": caller.by, "at_ms": self._clock.now_ms(), "entry": entry, "reason": reason}
         due = [unsigned(self._ids.next(), shelf.tenant, each, places, digests, **about) for each in claims]
         for each in due:

@@ -422,7 +422,7 @@ async def test_the_gate_sees_what_was_recalled_lately_and_nothing_of_what_the_ca
         await remembered(service, "open word", agent("orders"))
         await remembered(service, "own word", agent("orders"), scope=Scope.AGENT)
         await texts(service, "word", agent("orders"))
-        await remembered(service, "new word", agent("mail"))
+        await remembered(service, "The word is open.", agent("mail"))
         _, near, lately = gate.seen[-1]
         assert (near, lately) == (["open word"], ["open word"])
 

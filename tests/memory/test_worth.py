@@ -1,5 +1,7 @@
 """What says nothing, and what only looks like it."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,3 +68,45 @@ def test_what_says_nothing_is_told_why(text, why):
 @given(st.text(min_size=1, max_size=2000))
 def test_any_text_is_judged(text):
     assert isinstance(objection(text), str)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "flour sugar eggs butter salt yeast milk water cream onion",
+        "toimitus saapuu maanantaina varastosta suoraan asiakkaalle eika kuljettaja soita ennen",
+        "teslimat cuma sabah arka kapiya gelecek ve kurye haber verecek ama",
+        "bestellung kommt freitag frueh zur hintertuer und der fahrer ruft vorher an",
+        "pesanan akan dikirim hari jumat pagi dan sopir menelepon pelanggan sebelum tiba",
+        "mzigo utafika siku ya ijumaa asubuhi na dereva atapiga simu kabla ya kufika",
+        "zamowienie przyjdzie w piatek rano od tylu i kierowca najpierw zadzwoni do klienta",
+        "a pedido vai chegar na sexta de manha e o motorista liga antes",
+    ],
+)
+def test_sentences_in_plain_letters_are_sentences_in_any_language(text):
+    assert objection(text) == ""
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_words_with_their_letters_in_another_order_are_no_language(seed):
+    words = [
+        "committee",
+        "wants",
+        "every",
+        "invoice",
+        "printed",
+        "yellow",
+        "paper",
+        "filed",
+        "under",
+        "customer",
+        "name",
+    ]
+    chance = Random(seed)
+    text = " ".join("".join(chance.sample(word, len(word))) for word in [*words, *words])
+    assert "no language" in objection(text), text
+
+
+def test_what_is_spelt_with_a_digit_is_no_number():
+    assert objection("gr8 thx") != ""
+    assert objection("Bay 8, thanks") == ""
