@@ -21,7 +21,7 @@ from .books import is_summary, node_of
 from .certificates import Claim
 from .gate import Gate
 from .ports import Erasure, Graph
-from .redaction import Pattern, Redactor, Values
+from .redaction import Masks, Pattern, Redactor, Values
 from .verbs import Verb
 from .writing import Derivations
 
@@ -32,11 +32,17 @@ NAME = "hygiene"
 """Who writes summaries."""
 
 
-def parts(clock: Clock, *, models: Models | None = None, policy: consolidation.Policy | None = None) -> dict[str, Any]:
+def parts(
+    clock: Clock,
+    *,
+    models: Models | None = None,
+    policy: consolidation.Policy | None = None,
+    masks: Masks | None = None,
+) -> dict[str, Any]:
     """What hygiene gives to the service, as keywords of `service.Parts`."""
     return {
         "gate": Gate(clock),
-        "clean": Redactor.for_secrets().clean,
+        "clean": masks or Masks(),
         "plan_erasure": erasure.plan,
         "key_of": facts.key,
         "verbs": verbs(models, policy or consolidation.Policy()),

@@ -429,6 +429,9 @@ class TenantBudget(Section):
     """Of people who are asked to approve. Example: `human_minutes_per_day: 120`"""
 
 
+Maskable = Literal["secret", "card", "e-mail", "phone"]
+
+
 class TenantMemory(Section):
     """What a tenant may keep in the shared memory. What is left out is as for all: see `memory`."""
 
@@ -436,6 +439,8 @@ class TenantMemory(Section):
     """Example: `records: 100000`"""
     characters: int | None = Field(default=None, ge=1)
     """Of all texts together. Example: `characters: 50000000`"""
+    mask: tuple[Maskable, ...] | None = None
+    """What is masked in all that it writes. Example: `mask: [secret, card, e-mail, phone]`"""
 
 
 class Person(Section):
@@ -658,6 +663,11 @@ class Memory(Section):
     """How long what happened is kept when nobody says. For ever when left out. Example: `episodic_days: 365`"""
     semantic_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """How long what is so is kept when nobody says. For ever when left out. Example: `semantic_days: 730`"""
+    mask: tuple[Maskable, ...] = ("secret", "card")
+    """What is masked in all that is written, before anything else sees it; secrets are, whether or not they are named.
+    What is there already, `hanse memory redact` masks. Example: `mask: [secret, card, e-mail, phone]`"""
+    mask_region: str | None = Field(default=None, pattern="^[A-Z]{2}$")
+    """The country whose telephone numbers are found without a prefix. Example: `mask_region: DE`"""
     compact_seconds: float = Field(default=60, ge=0, allow_inf_nan=False)
     """After something was forgotten, until the store's file is written anew. What was deleted is overwritten at once.
     Example: `compact_seconds: 3600`"""
