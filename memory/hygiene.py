@@ -19,6 +19,7 @@ from .access import check_person, view_of
 from .audit import STALE_DAYS, audit
 from .books import is_summary, node_of
 from .certificates import Claim
+from .derivation import closure
 from .gate import Gate
 from .ports import Erasure, Graph
 from .redaction import Masks, Pattern, Redactor, Values
@@ -79,11 +80,10 @@ async def tell_subject(service: "MemoryService", parameters: Mapping[str, Any], 
     check_person(caller, "access")
     async with service.shelves.use(caller.tenant) as shelf:
         await service.log.durable()
-        graph = Derivations(shelf, service.log)
-        wanted = {*service.log.about(caller.tenant, subject)}
-        wanted |= {*erasure.closure([*sorted(wanted), node_of(subject)], graph)}
-        versions = [record for id in sorted(wanted) for record in service.log.versions(caller.tenant, id)]
-        return erasure.bundle(subject, versions, graph, service.clock.now_ms())
+        own = service.log.about(caller.tenant, subject)
+        derived = closure([*own, node_of(subject)], Derivations(shelf, service.log))
+        versions = partial(service.log.versions, caller.tenant)
+        return erasure.bundle(subject, own, derived, versions, service.clock.now_ms())
 
 
 async def erase_subject(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:

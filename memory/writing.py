@@ -492,17 +492,6 @@ class Derivations:
         return self._log.derived_from(self._shelf.tenant, id)
 
 
-def everything_derived(ids: Sequence[str], graph: Any) -> Erasure:
-    """The plan of an erasure when nobody can tell what a derived record has of its source: it goes too."""
-    asked, found = list(dict.fromkeys(ids)), dict.fromkeys(ids)
-    waiting = list(asked)
-    while waiting:
-        new = [each for each in graph.derived_from(waiting.pop()) if each not in found]
-        found.update(dict.fromkeys(new))
-        waiting += new
-    return Erasure.of(asked, list(found)[len(asked) :], graph)
-
-
 def _allowed_change(old: Record, change: Change, caller: Caller) -> Change:
     """The change with the caller's labels. Only people take labels away."""
     asked = set(old.labels if change.labels is None else change.labels)

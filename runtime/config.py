@@ -672,7 +672,8 @@ class Memory(Section):
     """After something was forgotten, until the store's file is written anew. What was deleted is overwritten at once.
     Example: `compact_seconds: 3600`"""
     snapshots: str | None = None
-    """Where snapshots go: a folder, or any URI that pyarrow.fs knows. Example: `snapshots: s3://backup/memory`"""
+    """Where snapshots go: a folder, or any URI that pyarrow.fs knows, such as that of a bucket on a server of your own,
+    `s3://backup/memory?endpoint_override=minio:9000&scheme=http`. Example: `snapshots: s3://backup/memory`"""
     snapshot_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Between two snapshots of what changed. Only when asked for when left out. Example: `snapshot_seconds: 3600`"""
     tidy_seconds: float = Field(default=3600, gt=0, allow_inf_nan=False)
