@@ -230,6 +230,23 @@ class Certificate(BaseModel):
     """Ed25519, of the digest. Empty where a memory ends with its process."""
 
 
+class Restored(BaseModel):
+    """What came of bringing a tenant's memory back from a snapshot."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    tenant: Tenant
+    taken_ms: int
+    """When the snapshot was taken, unix milliseconds."""
+    records: int = 0
+    """That are there now because of it."""
+    versions: int = 0
+    known: int = 0
+    """That were there, or had gone, and so stayed as they were."""
+    left_out: int = 0
+    """Of what the log knows as forgotten, or was derived from it."""
+
+
 class Memory(Protocol):
     """The shared memory as its users see it. What a write acknowledges is on disk.
 

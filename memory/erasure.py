@@ -11,12 +11,13 @@ A record on the way may have gone before, by time or for want of room: the graph
 something derived from it lives (`log.drop`), so it is walked through as if it was there.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..contracts import JsonObject
 from ..contracts.memory import Record, Scope
-from .books import LINES, lines_of, node_of
+from .books import LINES, lines_of
+from .derivation import closure
 from .ports import Erasure, Graph
 from .redaction import Values, rewritten
 
@@ -27,19 +28,6 @@ def plan(ids: Sequence[str], graph: Graph) -> Erasure:
     touched = closure(seeds, graph)
     rewrite, derived = _judged(set(seeds), touched, graph)
     return Erasure.of(seeds, derived, graph, rewrite)
-
-
-def closure(ids: Iterable[str], graph: Graph) -> list[str]:
-    """What was derived from these, at any depth, the nearest first; without these. A circle does no harm.
-
-    Some of it may have gone before.
-    """
-    seen, level, found = set(ids), list(dict.fromkeys(ids)), list[str]()
-    while level:
-        level = list(dict.fromkeys(child for id in level for child in graph.derived_from(id) if child not in seen))
-        seen.update(level)
-        found += level
-    return found
 
 
 def _judged(seeds: set[str], touched: Sequence[str], graph: Graph) -> tuple[dict[str, Record], list[str]]:
@@ -100,30 +88,26 @@ class After:
 # Of whom and of what
 
 
-def about(subject: str, versions: Iterable[Record]) -> list[str]:
-    """Ids of the records about a subject: those that name it in any of their versions, or are scoped to it."""
-    return list(dict.fromkeys(record.id for record in versions if is_about(subject, record)))
-
-
 def is_about(subject: str, record: Record) -> bool:
     return record.subject == subject or (record.scope is Scope.SUBJECT and record.owner == subject)
 
 
-def bundle(subject: str, versions: Sequence[Record], graph: Graph, at_ms: int) -> JsonObject:
-    """All that is kept about a subject, for the subject: every version, and what was derived from it.
+def bundle(
+    subject: str,
+    own: Iterable[str],
+    derived: Iterable[str],
+    versions: Callable[[str], Sequence[Record]],
+    at_ms: int,
+) -> JsonObject:
+    """All that is kept about a subject, for the subject: every version of its `own` records, and of the `derived` ones.
 
-    `versions` are all versions of all records of the tenant, quarantined ones too.
+    `versions` are those of a record, quarantined ones too; none of one that has gone.
     """
-    own = about(subject, versions)
-    derived = closure([*own, node_of(subject)], graph)
-    by_id: dict[str, list[Record]] = {}
-    for record in versions:
-        by_id.setdefault(record.id, []).append(record)
     return {
         "subject": subject,
         "at_ms": at_ms,
-        "records": [_told(by_id.get(id, [])) for id in own],
-        "derived": [_told(by_id[id]) for id in derived if id in by_id],
+        "records": [_told(versions(id)) for id in own],
+        "derived": [_told(found) for id in derived if (found := versions(id))],
     }
 
 

@@ -19,9 +19,10 @@ from .access import check_person, view_of
 from .audit import STALE_DAYS, audit
 from .books import is_summary, node_of
 from .certificates import Claim
+from .derivation import closure
 from .gate import Gate
 from .ports import Erasure, Graph
-from .redaction import Pattern, Redactor, Values
+from .redaction import Masks, Pattern, Redactor, Values
 from .verbs import Verb
 from .writing import Derivations
 
@@ -32,11 +33,17 @@ NAME = "hygiene"
 """Who writes summaries."""
 
 
-def parts(clock: Clock, *, models: Models | None = None, policy: consolidation.Policy | None = None) -> dict[str, Any]:
+def parts(
+    clock: Clock,
+    *,
+    models: Models | None = None,
+    policy: consolidation.Policy | None = None,
+    masks: Masks | None = None,
+) -> dict[str, Any]:
     """What hygiene gives to the service, as keywords of `service.Parts`."""
     return {
         "gate": Gate(clock),
-        "clean": Redactor.for_secrets().clean,
+        "clean": masks or Masks(),
         "plan_erasure": erasure.plan,
         "key_of": facts.key,
         "verbs": verbs(models, policy or consolidation.Policy()),
@@ -73,11 +80,10 @@ async def tell_subject(service: "Reading", parameters: Mapping[str, Any], caller
     check_person(caller, "access")
     async with service.shelves.use(caller.tenant) as shelf:
         await service.log.durable()
-        graph = Derivations(shelf, service.log)
-        wanted = {*service.log.about(caller.tenant, subject)}
-        wanted |= {*erasure.closure([*sorted(wanted), node_of(subject)], graph)}
-        versions = [record for id in sorted(wanted) for record in service.log.versions(caller.tenant, id)]
-        return erasure.bundle(subject, versions, graph, service.clock.now_ms())
+        own = service.log.about(caller.tenant, subject)
+        derived = closure([*own, node_of(subject)], Derivations(shelf, service.log))
+        versions = partial(service.log.versions, caller.tenant)
+        return erasure.bundle(subject, own, derived, versions, service.clock.now_ms())
 
 
 async def erase_subject(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:

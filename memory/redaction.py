@@ -1,8 +1,9 @@
 """Finds and masks what should not be kept: secrets, card numbers, e-mail addresses, telephone numbers, and patterns.
 
 The work is done by libraries that others keep: `detect-secrets` for tokens and keys (its patterns alone: nothing is
-asked over the network), `phonenumbers` for telephone numbers, `python-stdnum` for the check digit of cards. A mask
-names the kind, `[e-mail]`, so that a reader knows that something was there.
+asked over the network), `phonenumbers` for telephone numbers, `python-stdnum` for the check digit of cards, and
+`email-validator` for addresses: it finds none in a text, so it judges whatever stands around an `@`. A mask names the
+kind, `[e-mail]`, so that a reader knows that something was there.
 
 Patterns that callers give are RE2's, by way of pyarrow: their time grows with the text alone, so that no pattern can
 keep the memory busy for ever.
@@ -17,20 +18,23 @@ import phonenumbers
 from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 from detect_secrets.plugins.base import RegexBasedDetector
 from detect_secrets.plugins.ip_public import IPPublicDetector
+from email_validator import EmailNotValidError, validate_email
 from stdnum import luhn
 
-from ..contracts import InvalidInput
+from ..contracts import InvalidInput, Tenant
 from ..contracts.memory import Draft, Fact
 
 SECRET, CARD, EMAIL, PHONE, PATTERN = "secret", "card", "e-mail", "phone", "pattern"
 KINDS = (SECRET, CARD, EMAIL, PHONE)
+ON_WRITE = (SECRET, CARD)
+"""What is masked in all that is written, unless the configuration asks for more."""
 MAX_PATTERN = 500
 """Characters of a pattern that a caller gives."""
 
-_EMAIL = re.compile(
-    r"(?<![\w.+-])[A-Za-z0-9][\w.!#$%&'*+/=?^`{|}~-]{0,63}@"
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![\w-])"
-)
+_LOCAL_CHARACTERS = 64
+_LOCAL = re.compile(r"\w[\w.!#$%&'*+/=?^`{|}~-]*\Z")
+_DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,63}(?![\w-])")
+"""What may be an address: the characters around an `@`. Whether it is one, `email-validator` says."""
 _DIGITS = re.compile(r"(?<![\w-])\d(?:[ -]?\d){12,}(?!\w)")
 _CARD_LENGTHS = (16, 15, 19, 18, 17, 14, 13)
 """Digits, the usual ones first."""
@@ -84,11 +88,6 @@ class Redactor:
         }
         self._finders = [finders[kind] for kind in kinds]
 
-    @staticmethod
-    def for_secrets() -> "Redactor":
-        """What every write passes: secrets and card numbers have no business in a memory."""
-        return Redactor((SECRET, CARD))
-
     def find(self, text: str) -> list[Finding]:
         """What there is, in order and without overlaps; where two overlap, both become the one that begins first."""
         found = sorted(finding for finder in self._finders for finding in finder(text))
@@ -105,6 +104,28 @@ class Redactor:
     def clean(self, record: Kept) -> Kept:
         """A draft or a record with everything masked that it says: text, payload, fact. The same one if nothing was."""
         return rewritten(record, self.mask)
+
+
+class Masks:
+    """What every write passes, tenant by tenant. Secrets have no business in a memory, whatever is asked for."""
+
+    def __init__(
+        self,
+        kinds: Sequence[str] = ON_WRITE,
+        *,
+        region: str | None = None,
+        tenants: Mapping[Tenant, Sequence[str]] | None = None,
+    ) -> None:
+        """`kinds` of all tenants but those in `tenants`; `region` as for `Redactor`. Raises InvalidInput."""
+        self._all = _with_secrets(kinds, region)
+        self._own = {tenant: _with_secrets(each, region) for tenant, each in (tenants or {}).items()}
+
+    def __call__(self, draft: Kept, tenant: Tenant) -> Kept:
+        return self._own.get(tenant, self._all).clean(draft)
+
+
+def _with_secrets(kinds: Sequence[str], region: str | None) -> Redactor:
+    return Redactor(tuple(dict.fromkeys((SECRET, *kinds))), region=region)
 
 
 class Pattern:
@@ -272,8 +293,24 @@ def _card_at(text: str, places: Sequence[int]) -> tuple[int, int] | None:
 
 
 def _emails(text: str) -> Iterator[Finding]:
-    for match in _EMAIL.finditer(text):
-        yield Finding(match.start(), match.end(), EMAIL)
+    at = text.find("@")
+    while at >= 0:
+        local = _LOCAL.search(text[max(0, at - _LOCAL_CHARACTERS) : at])
+        domain = _DOMAIN.match(text, at + 1)
+        if local and domain and _is_address(f"{local[0]}@{domain[0]}"):
+            yield Finding(at - len(local[0]), domain.end(), EMAIL)
+        at = text.find("@", at + 1)
+
+
+def _is_address(candidate: str) -> bool:
+    """By its syntax alone: nothing is asked over the network. A name of one's own house, such as `mail.local`, would be
+    refused as none that can be reached from everywhere, so it is looked at as a part of one that can.
+    """
+    try:
+        validate_email(f"{candidate}.com", check_deliverability=False)
+    except EmailNotValidError:
+        return False
+    return True
 
 
 def _phones(text: str, region: str | None) -> Iterator[Finding]:

@@ -10,11 +10,9 @@ what is about a subject that was erased. Nobody writes meanwhile; who reads sees
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
-from ..contracts import Conflict, Tenant
+from ..contracts import Conflict
 from ..contracts.caller import Caller
-from ..contracts.memory import Record
+from ..contracts.memory import Record, Restored
 from ..contracts.plain import unpack
 from . import faults as points
 from .books import node_of
@@ -33,23 +31,6 @@ BATCH = 500
 """Versions of records in one commit, or a few more: those of one record are not torn apart."""
 FOR_GOOD = ("asked", "erased")
 """Causes of a farewell that take along what was derived."""
-
-
-class Restored(BaseModel):
-    """What a restoring came to."""
-
-    model_config = ConfigDict(frozen=True)
-
-    tenant: Tenant
-    taken_ms: int
-    """When the snapshot was taken, unix milliseconds."""
-    records: int = 0
-    """That are there now because of it."""
-    versions: int = 0
-    known: int = 0
-    """That were there, or had gone, and so stayed as they were."""
-    left_out: int = 0
-    """Of what the log knows as forgotten, or was derived from it."""
 
 
 class Contents:

@@ -15,24 +15,36 @@ from typing import Any, TypeVar
 
 from ..contracts import Clock, Entropy, Faults, IdempotencyKey, InvalidInput, NoFaults, NotFound, Store, Tenant
 from ..contracts.caller import Caller
-from ..contracts.memory import MAX_REASON, Certificate, Change, Draft, Query, Recollection, Record, Remembered, State
+from ..contracts.memory import (
+    MAX_REASON,
+    Certificate,
+    Change,
+    Draft,
+    Query,
+    Recollection,
+    Record,
+    Remembered,
+    Restored,
+    State,
+)
 from ..contracts.plain import check
 from ..contracts.pool import Embedder
 from .access import Lifetimes, View, check_read, check_text, is_person, view_of
 from .certificates import Signer
+from .derivation import everything_derived
 from .embedding import Embedding
 from .lately import Given, LatelyOfAll
 from .log import Log, Recorder
 from .ports import Gate, Index, MakeIndex, PlanErasure, Recollect, Scored, Scrubber
 from .progress import Works
-from .restoring import Restored, restore
+from .restoring import restore
 from .shelf import FactKey, Shelf, fact_key
 from .shelves import Shelves, check_tenant
 from .snapshot import Snapshots
 from .tables import Database, check_filters
 from .upkeep import Upkeep
 from .verbs import VERBS, Verb
-from .writing import Budget, Clean, Plan, Writing, everything_derived, unchanged
+from .writing import Budget, Clean, Plan, Writing, unchanged
 
 Result = TypeVar("Result")
 AnyShelf = TypeVar("AnyShelf", bound=Shelf)

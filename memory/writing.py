@@ -47,8 +47,8 @@ from .wording import forget_texts
 
 NEAR = 5
 """Records that the gate looks at for each draft."""
-Clean = Callable[[Draft], Draft]
-"""A draft as it may be written: without what must not be kept."""
+Clean = Callable[[Draft, Tenant], Draft]
+"""A tenant's draft as it may be written: without what must not be kept."""
 
 Plan = Callable[[Graph], Sequence[Claim]]
 """Of an erasure: made when nobody else writes, and each claim gets a certificate."""
@@ -57,7 +57,7 @@ MAX_DRAFTS = 1000
 _GONE = "it was forgotten since"
 
 
-def unchanged(draft: Draft) -> Draft:
+def unchanged(draft: Draft, tenant: Tenant) -> Draft:
     """A draft as it is."""
     return draft
 
@@ -145,7 +145,7 @@ class Writing:
     ) -> list[Remembered]:
         if len(drafts) > MAX_DRAFTS:
             raise InvalidInput(f"{len(drafts)} drafts at once, and {MAX_DRAFTS} are taken at most. Send them in parts")
-        ready = [prepared(self._clean(draft), caller, self._lifetimes) for draft in drafts]
+        ready = [prepared(self._clean(draft, shelf.tenant), caller, self._lifetimes) for draft in drafts]
         said = _said(drafts) if key else b""
         vectors = await self._embedding.of([draft.text for draft in ready])
         async with shelf.gate:
@@ -288,7 +288,7 @@ class Writing:
         self, shelf: Shelf, id: str, change: Change, caller: Caller, version: int, key: IdempotencyKey | None
     ) -> Record:
         said = pack([id, version, change.model_dump(mode="json", exclude_none=True)]) if key else b""
-        change = _cleaned(change, self._clean)
+        change = _cleaned(change, lambda draft: self._clean(draft, shelf.tenant))
         vectors = await self._embedding.of([change.text] if change.text is not None else [])
         async with shelf.gate:
             if key and (receipt := self._log.receipt(shelf.tenant, key, said)):
@@ -494,17 +494,6 @@ class Derivations:
         return self._log.derived_from(self._shelf.tenant, id)
 
 
-def everything_derived(ids: Sequence[str], graph: Any) -> Erasure:
-    """The plan of an erasure when nobody can tell what a derived record has of its source: it goes too."""
-    asked, found = list(dict.fromkeys(ids)), dict.fromkeys(ids)
-    waiting = list(asked)
-    while waiting:
-        new = [each for each in graph.derived_from(waiting.pop()) if each not in found]
-        found.update(dict.fromkeys(new))
-        waiting += new
-    return Erasure.of(asked, list(found)[len(asked) :], graph)
-
-
 def _allowed_change(old: Record, change: Change, caller: Caller) -> Change:
     """The change with the caller's labels. Only people take labels away."""
     asked = set(old.labels if change.labels is None else change.labels)
@@ -512,7 +501,7 @@ def _allowed_change(old: Record, change: Change, caller: Caller) -> Change:
     return change.model_copy(update={"labels": tuple(sorted(kept | {*caller.labels}))})
 
 
-def _cleaned(change: Change, clean: Clean) -> Change:
+def _cleaned(change: Change, clean: Callable[[Draft], Draft]) -> Change:
     """What a change says, as a draft would be cleaned that says it."""
     said = change.model_dump(include={"payload", "fact"}, exclude_none=True)
     draft = clean(Draft(text=change.text or "-", **said))

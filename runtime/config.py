@@ -438,6 +438,9 @@ class TenantBudget(Section):
     """Of people who are asked to approve. Example: `human_minutes_per_day: 120`"""
 
 
+Maskable = Literal["secret", "card", "e-mail", "phone"]
+
+
 class TenantMemory(Section):
     """What a tenant may keep in the shared memory. What is left out is as for all: see `memory`."""
 
@@ -445,6 +448,8 @@ class TenantMemory(Section):
     """Example: `records: 100000`"""
     characters: int | None = Field(default=None, ge=1)
     """Of all texts together. Example: `characters: 50000000`"""
+    mask: tuple[Maskable, ...] | None = None
+    """What is masked in all that it writes. Example: `mask: [secret, card, e-mail, phone]`"""
 
 
 class Person(Section):
@@ -727,11 +732,17 @@ class Memory(Section):
     """How long what happened is kept when nobody says. For ever when left out. Example: `episodic_days: 365`"""
     semantic_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """How long what is so is kept when nobody says. For ever when left out. Example: `semantic_days: 730`"""
+    mask: tuple[Maskable, ...] = ("secret", "card")
+    """What is masked in all that is written, before anything else sees it; secrets are, whether or not they are named.
+    What is there already, `hanse memory redact` masks. Example: `mask: [secret, card, e-mail, phone]`"""
+    mask_region: str | None = Field(default=None, pattern="^[A-Z]{2}$")
+    """The country whose telephone numbers are found without a prefix. Example: `mask_region: DE`"""
     compact_seconds: float = Field(default=60, ge=0, allow_inf_nan=False)
     """After something was forgotten, until the store's file is written anew. What was deleted is overwritten at once.
     Example: `compact_seconds: 3600`"""
     snapshots: str | None = None
-    """Where snapshots go: a folder, or any URI that pyarrow.fs knows. Example: `snapshots: s3://backup/memory`"""
+    """Where snapshots go: a folder, or any URI that pyarrow.fs knows, such as that of a bucket on a server of your own,
+    `s3://backup/memory?endpoint_override=minio:9000&scheme=http`. Example: `snapshots: s3://backup/memory`"""
     snapshot_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Between two snapshots of what changed. Only when asked for when left out. Example: `snapshot_seconds: 3600`"""
     tidy_seconds: float = Field(default=3600, gt=0, allow_inf_nan=False)

@@ -19,6 +19,7 @@ from ..contracts.pool import Embedder, Models
 from ..contracts.ports import Faults
 from ..contracts.schema import digest, fitted, invalid
 from ..memory.access import Lifetimes
+from ..memory.redaction import Masks
 from ..memory.service import MemoryService, Parts, Settings
 from ..memory.snapshot import Snapshots
 from ..memory.writing import Budget
@@ -96,7 +97,7 @@ class MemoryPart:
             self._world.clock,
             self._world.entropy,
             self._embedder or self._warm(),
-            self._made or parts(self._world.clock, self._models),
+            self._made or parts(self._world.clock, self._models, masks_of(section, self._configuration.tenants)),
             settings=settings_of(section, self._configuration.tenants),
             scrubber=store,
             snapshots=self._snapshots(section),
@@ -162,6 +163,12 @@ def settings_of(section: Section, tenants: Iterable[TenantEntry] = ()) -> Settin
         snapshot_seconds=section.snapshot_seconds,
         tidy_seconds=section.tidy_seconds,
     )
+
+
+def masks_of(section: Section, tenants: Iterable[TenantEntry]) -> Masks:
+    """What every write passes."""
+    own = {Tenant(each.name): each.memory.mask for each in tenants if each.memory and each.memory.mask is not None}
+    return Masks(section.mask, region=section.mask_region, tenants=own)
 
 
 def _budget(own: TenantMemory, section: Section) -> Budget:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..contracts import InvalidConfiguration, InvalidInput, NotFound, Tenant
 from ..contracts.caller import Caller
-from ..memory.restoring import Restored
+from ..contracts.memory import Restored
 from ..memory.service import MemoryService
 from ..memory.snapshot import Snapshots
 from .assembly import World, open_store, root_key

@@ -88,6 +88,10 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.cli.audit", "hanse.runtime.cli.journals"): "only an audit of files reads a store; no other command "
     "should wait for SQLite to load",
     ("hanse.runtime.cli.audit", "hanse.runtime.cli.evidence"): "the same",
+    (
+        "hanse.runtime.cli.keeping",
+        "hanse.runtime.memory_restoring",
+    ): "only a restoring with no federation running needs the memory itself, with its index and its store",
     ("hanse.runtime.cli.audit", "hanse.runtime.cli.compaction"): "the same",
     (
         "hanse.runtime.cli.travel",

@@ -11,8 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ...contracts import HanseError, Tenant, Unavailable
 from ...contracts.events import timestamp
-from ...contracts.memory import BoundMemory
-from ...memory.restoring import Restored
+from ...contracts.memory import BoundMemory, Restored
 from .command import Session, command
 from .output import Output
 from .reach import running

@@ -61,16 +61,21 @@ async def act(service: MemoryService, what: str, root: str, first: str, clock: C
     say("done")
 
 
-async def main(folder: Path, what: str) -> None:
+def place_of(folder: Path, database: str, what: str) -> str | Path:
+    """Where the records are: in a file of the folder, or in a database where there is one."""
+    name = "new" if what == "restore" else "m"
+    return f"{database}#{name}" if database else folder / f"{name}.sqlite"
+
+
+async def main(folder: Path, database: str, what: str) -> None:
     clock = Clock()
     faults = None if what == "prepare" else faults_from_environment()
-    store = "new.sqlite" if what == "restore" else "m.sqlite"
-    async with memory(folder / store, clock=clock, snapshots=folder / "s", faults=faults) as service:
+    async with memory(place_of(folder, database, what), clock=clock, snapshots=folder / "s", faults=faults) as service:
         if what == "prepare":
             await prepare(service)
         else:
-            await act(service, what, sys.argv[3], sys.argv[4], clock)
+            await act(service, what, sys.argv[4], sys.argv[5], clock)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))

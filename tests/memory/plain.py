@@ -119,6 +119,16 @@ def agent(name: str, tenant: str = SHOP, task: str | None = None, **about: Any) 
     return Caller.model_validate({"tenant": tenant, "by": name, "agent": name, "task": task, **about})
 
 
+def _store(place: str | Path) -> Any:
+    """In a file; or in a database, `postgresql://…#NAME`."""
+    url, _, name = str(place).rpartition("#")
+    if url.startswith("postgresql://"):
+        from hanse.runtime.store.postgresql import PostgresStore
+
+        return PostgresStore(url, "shop", name, "memory")
+    return SqliteStore.open(place, "memory", secure_delete=True)
+
+
 @asynccontextmanager
 async def memory(
     path: str | Path = ":memory:",
@@ -133,7 +143,7 @@ async def memory(
 ) -> AsyncIterator[MemoryService]:
     """A service over the store at `path`."""
     clock = clock or SystemClock()
-    store = SqliteStore.open(path, "memory", secure_delete=True)
+    store = _store(path)
     journal = Journal(store, clock, lambda error: None)
     service = MemoryService(
         store,

@@ -10,18 +10,24 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from hanse.contracts import Conflict, IdempotencyKey, NotFound
-from hanse.contracts.memory import Draft, Query, State
+from hanse.contracts.memory import Certificate, Draft, Query, State
 from hanse.memory import faults
 from hanse.memory.books import node_of
+from hanse.memory.certificates import problems_of
 from hanse.memory.service import MemoryService
+from hanse.runtime.audit.head import Signer
 from hanse.runtime.world import CRASH_VARIABLE
 
-from .crash_child import MANY, SECRET
+from ..support.postgres import Server
+from .crash_child import MANY, SECRET, place_of
 from .plain import SHOP, Clock, ann, memory
 from .test_erasure_on_disk import SOUND, traces
 
@@ -38,11 +44,14 @@ ACTS = {
     "restore": (faults.RESTORING, f"{faults.RESTORING}:2", f"{faults.RESTORING}:3", faults.RESTORED),
 }
 
+IN_STORE = ("remember", "revise", "forget", "expire", "restore")
+"""Acts whose outcome depends on the store: the others write files alone, or nothing."""
 
-async def life(folder: Path, *arguments: str, crash_at: str = "") -> tuple[int, list[str]]:
+
+async def life(folder: Path, database: str, *arguments: str, crash_at: str = "") -> tuple[int, list[str]]:
     """Return code and printed lines of one life of the memory."""
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", CHILD, str(folder), *arguments),
+        *(sys.executable, "-c", CHILD, str(folder), database, *arguments),
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | {CRASH_VARIABLE: crash_at},
         cwd=ROOT,
@@ -52,14 +61,44 @@ async def life(folder: Path, *arguments: str, crash_at: str = "") -> tuple[int, 
     return child.returncode, printed.decode().splitlines()
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A folder to be copied, the id of the record that is forgotten, and of the one that is revised."""
-    folder = tmp_path_factory.mktemp("prepared")
-    code, (line,) = asyncio.run(life(folder, "prepare"))
+@dataclass(frozen=True)
+class Life:
+    """Where a memory is: its folder, and its database where there is one."""
+
+    folder: Path
+    database: str
+    root: str
+    """The record that is forgotten."""
+    first: str
+    """The one that is revised."""
+
+
+def prepared(folder: Path, database: str) -> Life:
+    code, (line,) = asyncio.run(life(folder, database, "prepare"))
     assert code == 0
     _, root, first = line.split()
-    return folder, root, first
+    return Life(folder, database, root, first)
+
+
+@pytest.fixture(scope="module")
+def in_files(tmp_path_factory: pytest.TempPathFactory) -> Life:
+    """To be copied."""
+    return prepared(tmp_path_factory.mktemp("prepared"), "")
+
+
+@pytest.fixture(scope="module")
+def in_database(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Life:
+    """To be copied."""
+    return prepared(tmp_path_factory.mktemp("prepared"), new_database(server, "prepared"))
+
+
+def new_database(server: Server, name: str, *, like: str = "template1") -> str:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        connection.execute(drop)
+        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(like))
+        connection.execute(copy)
+    return server.url.replace("/postgres?", f"/{name}?")
 
 
 def test_every_point_is_reached_by_something():
@@ -67,21 +106,30 @@ def test_every_point_is_reached_by_something():
 
 
 @pytest.mark.parametrize(("act", "point"), [(act, point) for act, points in ACTS.items() for point in points])
-async def test_killed_anywhere_the_memory_comes_back_whole(
-    tmp_path: Path, prepared: tuple[Path, str, str], act: str, point: str
+async def test_killed_anywhere_the_memory_comes_back_whole(tmp_path: Path, in_files: Life, act: str, point: str):
+    folder = shutil.copytree(in_files.folder, tmp_path / "memory")
+    await killed(replace(in_files, folder=folder), act, point)
+
+
+@pytest.mark.parametrize(("act", "point"), [(act, point) for act in IN_STORE for point in ACTS[act]])
+async def test_killed_anywhere_the_memory_in_a_database_comes_back_whole(
+    tmp_path: Path, in_database: Life, server: Server, act: str, point: str
 ):
-    source, root, first = prepared
-    folder = tmp_path / "memory"
-    shutil.copytree(source, folder)
-    code, printed = await life(folder, act, root, first, crash_at=point)
+    folder = shutil.copytree(in_database.folder, tmp_path / "memory")
+    database = new_database(server, "killed", like="prepared")
+    await killed(replace(in_database, folder=folder, database=database), act, point)
+
+
+async def killed(of: Life, act: str, point: str) -> None:
+    """Kills it at the point, and looks at what comes back."""
+    code, printed = await life(of.folder, of.database, act, of.root, of.first, crash_at=point)
     assert (code, printed) == (-signal.SIGKILL, []), f"it did not die at {point}"
     clock = Clock(Clock().ms + (2000 if act == "expire" else 0))
-    store = "new.sqlite" if act == "restore" else "m.sqlite"
-    async with memory(folder / store, clock=clock, snapshots=folder / "s") as service:
+    async with memory(place_of(of.folder, of.database, act), clock=clock, snapshots=of.folder / "s") as service:
         for tenant in list(service.log.unclean):
             await service.upkeep.cleaned(tenant)
         assert await service.check(SHOP) == SOUND
-        await CHECKS[act](service, folder, root, first, point)
+        await CHECKS[act](service, of.folder, of.root, of.first, point)
         assert await service.check(SHOP) == SOUND
 
 
@@ -111,6 +159,10 @@ async def after_forget(service: MemoryService, folder: Path, root: str, first: s
     if point == faults.before("forget"):
         assert len([text for text in await texts(service) if SECRET in text]) == 2
         await service.forget([root], ann())
+    [certificate] = (await service.tell("certificates", {}, ann()))["certificates"]
+    assert certificate["records"] == [root], "also that of whoever was killed before it could be given"
+    assert problems_of(Certificate.model_validate(certificate), Signer("shop", b"r" * 32).public) == []
+    assert service.log.owed(SHOP) == []
     assert [text for text in await texts(service) if SECRET in text] == []
     assert traces(folder, SECRET) == []
     with pytest.raises(NotFound):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from hanse.contracts.memory import Scope, State
 from hanse.memory import books, consolidation, erasure
+from hanse.memory.derivation import closure, everything_derived
 from hanse.memory.redaction import Pattern
 
 from .making import NOW, Derivations, episode, fact, record, without
@@ -51,17 +52,21 @@ def _conclusion(id, sources, inside):
     return record(id, f"concluded: {' '.join(f'canary-{person}' for person in people)}", derived_from=names)
 
 
+def about_ann(graph: Derivations) -> list[str]:
+    return [id for id, each in graph.records.items() if erasure.is_about("ann", each)]
+
+
 @given(derivation_graphs())
 def test_erasing_a_subject_removes_every_derived_trace(made):
     graph, _ = made
-    own = erasure.about("ann", graph.records.values())
+    own = about_ann(graph)
     found = erasure.plan(own, graph)
     gone = (*found.delete, *found.derived)
     left = without(graph, gone, dict(found.rewrite))
     for each in left.values():
         assert "canary-ann" not in each.model_dump_json(), each
         assert not set(each.provenance.derived_from) & set(gone)
-    untouched = {id for id in graph.records if id not in own and id not in erasure.closure(own, graph)}
+    untouched = {id for id in graph.records if id not in own and id not in closure(own, graph)}
     assert untouched <= set(left), "what has nothing to do with the subject stays"
     assert all(left[id] is graph.records[id] for id in untouched)
 
@@ -70,7 +75,7 @@ def test_erasing_a_subject_removes_every_derived_trace(made):
 def test_a_summary_keeps_the_lines_of_others(made):
     """Lines of others stay wherever they came through books alone."""
     graph, _ = made
-    found = erasure.plan(erasure.about("ann", graph.records.values()), graph)
+    found = erasure.plan(about_ann(graph), graph)
     for id, left in found.rewrite.items():
         before = graph.records[id]
         kept = [line for line in before.text.split("\n") if line in left.text.split("\n")]
@@ -90,6 +95,17 @@ def test_a_chain_of_conclusions_goes_to_its_end():
 def test_a_circle_of_derivations_ends():
     graph = Derivations([record("a", derived_from=["b"]), record("b", derived_from=["a"])])
     assert erasure.plan(["a"], graph).derived == ("b",)
+    assert everything_derived(["a"], graph).derived == ("b",)
+
+
+@given(derivation_graphs())
+def test_without_books_everything_that_was_derived_goes_once(made):
+    graph, _ = made
+    found = everything_derived(own := about_ann(graph), graph)
+    assert found.delete == tuple(own)
+    assert len({*found.derived}) == len(found.derived)
+    assert {*found.derived} == {*closure(own, graph)}
+    assert {*erasure.plan(own, graph).derived} <= {*found.derived}
 
 
 def test_books_that_do_not_fit_the_text_are_not_believed():
@@ -114,15 +130,17 @@ def _kept(id, made):
     return record(id, made.text, payload=made.payload, provenance=made.provenance, layer=made.layer, episode="e")
 
 
-def test_records_are_about_whom_any_of_their_versions_names():
-    versions = [record("r", subject="ann"), record("r", version=2), record("s", scope=Scope.SUBJECT, owner="ann")]
-    assert erasure.about("ann", [*versions, record("t", "ann is named here only")]) == ["r", "s"]
+def test_records_are_about_whom_they_name_as_their_subject():
+    versions = [record("r", subject="ann"), record("s", scope=Scope.SUBJECT, owner="ann")]
+    assert all(erasure.is_about("ann", each) for each in versions)
+    assert not erasure.is_about("ann", record("t", "ann is named here only"))
 
 
 def test_a_subject_gets_everything_that_is_kept_about_it():
     versions = [record("r", "old", subject="ann"), record("r", "new", version=2, subject="ann")]
     derived = record("d", "made of it", derived_from=["r"])
-    told = erasure.bundle("ann", [*versions, derived, record("x")], Derivations([versions[1], derived]), NOW)
+    kept = {"r": versions, "d": [derived]}
+    told = erasure.bundle("ann", ["r"], ["d", "gone"], lambda id: kept.get(id, []), NOW)
     assert [each["text"] for each in told["records"][0]["versions"]] == ["old", "new"]
     assert [each["id"] for each in told["derived"]] == ["d"]
 

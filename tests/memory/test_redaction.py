@@ -1,11 +1,15 @@
 """What is found, what is left alone, and that masking reaches every part of a record."""
 
+import time
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hanse.contracts import InvalidInput
-from hanse.memory.redaction import Pattern, Redactor, Values
+from hanse.contracts import InvalidInput, Tenant
+from hanse.memory.redaction import EMAIL, KINDS, ON_WRITE, Masks, Pattern, Redactor, Values
+from hanse.runtime.config import Maskable, Memory
 
 from .making import fact, record
 
@@ -16,6 +20,8 @@ everything = Redactor(region="US")
     ("text", "masked"),
     [
         ("write to ann.lee+x@mail.example.co.uk.", "write to [e-mail]."),
+        ("mailto:ann@example.com,bob@mail.local; c@müller.de!", "mailto:[e-mail],[e-mail]; [e-mail]!"),
+        ("<o'neil@example.com> (jörg@example.org)", "<[e-mail]> ([e-mail])"),
         ("call +49 30 901820 or (415) 555-2671", "call [phone] or [phone]"),
         ("card 4111 1111 1111 1111, thanks", "card [card], thanks"),
         ("card 4111-1111-1111-1111", "card [card]"),
@@ -41,6 +47,7 @@ def test_what_should_not_be_kept_is_masked(text, masked):
         "the password is strict about length, the token was lost",
         "item 1234567890123452 is no card",
         "@ann on the forum, 3@5 pieces",
+        "no a..b@example.com, no a@-b.com, no @example.com, no ann@localhost",
         "version 10.2.33.4, room 12-34",
     ],
 )
@@ -59,6 +66,29 @@ def test_a_record_is_masked_in_all_that_it_says():
     assert "@" not in clean.model_dump_json()
     assert clean.payload == {"[e-mail]": ["[e-mail]", {"n": 5}]}
     assert everything.clean(clean) is clean
+
+
+@pytest.mark.parametrize("text", ["@" * 30_000, "a@" * 15_000, "a." * 15_000 + "@", "x" * 30_000 + "@" + "y." * 9])
+def test_no_text_takes_long_to_be_looked_through_for_addresses(text):
+    begun = time.process_time()
+    Redactor((EMAIL,)).find(text)
+    assert time.process_time() - begun < 2
+
+
+def test_what_is_masked_on_write_is_a_tenants_own_choice_but_for_secrets():
+    masks = Masks(tenants={Tenant("strict"): ("e-mail", "phone"), Tenant("open"): ()}, region="DE")
+    text = "ann@example.com, 030 901820, 4111 1111 1111 1111, my password is hunter2!"
+    said = {tenant: masks(record("r", text), Tenant(tenant)).text for tenant in ("other", "strict", "open")}
+    assert said == {
+        "other": "ann@example.com, 030 901820, [card], my password is [secret]!",
+        "strict": "[e-mail], [phone], 4111 1111 1111 1111, my password is [secret]!",
+        "open": "ann@example.com, 030 901820, 4111 1111 1111 1111, my password is [secret]!",
+    }
+
+
+def test_the_configuration_knows_the_same_kinds():
+    assert get_args(Maskable) == KINDS
+    assert Memory().mask == ON_WRITE
 
 
 def test_unknown_kinds_are_refused():

@@ -127,6 +127,7 @@ async def test_where_something_is_remembered_nothing_is_restored_unless_it_is_me
         assert service.log.live_ids(SHOP) == {new.id}
         await service.tell("restore", {"merge": True}, ann())
         assert service.log.live_ids(SHOP) == {new.id, ids["door"], ids["own"], ids["derived"], ids["made"]}
+        assert await service.tell("grants", {}, ann()) == [], "nobody knows whether it was taken back since"
         assert await service.check(SHOP) == SOUND
 
 
@@ -184,7 +185,9 @@ async def test_what_the_log_knows_as_forgotten_stays_away_with_all_that_was_made
 async def test_what_was_made_of_something_forgotten_stays_away_though_this_log_never_had_it(tmp_path: Path):
     """The older of two snapshots was restored, its root forgotten, and then the newer one is merged."""
     async with memory(tmp_path / "m.sqlite", snapshots=tmp_path / "older") as service:
-        root = await remembered(service, f"about {word(1)}")
+        draft = Draft(text=f"about {word(1)}")
+        [told] = await service.remember([draft], ann(), key=IdempotencyKey("root"))
+        root = told.record
         await remembered(service, "of nobody")
         await service.tell("snapshot", {}, ann())
         shutil.copytree(tmp_path / "older", tmp_path / "newer")
@@ -201,6 +204,9 @@ async def test_what_was_made_of_something_forgotten_stays_away_though_this_log_n
         assert (told.records, told.left_out) == (1, 2)
         assert derived.id not in service.log.live_ids(SHOP)
         assert service.log.derived_from(SHOP, root.id) == []
+        receipt = service.log.receipt(SHOP, IdempotencyKey("root"), b"")
+        assert receipt is not None
+        assert receipt.same is None, "what it said cannot be tried out"
 
 
 def _tombstone(id: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from hanse.contracts import Corrupt, NotFound, StorageError, Tenant
 from hanse.contracts.memory import Draft, Fact, Layer, Provenance, Scope
@@ -184,6 +185,23 @@ async def test_a_place_may_be_any_uri(tmp_path: Path):
     await write(shots, kept)
     assert len(await loaded(shots)) == 2
     assert await shots.tenants() == [SHOP]
+
+
+async def test_a_place_may_be_no_disk_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where a file is there with all its bytes or not at all, and nothing is renamed."""
+    kept = await some(tmp_path)
+    (tmp_path / "bucket").mkdir()
+    bucket = SubTreeFileSystem(str(tmp_path / "bucket"), LocalFileSystem())
+    bucket.create_dir(f"memory/{Path(snapshots(tmp_path)._place(SHOP).folder).name}")
+    monkeypatch.setattr(Snapshots, "_root", lambda self: (bucket, "memory", False))
+    shots = Snapshots("s3://bucket/memory", KEY)
+    for _ in range(2):
+        await write(shots, kept)
+    assert [each.record for each in await loaded(shots)] == [each.record for each in kept]
+    assert len([each for each in (tmp_path / "bucket").rglob("*") if each.is_file()]) == 2
+    assert await shots.tenants() == [SHOP]
+    assert await shots.discard(SHOP) == 2
+    assert await shots.manifest(SHOP) is None
 
 
 async def test_a_place_that_is_none_says_so(tmp_path: Path):

@@ -244,6 +244,17 @@ async def test_what_was_remembered_is_there_after_a_restart_and_shards_stay_as_t
             pass
 
 
+async def test_addresses_are_masked_as_they_are_written_where_a_tenant_wants_it(tmp_path: Path):
+    sections: Any = {"memory": MEMORY, "tenants": [{"name": "default", "memory": {"mask": ["e-mail"]}}]}
+    async with federation(data=tmp_path, **sections) as running:
+        told = await running.memory.remember("Write to ann@example.com about the mat.")
+        assert told.record.text == "Write to [e-mail] about the mat."
+        revised = await running.memory.revise(told.record, text="Or to bob@example.com.")
+        assert revised.text == "Or to [e-mail]."
+        assert (await running.memory.recall("who is ann@example.com")).hits[0].record.text == "Or to [e-mail]."
+    assert b"@example" not in b"".join(file.read_bytes() for file in tmp_path.rglob("memory-*"))
+
+
 async def test_the_heads_of_its_journal_are_kept_outside_and_tell_when_it_was_cut(tmp_path: Path):
     data, heads = tmp_path / "var", tmp_path / "heads"
     sections = {"data": data, "audit": {"anchors": [{"kind": "file", "path": str(heads)}]}}

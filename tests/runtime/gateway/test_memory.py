@@ -153,6 +153,48 @@ async def test_pins_audit_export_and_redaction(http):
     assert exported["text"] == "Ring [phone] about the table."
 
 
+async def test_certificates_are_kept_and_told_to_their_tenant_alone(http, app):
+    first, second = [(await kept(http, text))["record"]["id"] for text in (TEA, "The depot closes in March.")]
+    made = [(await http.delete(f"/v1/memory/records/{id}")).json() for id in (first, second)]
+    listed = (await http.get("/v1/memory/certificates?limit=1")).json()["certificates"]
+    assert listed == [made[1]]
+    older = (await http.get("/v1/memory/certificates", params={"before": made[1]["id"]})).json()["certificates"]
+    assert older == [made[0]]
+    assert (await http.get(f"/v1/memory/certificates/{made[0]['id']}")).json() == made[0]
+    assert_problem(await http.get("/v1/memory/certificates/none"), 404, "not_found")
+    async with asking(app, OTHER_TOKEN) as other:
+        assert (await other.get("/v1/memory/certificates")).json() == {"certificates": []}
+        assert_problem(await other.get(f"/v1/memory/certificates/{made[0]['id']}"), 404, "not_found")
+
+
+async def test_people_have_indexes_made_anew_and_make_room(http):
+    for text in (TEA, "The depot closes in March."):
+        await kept(http, text)
+    assert (await http.post("/v1/memory:rebuild")).json() == {"records": 2}
+    told = (await http.post("/v1/memory:tidy", json={"records": 1})).json()
+    assert (len(told["evicted"]), told["records"]) == (1, 1)
+    assert (await http.post("/v1/memory:progress")).json() == []
+
+
+async def test_a_lost_store_is_restored_over_http(tmp_path):
+    async with (
+        clean_memory(tmp_path / "old.sqlite", snapshots=tmp_path / "s") as service,
+        asking(create_app(client_for(service), Settings(**SETTINGS)), TOKEN) as http,
+    ):
+        id = (await kept(http))["record"]["id"]
+        assert (await http.post("/v1/memory:snapshot")).json()["tenant"] == "default"
+    async with clean_memory(tmp_path / "new.sqlite", snapshots=tmp_path / "s") as service:
+        app = create_app(client_for(service), Settings(**SETTINGS))
+        async with asking(app, OTHER_TOKEN) as other:
+            assert_problem(await other.post("/v1/memory:restore"), 404, "not_found")
+        async with asking(app, TOKEN) as http:
+            await kept(http, "The depot closes in March.")
+            assert_problem(await http.post("/v1/memory:restore"), 409, "conflict")
+            assert_problem(await http.post("/v1/memory:restore", json={"merge": "yes"}), 422, "invalid_input")
+            assert (await http.post("/v1/memory:restore", json={"merge": True})).json()["records"] == 1
+            assert (await http.get(f"/v1/memory/records/{id}")).json()["text"] == TEA
+
+
 @pytest.mark.parametrize("verb", ["compact", "check", "nothing", "__class__"])
 async def test_verbs_of_the_house_are_not_for_callers(http, verb):
     assert_problem(await http.post(f"/v1/memory:{verb}"), 404, "not_found")
