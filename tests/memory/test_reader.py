@@ -18,11 +18,11 @@ from hanse.contracts import Corrupt, Epoch, Event, HanseError, Kind, NotAllowed,
 from hanse.contracts import Sequence as Number
 from hanse.contracts.memory import Change, Draft, Layer, Provenance, Query, Record, Scope
 from hanse.memory import hygiene, projection, telling
+from hanse.memory.derivation import everything_derived
 from hanse.memory.index import TenantIndex
 from hanse.memory.lately import Given
 from hanse.memory.reader import FollowingShelf, MemoryReader, _ids
 from hanse.memory.service import MemoryService, Parts, Settings
-from hanse.memory.writing import everything_derived
 from hanse.runtime.store.reading import StoreReader
 from hanse.runtime.world import SystemClock, SystemEntropy
 

@@ -319,7 +319,8 @@ async def _next_snapshot(service: MemoryService) -> dict[str, Any]:
 
     async def snapshot(tenant: Tenant, *, replace: bool = False) -> dict[str, Any]:
         result = await taken(tenant, replace=replace)
-        done.done() or done.set_result(result)
+        if not done.done():
+            done.set_result(result)
         return result
 
     service.upkeep.snapshot = snapshot
