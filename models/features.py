@@ -80,6 +80,7 @@ class Features:
 
     async def close(self) -> None:
         """Idempotent."""
+        self._tier.close(ModelUnavailable("the heads' tier is not asked any more"))
         if self._comparing is not None:
             self._comparing.cancel()
             await asyncio.gather(self._comparing, return_exceptions=True)

@@ -51,6 +51,7 @@ from .course import Call, Courses, agrees
 from .gate import SchemaAllowance
 from .jury import Jury
 from .policy import Policy
+from .pooled import PooledEmbedder
 from .price import guess_tokens, price
 from .prompt import Prompt, PromptBook
 from .record import Records, lessons
@@ -144,6 +145,8 @@ class Pool:
         self._closed = "is stopping"
         for rung in self._rungs.values():
             rung.queue.close(self._away())
+        if isinstance(self._embedder, PooledEmbedder):
+            self._embedder.close(self._away())
         for task in self._beside:
             task.cancel()
         await asyncio.gather(*self._beside, return_exceptions=True)
@@ -379,6 +382,9 @@ class Pool:
         if held:
             await self._recorder.durable()
         try:
+            if isinstance(by, PooledEmbedder):
+                tenant, deadline = caller.tenant, caller.deadline_ms
+                return await by.embed(texts, interactive=caller.interactive, tenant=tenant, deadline_ms=deadline)
             return await by.embed(texts, interactive=caller.interactive)
         finally:
             if held:

@@ -6,7 +6,7 @@ import numpy
 import orjson
 import pytest
 
-from hanse.contracts import ModelUnavailable, Overloaded, TimedOut
+from hanse.contracts import DeadlineExceeded, ModelUnavailable, Overloaded, TimedOut
 from hanse.contracts.pool import TierState
 from hanse.models.backend import Condition
 from hanse.models.policy import Policy
@@ -14,6 +14,7 @@ from hanse.models.pooled import PORTIONS, PooledEmbedder
 from hanse.models.serve_backend import ServePooling
 from hanse.models.tier import Kind, Tier
 
+from ..support.models import World, caller, running
 from .doubles import PaperDoor, Watch
 
 READY = Condition(TierState.READY, replicas=1)
@@ -90,6 +91,48 @@ async def test_who_is_watched_goes_before_the_rest_of_a_long_call(engine: Engine
     engine.open.set()
     await asyncio.gather(*long, short)
     assert engine.portions[PORTIONS] == ["now"]
+
+
+async def test_tenants_take_turns(engine: Engine, watch: Watch, world: World) -> None:
+    """Asked through the pool, which knows whose a call is."""
+    engine.open.clear()
+    async with running(world.pool({}, embedder=over(engine, watch))) as pool:
+        calls = [asyncio.create_task(pool.embed([f"a{number}"], caller("a"))) for number in range(PORTIONS + 3)]
+        await engine.took(PORTIONS)
+        calls.append(asyncio.create_task(pool.embed(["b"], caller("b"))))
+        await asyncio.sleep(0)
+        engine.open.set()
+        await asyncio.gather(*calls)
+    assert engine.portions.index(["b"]) <= PORTIONS + 1
+
+
+async def test_who_waits_when_the_pool_stops_is_told(engine: Engine, watch: Watch, world: World) -> None:
+    engine.open.clear()
+    async with running(world.pool({}, embedder=over(engine, watch))) as pool:
+        calls = [asyncio.create_task(pool.embed(["a"], caller())) for _ in range(PORTIONS + 1)]
+        await engine.took(PORTIONS)
+        await asyncio.sleep(0)
+    with pytest.raises(ModelUnavailable, match="the model pool is stopping"):
+        await asyncio.wait_for(calls[-1], 1)
+    engine.open.set()
+    await asyncio.gather(*calls[:-1])
+
+
+async def test_a_turn_that_comes_too_late_is_not_taken_and_a_short_time_is_no_failure(
+    engine: Engine, watch: Watch
+) -> None:
+    engine.open.clear()
+    pooled = over(engine, watch, Policy(breaker_failures=1))
+    with pytest.raises(TimedOut):
+        await pooled.embed(["a"], deadline_ms=10)
+    assert pooled.open(), "the caller's time was short, and the tier is left alone for it"
+    calls = [asyncio.create_task(pooled.embed(["a"])) for _ in range(PORTIONS)]
+    await engine.took(1 + PORTIONS)
+    with pytest.raises(DeadlineExceeded):
+        await pooled.embed(["late"], deadline_ms=10)
+    engine.open.set()
+    await asyncio.gather(*calls)
+    assert ["late"] not in engine.portions
 
 
 async def test_a_line_that_is_full_takes_no_more(engine: Engine, watch: Watch) -> None:

@@ -25,7 +25,9 @@ router = APIRouter(tags=["models"])
 
 @router.post("/v1/score", summary="Judge texts", responses=gives(_200=ScorePage), openapi_extra=body(Score))
 async def score(request: Request) -> Response:
-    """`model` is a validator, `text_1` what it judges, `text_2` the sources. It advises; policy decides."""
+    """`model` is a validator, or a tier by which one alone judges, `text_1` what it judges, `text_2` the sources. It
+    advises; policy decides.
+    """
     asked = await read_model(request, Score)
     models = models_of(request)
 

