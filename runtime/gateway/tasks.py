@@ -117,7 +117,9 @@ async def replay(request: Request, task: str) -> Response:
     openapi_extra=body(Resumption),
 )
 async def resume(request: Request, task: str) -> Response:
-    """A person has found out what came of a step, or mended what kept it from going on."""
+    """A person has found out what came of a step, or mended what kept it from going on. The same choice again changes
+    nothing.
+    """
     id, said = task_id(task), await read_model(request, Resumption)
     found = {"note": said.note, "result": said.result, "output": said.output}
     return answers.task(await client_of(request).resume(id, said.choice, step=said.step, **found))
