@@ -178,10 +178,41 @@ class Memories:
         """The less frequent verbs, such as `grant`."""
         return await self._memory.tell(verb, parameters)
 
+    @property
+    def bound(self) -> "OwnMemory":
+        """The memory for what takes one that is bound to its user, such as `hanse.memory.tools.Conversation`."""
+        return OwnMemory(self._memory, self._next)
+
     def _next(self) -> IdempotencyKey | None:
         """The key of what is said next. Its place is what makes it the same in another run."""
         self._said += 1
         return None if self._key is None else IdempotencyKey(f"{self._key}/memory.{self._said}")
+
+
+class OwnMemory:
+    """What a model's tools need of the memory, in one step: said again it is the same."""
+
+    __slots__ = ("_memory", "_next")
+
+    def __init__(self, memory: BoundMemory, key: Callable[[], IdempotencyKey | None]) -> None:
+        self._memory, self._next = memory, key
+
+    async def remember(self, drafts: Sequence[Draft]) -> list[Remembered]:
+        return await self._memory.remember(drafts, key=self._next())
+
+    async def recall(self, query: Query) -> Recollection:
+        return await self._memory.recall(query)
+
+    async def revise(self, id: str, change: Change, *, version: int) -> Record:
+        return await self._memory.revise(id, change, version=version, key=self._next())
+
+    async def timeline(
+        self, *, episode: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[Record]:
+        return await self._memory.timeline(episode=episode, limit=limit, before=before)
+
+    async def forget(self, ids: Sequence[str], *, reason: str = "") -> Certificate:
+        return await self._memory.forget(ids, reason=reason)
 
 
 def _draft(what: str | Draft, fields: Mapping[str, Any]) -> Draft:

@@ -187,6 +187,8 @@ class Change(Value):
     labels: tuple[str, ...] | None = None
     valid_to_ms: int | None = None
     ttl_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    derived_from: tuple[str, ...] | None = None
+    """Ids of records that the new version was made from, beside those of the old one. It has their labels too."""
 
 
 class Remembered(BaseModel):

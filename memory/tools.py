@@ -4,12 +4,12 @@ The schemas are those of the contracts, less what a model may not decide: whose 
 from. What a model sends is checked against the same models that every other caller's requests are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..contracts import InvalidInput, JsonObject, NotFound
+from ..contracts import InvalidInput, JsonObject, NotFound, TooLarge
 from ..contracts.memory import (
     MAX_REASON,
     MAX_TEXT,
@@ -26,6 +26,8 @@ from ..contracts.memory import (
 from ..contracts.pool import Tool
 from ..contracts.schema import fitted
 
+MAX_FOUND = 1000
+"""Records that a model may find in one conversation."""
 MAX_HITS = 50
 """Hits of one call: what a model reads, it pays for."""
 
@@ -128,8 +130,75 @@ def for_chat() -> list[Tool]:
     ]
 
 
+class Conversation:
+    """The tools as one model has them in one conversation, or in one step of a task: what it keeps is derived from all
+    that it has found before, has the labels of that, and is redacted with it. The model has no say in this.
+
+        conversation = Conversation(memory)
+        answer = await conversation.call("memory_recall", {"query": "green tea"})
+    """
+
+    def __init__(self, memory: Own, found: Iterable[str] = ()) -> None:
+        """`found` are ids of records that were found earlier in it."""
+        self._memory = memory
+        self._found = dict.fromkeys(found)
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """Ids of the records that the model has seen, for whoever goes on with it elsewhere."""
+        return tuple(self._found)
+
+    async def call(self, name: str, arguments: Any) -> JsonObject:
+        """As `tools.call`. Raises InvalidInput also when a record that was found has been deleted since: what is made
+        of it may not be kept.
+        """
+        try:
+            return await call(name, arguments, self)
+        except InvalidInput as error:
+            if error.ids.get("pointer") != "/provenance":
+                raise
+            raise InvalidInput(f"{error.detail}: it was deleted meanwhile. Begin a new conversation") from None
+
+    # Keeps `Own`
+
+    async def remember(self, drafts: Sequence[Draft]) -> list[Remembered]:
+        return await self._memory.remember([self._derived(each) for each in drafts])
+
+    async def recall(self, query: Query) -> Recollection:
+        found = await self._memory.recall(query)
+        self._saw(hit.record for hit in found.hits)
+        return found
+
+    async def revise(self, id: str, change: Change, *, version: int) -> Record:
+        sources = tuple(each for each in self._found if each != id) or None
+        return await self._memory.revise(id, change.model_copy(update={"derived_from": sources}), version=version)
+
+    async def timeline(
+        self, *, episode: str | None = None, limit: int = 100, before: int | None = None
+    ) -> list[Record]:
+        records = await self._memory.timeline(episode=episode, limit=limit, before=before)
+        self._saw(records)
+        return records
+
+    async def forget(self, ids: Sequence[str], *, reason: str = "") -> Certificate:
+        certificate = await self._memory.forget(ids, reason=reason)
+        for gone in (*certificate.records, *certificate.derived):
+            self._found.pop(gone, None)
+        return certificate
+
+    def _saw(self, records: Iterable[Record]) -> None:
+        self._found.update(dict.fromkeys(record.id for record in records))
+        if len(self._found) > MAX_FOUND:
+            raise TooLarge(f"a conversation finds {MAX_FOUND} records at most. Begin a new one")
+
+    def _derived(self, draft: Draft) -> Draft:
+        sources = tuple(dict.fromkeys((*draft.provenance.derived_from, *self._found)))
+        return draft.model_copy(update={"provenance": draft.provenance.model_copy(update={"derived_from": sources})})
+
+
 async def call(name: str, arguments: Any, memory: Own) -> JsonObject:
-    """Does what a model asked for, and returns plain data for it to read.
+    """Does what a model asked for, and returns plain data for it to read. Knows of no call before it: see
+    `Conversation`.
 
     Raises NotFound for an unknown tool, InvalidInput for arguments that do not fit its schema, and what the memory
     raises.

@@ -236,13 +236,18 @@ class Writing:
 
     def _with_sources(self, shelf: Shelf, draft: Draft, caller: Caller) -> Draft:
         """The draft with the labels of what it was derived from. Raises InvalidInput for sources that are not there."""
-        labels, view = {*draft.labels}, view_of(caller, shelf.grants)
-        for source in draft.provenance.derived_from:
+        labels = {*draft.labels} | self._labels_of(shelf, draft.provenance.derived_from, caller)
+        return draft.model_copy(update={"labels": tuple(sorted(labels))})
+
+    def _labels_of(self, shelf: Shelf, sources: Iterable[str], caller: Caller) -> set[str]:
+        """Raises InvalidInput for sources that are not there, or that the caller may not read."""
+        labels, view = set[str](), view_of(caller, shelf.grants)
+        for source in sources:
             record = shelf.record(source)
             if record is None or not view.shows(record):
                 raise InvalidInput(f"derived_from names {source:.80}, which is not there", pointer="/provenance")
             labels.update(record.labels)
-        return draft.model_copy(update={"labels": tuple(sorted(labels))})
+        return labels
 
     def _write(self, shelf: Shelf, caller: Caller, batch: _Batch) -> None:
         new = list(batch.new.values())
@@ -300,7 +305,8 @@ class Writing:
                     record=id,
                     version=old.record.version,
                 )
-            record = self._changed(old.record, _allowed_change(old.record, change, caller))
+            inherited = self._labels_of(shelf, change.derived_from or (), caller)
+            record = self._changed(old.record, _allowed_change(old.record, change, caller, inherited))
             check_plain(record)
             new = self._with_vector(record, old, vectors if change.text is not None else None)
             self._log.revise(caller, new)
@@ -336,7 +342,10 @@ class Writing:
 
     def _changed(self, old: Record, change: Change) -> Record:
         """The next version."""
-        said = {name: value for name, value in change if value is not None}
+        said = {name: value for name, value in change if value is not None and name != "derived_from"}
+        if new := [id for id in change.derived_from or () if id != old.id]:
+            sources = tuple(dict.fromkeys((*old.provenance.derived_from, *new)))
+            said["provenance"] = old.provenance.model_copy(update={"derived_from": sources})
         if change.ttl_seconds is not None:
             self._lifetimes.of(old.model_copy(update={"ttl_seconds": change.ttl_seconds}))
             said["expires_ms"] = self._clock.now_ms() + int(change.ttl_seconds * 1000)
@@ -494,11 +503,11 @@ class Derivations:
         return self._log.derived_from(self._shelf.tenant, id)
 
 
-def _allowed_change(old: Record, change: Change, caller: Caller) -> Change:
-    """The change with the caller's labels. Only people take labels away."""
+def _allowed_change(old: Record, change: Change, caller: Caller, inherited: set[str]) -> Change:
+    """The change with the caller's labels, and those inherited from its sources. Only people take labels away."""
     asked = set(old.labels if change.labels is None else change.labels)
     kept = asked if is_person(caller) else asked | {*old.labels}
-    return change.model_copy(update={"labels": tuple(sorted(kept | {*caller.labels}))})
+    return change.model_copy(update={"labels": tuple(sorted(kept | {*caller.labels} | inherited))})
 
 
 def _cleaned(change: Change, clean: Callable[[Draft], Draft]) -> Change:

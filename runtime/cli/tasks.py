@@ -50,8 +50,10 @@ async def steps(session: Session, task: TaskArgument) -> None:
     """List the steps of a task with agent, price, time and output."""
     async with session.client() as client:
         found = await client.steps(task)
-    names = ("", "step", "capability", "agent", "tries", "price", "time", "output or reason")
-    session.out.show(found, lambda: table(*names, rows=[_step_row(step) for step in found], empty="It has no steps."))
+    labels = ("labels",) if any(step.labels for step in found) else ()
+    names = ("", "step", "capability", "agent", "tries", "price", "time", *labels, "output or reason")
+    rows = [_step_row(step, with_labels=bool(labels)) for step in found]
+    session.out.show(found, lambda: table(*names, rows=rows, empty="It has no steps."))
 
 
 @command(app)
@@ -112,7 +114,7 @@ def _row(task: TaskView) -> list:
     return [task.id, status_text(task.status), done, money(task.cost_cents), created, plain(what, 50)]
 
 
-def _step_row(step: StepView) -> list:
+def _step_row(step: StepView, *, with_labels: bool) -> list:
     mark, style = MARKS[step.status]
     result = step.error.detail if step.error else step.reason if step.output is None else inline(step.output)
     return [
@@ -123,5 +125,6 @@ def _step_row(step: StepView) -> list:
         str(step.attempts or ""),
         money(step.price_cents),
         duration(step.latency_ms),
+        *([", ".join(map(plain, sorted(step.labels)))] if with_labels else []),
         plain(result, 80),
     ]

@@ -67,6 +67,7 @@ def task_view(
     parts += [held_step(task.id, held) for held in task.held]
     parts += [Text(f"Error: {plain(task.error.detail)} [{task.error.code}]", style="red")] if task.error else []
     parts += [Text(f"Output: {inline(task.output, 400)}")] if task.status is TaskStatus.COMPLETED else []
+    parts += [Text(f"What is known of it: {labels_words(task.output_labels)}")] if task.output_labels else []
     return Group(*parts)
 
 
@@ -94,6 +95,16 @@ def step_line(step: StepView, trouble: str = "", note: str = "") -> Text:
     facts = (done, said, money(step.price_cents), own, duration(step.latency_ms), attempts, waits, trouble, note)
     line.append("".join(f"  {fact}" for fact in facts if fact), style="dim")
     return line
+
+
+def labels_words(labels: Mapping[str, Sequence[str]]) -> str:
+    """`untrusted (record r1, step read), private (contract crm.get, step s1; and 2 more)`."""
+    return ", ".join(f"{plain(label)} ({_sources(labels[label])})" for label in sorted(labels))
+
+
+def _sources(given: Sequence[str]) -> str:
+    more = f"; and {len(given) - 1} more" if len(given) > 1 else ""
+    return f"{plain(given[0], 120)}{more}" if given else "from nobody knows where"
 
 
 def budget_words(view: BudgetView) -> str:
@@ -206,6 +217,7 @@ def _step(step: StepView, others: Sequence[str], trouble: str) -> RenderableType
     line = step_line(step, trouble, note)
     line.append(f"  {plain(step.reason)}" if step.reason else "", style="dim italic")
     below: list[RenderableType] = [_bids(step.bids, step.agent)] if len(step.bids) > 1 else []
+    below += [Text(f"  {labels_words(step.labels)}", style="yellow")] if step.labels else []
     below += [Text(f"  {plain(step.error.detail)} [{step.error.code}]", style="red")] if step.error else []
     return Group(line, *below)
 
@@ -277,11 +289,17 @@ def _error_words(data: Mapping[str, Any]) -> str:
 
 def _completed_words(data: Mapping[str, Any]) -> str:
     replayed = ", from its receipt" if data.get("replayed") else ""
-    return f"by {plain(data.get('agent'))} in {duration(data.get('latency_ms')) or 'no time'}{replayed}"
+    took = f", took up what is {_names(data['labels'])}" if data.get("labels") else ""
+    return f"by {plain(data.get('agent'))} in {duration(data.get('latency_ms')) or 'no time'}{replayed}{took}"
+
+
+def _names(labels: Iterable[Any]) -> str:
+    return ", ".join(sorted(plain(label) for label in labels))
 
 
 def _asked_words(data: Mapping[str, Any]) -> str:
-    return f"{plain(data.get('rule', ''))}; decide: hanse approvals approve {data.get('approval')}"
+    labels = f" (with what is {_names(data['labels'])})" if data.get("labels") else ""
+    return f"{plain(data.get('rule', ''))}{labels}; decide: hanse approvals approve {data.get('approval')}"
 
 
 def _agent_and_reason(data: Mapping[str, Any]) -> str:

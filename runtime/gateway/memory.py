@@ -234,9 +234,19 @@ async def list_tools() -> Response:
 
 
 @router.post("/v1/memory/tools/{name}:call", summary="Call a tool for a model", responses=gives(_200=None))
-async def call_tool(request: Request, name: str) -> Response:
-    """The body is the tool's arguments, as the model wrote them."""
-    return answers.data(await tools.call(name, await read_json(request), _memory(request)))
+async def call_tool(
+    request: Request,
+    name: str,
+    found: Annotated[
+        list[str] | None,
+        Parameter(max_length=tools.MAX_FOUND, description="Ids of records that the model has found before."),
+    ] = None,
+) -> Response:
+    """The body is the tool's arguments, as the model wrote them. What it keeps is derived from what it had found: the
+    ids in the hits of the calls before are given again as `found`.
+    """
+    conversation = tools.Conversation(_memory(request), [_record_id(each) for each in found or ()])
+    return answers.data(await conversation.call(name, await read_json(request)))
 
 
 @router.post("/v1/memory:{verb}", summary="Audit, export, redact, …", responses=gives(_200=None))

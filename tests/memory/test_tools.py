@@ -1,15 +1,19 @@
 """Tools for models: their schemas, and that nothing comes past them."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 from jsonschema_rs import Draft202012Validator
 
-from hanse.contracts import AgentId, InvalidInput, NotFound, Tenant
+from hanse.contracts import AgentId, InvalidInput, NotFound, Tenant, TooLarge
 from hanse.contracts.caller import Caller
+from hanse.contracts.memory import Draft, Layer, Record
 from hanse.memory import tools
 from hanse.runtime.tenant_memory import LinkedMemory
 
 from ..support.memory import clean_memory
-from .plain import SHOP
+from .plain import SHOP, ann
 
 
 async def test_a_model_remembers_recalls_revises_and_forgets():
@@ -73,3 +77,84 @@ def test_only_forgetting_destroys_and_only_finding_reads():
 
 def test_the_pool_takes_the_same_tools():
     assert [tool.name for tool in tools.for_chat()] == [tool["name"] for tool in tools.descriptions()]
+
+
+# What a conversation keeps
+
+
+def conversation(service: Any, found: Iterable[str] = ()) -> tools.Conversation:
+    scribe = Caller(tenant=Tenant(SHOP), by="scribe", agent=AgentId("scribe"))
+    return tools.Conversation(LinkedMemory(service, scribe), found)
+
+
+async def letter(service: Any, text: str = "Ben writes that Ann drinks tea.", *labels: str) -> Record:
+    [told] = await service.remember([Draft(text=text, labels=labels)], ann())
+    return told.record
+
+
+async def test_what_a_model_keeps_is_derived_from_all_that_it_has_found():
+    async with clean_memory() as service:
+        source = await letter(service, "Ben writes that Ann drinks tea.", "private")
+        talk = conversation(service)
+        before = await talk.call("memory_remember", {"text": "The lamp stands in hall nine."})
+        await talk.call("memory_recall", {"query": "what does Ann drink", "subject": None})
+        after = await talk.call("memory_remember", {"text": "Tea should be in the next parcel."})
+        kept = await service.get(after["id"], ann())
+        assert source.id in kept.provenance.derived_from
+        assert kept.labels == ("private",)
+        assert (await service.get(before["id"], ann())).provenance.derived_from == ()
+
+
+async def test_what_is_forgotten_takes_along_what_a_model_made_of_it():
+    async with clean_memory() as service:
+        source = await letter(service)
+        talk = conversation(service)
+        await talk.call("memory_recall", {"query": "tea"})
+        told = await talk.call("memory_remember", {"text": "A parcel for her needs a kettle."})
+        certificate = await service.forget([source.id], ann())
+        assert certificate.derived == [told["id"]]
+
+
+async def test_a_revision_is_derived_too_and_inherits_labels():
+    async with clean_memory() as service:
+        own = await conversation(service).call("memory_remember", {"text": "Parcels leave at noon."})
+        source = await letter(service, "Ben writes that parcels leave at dawn.", "untrusted-carrier")
+        talk = conversation(service, [source.id])
+        revised = await talk.call("memory_revise", {"id": own["id"], "version": 1, "text": "Parcels leave at dawn."})
+        assert revised["labels"] == ["untrusted-carrier"]
+        kept = await service.get(own["id"], ann())
+        assert kept.provenance.derived_from == (source.id,)
+        assert (await service.forget([source.id], ann())).derived == [own["id"]]
+
+
+async def test_the_timeline_counts_as_found_and_what_one_forgets_does_not():
+    async with clean_memory() as service:
+        [told] = await service.remember([Draft(text="Ann rang twice.", layer=Layer.EPISODIC, episode="day")], ann())
+        talk = conversation(service)
+        await talk.call("memory_timeline", {"episode": "day"})
+        assert talk.found == (told.record.id,)
+        own = conversation(service)
+        noted = await own.call("memory_remember", {"text": "The lamp stands in hall nine."})
+        await own.call("memory_recall", {"query": "lamp"})
+        assert noted["id"] in own.found
+        await own.call("memory_forget", {"ids": [noted["id"]]})
+        assert noted["id"] not in own.found
+
+
+async def test_nothing_is_made_of_what_was_deleted_meanwhile():
+    async with clean_memory() as service:
+        source = await letter(service)
+        talk = conversation(service)
+        await talk.call("memory_recall", {"query": "tea"})
+        await service.forget([source.id], ann())
+        with pytest.raises(InvalidInput, match=r"deleted meanwhile\. Begin a new conversation"):
+            await talk.call("memory_remember", {"text": "A parcel for her needs a kettle."})
+
+
+async def test_a_conversation_has_an_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tools, "MAX_FOUND", 1)
+    async with clean_memory() as service:
+        await letter(service)
+        await letter(service, "The warehouse is in Kiel.")
+        with pytest.raises(TooLarge, match="Begin a new one"):
+            await conversation(service).call("memory_recall", {"query": ""})

@@ -26,6 +26,7 @@ from hanse.contracts import (
     capability,
 )
 from hanse.contracts.memory import Draft, Query
+from hanse.memory.tools import Conversation
 from hanse.runtime.client import LinkClient
 from hanse.runtime.federation import Federation
 
@@ -96,6 +97,14 @@ class Desk(Agent):
         """Remember what it is given."""
         told = await context.memory.remember(f"Somebody said that {request.text}")
         return Found(texts=[told.record.id], labels=list(told.record.labels))
+
+    @capability(effect="reversible", compensation="note")
+    async def chat(self, request: Text, context: Context) -> Found:
+        """As a model would that has the tools: recall, and keep what one made of it."""
+        talk = Conversation(context.memory.bound)
+        await talk.call("memory_recall", {"query": request.text})
+        told = await talk.call("memory_remember", {"text": "A kettle belongs into the next shipment."})
+        return Found(texts=[told["id"]], labels=list(context.labels))
 
     @capability(effect="irreversible")
     async def clear_out(self, request: Text, context: Context) -> Found:
@@ -319,6 +328,17 @@ async def test_a_handler_and_what_it_remembers_have_what_came_with_the_input():
         view = await here.client.submit(Submission(plan={"steps": [read(), note], "output": {"$from": "note.labels"}}))
         task = await here.client.wait(view.id, 10)
         assert (task.output, list(task.output_labels)) == (["untrusted"], ["untrusted"])
+
+
+async def test_what_a_model_keeps_by_its_tools_is_derived_from_what_it_found():
+    async with bureau() as here:
+        source = await here.remembers(CLEAN, "private")
+        view = await here.client.submit(Submission(call="desk.chat", input={"text": "parcel of ann"}))
+        task = await here.client.wait(view.id, 10)
+        kept = await here.client.memory.get(task.output["texts"][0])
+        assert (kept.provenance.derived_from, kept.labels) == ((source,), ("private",))
+        assert (kept.provenance.task, kept.provenance.agent) == (task.id, "desk")
+        assert list(task.output_labels) == ["private"]
 
 
 async def test_a_fork_knows_what_it_has_inherited():

@@ -186,3 +186,25 @@ def test_every_kind_of_event_has_a_line_even_with_no_data(kind):
     history = History()
     history.add(kind)
     assert str(kind) in str(lines_of(history)[0])
+
+
+def test_labels_stand_below_their_step_with_where_they_come_from():
+    labels = {"untrusted": ["record r1, step read", "record r2, step read"], "private": ["contract crm.get, step a"]}
+    done = task(status=TaskStatus.COMPLETED, output=1, output_labels={"untrusted": ["record r1\x1b, step read"]})
+    picture = drawn(task_view(done, [step("a", labels=labels), step("b")]))
+    line = "private (contract crm.get, step a), untrusted (record r1, step read; and 1 more)"
+    assert picture.count(line) == 1
+    assert "What is known of it: untrusted (record r1" in picture
+    assert "\x1b" not in picture
+
+
+def test_lines_say_what_was_taken_up_and_what_is_asked_about():
+    history = History()
+    history.submitted("ship=shop.ship")
+    history.add(Kind.STEP_COMPLETED, "ship", agent="north", latency_ms=5, labels={"untrusted": ["record r1"]})
+    history.add(Kind.APPROVAL_REQUESTED, "pay", rule="pay above 5", approval="t1:pay", labels={"b": [], "a": []})
+    taken, asked = lines_of(history)[-2:]
+    assert taken is not None
+    assert asked is not None
+    assert taken.endswith(", took up what is untrusted")
+    assert "pay above 5 (with what is a, b); decide" in asked

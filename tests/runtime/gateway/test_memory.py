@@ -243,6 +243,11 @@ async def test_tools_are_described_and_called(http):
     assert told["outcome"] == "stored"
     found = (await http.post("/v1/memory/tools/memory_recall:call", json={"query": "green tea"})).json()
     assert found["hits"][0]["id"] == told["id"]
+    url = f"/v1/memory/tools/memory_remember:call?found={told['id']}"
+    derived = (await http.post(url, json={"text": "Her cup stands in hall nine."})).json()
+    record = (await http.get(f"/v1/memory/records/{derived['id']}")).json()
+    assert record["provenance"]["derived_from"] == [told["id"]]
+    assert_problem(await http.post(f"{url}x", json={"text": "Her cup is blue."}), 422, "invalid_input")
     assert_problem(await http.post("/v1/memory/tools/memory_pin:call", json={}), 404, "not_found")
     refused = await http.post("/v1/memory/tools/memory_remember:call", json={"text": TEA, "pinned": True})
     assert_problem(refused, 422, "invalid_input")

@@ -1,0 +1,169 @@
+"""What is known of a step's data, at its agent: from the token and from what the handler takes up, to its answer, its
+receipt, its errors, and to the door that leads outside.
+"""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from hanse.agents import Agent, Context
+from hanse.agents.connector import Connector, ConnectorOptions, operation
+from hanse.contracts import HanseError, NotCleared, TokenInvalid, Unavailable, capability
+from hanse.contracts.caller import Caller
+from hanse.contracts.labels import IN_ERROR
+from hanse.contracts.memory import Hit, Query, Recollection, Record
+
+from .conftest import Start
+from .desk import again, call_of, error, output
+
+
+class Text(BaseModel):
+    text: str = ""
+
+
+class Shelf:
+    """A memory that finds what is on it, and hears who asks."""
+
+    def __init__(self, *labels: str) -> None:
+        self.labels, self.callers = labels, list[Caller]()
+
+    async def recall(self, query: Query, caller: Caller) -> Recollection:
+        self.callers.append(caller)
+        times: Any = {"created_ms": 1, "updated_ms": 1}
+        record = Record(id="r1", tenant=caller.tenant, text="what was known", labels=self.labels, **times)
+        return Recollection(hits=[Hit(record=record, score=1, why="it is all")], labels=[*self.labels, "of all"])
+
+
+class Pipe(Connector):
+    """Leads outside."""
+
+    Options = ConnectorOptions
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[str] = []
+
+    @operation(effect="irreversible")
+    async def send(self, key: str, *, text: str) -> dict[str, Any]:
+        """Is gone."""
+        self.sent.append(text)
+        return {"text": text}
+
+    @operation(effect="read")
+    async def look(self, key: str, *, text: str) -> dict[str, Any]:
+        """Is seen by whoever is asked."""
+        self.sent.append(text)
+        return {"text": text}
+
+
+class Clerk(Agent):
+    """Reads and writes."""
+
+    domain = "clerk"
+
+    @capability(effect="reversible", compensation="note", labels=("pii",))
+    async def note(self, request: Text, context: Context) -> Text:
+        """Recall, and write down."""
+        await context.memory.recall(request.text)
+        await context.state.put("notes", "last", request.text)
+        return Text(text=" ".join(context.labels))
+
+    @capability(effect="irreversible")
+    async def post(self, request: Text, context: Context) -> Text:
+        """Recall when asked to, and send."""
+        if request.text:
+            await context.memory.recall(request.text)
+        await context.connectors.pipe.send(text=request.text)
+        return request
+
+    @capability(effect="irreversible")
+    async def stamp(self, request: Text, context: Context) -> Text:
+        """Recall, and change for good what is one's own."""
+        await context.memory.recall(request.text)
+        await context.state.put("stamps", "last", request.text)
+        return request
+
+    @capability(effect="read", labels=("outward",))
+    async def search(self, request: Text, context: Context) -> Text:
+        """Recall, and ask strangers."""
+        await context.memory.recall(request.text)
+        await context.connectors.pipe.look(text=request.text)
+        return request
+
+    @capability(effect="read")
+    async def fail(self, request: Text, context: Context) -> Text:
+        """Recall, and fail."""
+        await context.memory.recall(request.text)
+        raise Unavailable("the pen broke", labels=["a word of its own"])
+
+
+def parts(*labels: str) -> dict[str, Any]:
+    return {"memory": Shelf(*labels), "connectors": {"pipe": Pipe()}}
+
+
+TOOK = {"private": ["record r1"], "of all": ["what was recalled"]}
+
+
+async def test_an_answer_says_what_was_taken_up_and_so_does_its_receipt(start: Start):
+    engine = await start(Clerk, **parts("private"))
+    call = call_of("clerk.note", {"text": "a"})
+    first = await engine.execute(call)
+    assert (first.labels, output(first)) == (TOOK, {"text": "of all pii private"})
+    second = await engine.execute(again(call, award="x/s1#2", attempt=2))
+    assert (second.replayed, second.labels) == (True, TOOK)
+
+
+async def test_what_takes_nothing_up_says_nothing_and_keeps_nothing(start: Start, store: Any):
+    engine = await start(Clerk, **parts())
+    call = call_of("clerk.post", {"text": ""})
+    assert (await engine.execute(call)).labels is None
+    assert (await engine.execute(again(call, attempt=2))).labels is None
+    assert store.read("receipt_labels", (call.key,)) == []
+
+
+async def test_an_error_says_it_too_and_keeps_its_own_ids(start: Start):
+    engine = await start(Clerk, **parts("private"))
+    failed = error(await engine.execute(call_of("clerk.fail", {"text": "a"})))
+    assert (failed.ids[IN_ERROR], failed.ids["labels"]) == (TOOK, ["a word of its own"])
+
+
+async def test_who_is_asked_in_the_step_hears_what_the_token_says(start: Start):
+    given = parts("private")
+    engine = await start(Clerk, **given)
+    caveats = {"labels": ["untrusted"], "cleared": []}
+    said = await engine.execute(call_of("clerk.note", {"text": "a"}, caveats=caveats))
+    assert given["memory"].callers[0].labels == ("pii", "untrusted")
+    assert (said.labels, output(said)) == (TOOK, {"text": "of all pii private untrusted"})
+
+
+@pytest.mark.parametrize("call", ["clerk.post", "clerk.stamp", "clerk.search"])
+async def test_nothing_goes_outward_that_was_taken_up_since_the_award(start: Start, call: str):
+    given = parts("untrusted")
+    engine = await start(Clerk, **given)
+    refused = error(await engine.execute(call_of(call, {"text": "a"})))
+    assert isinstance(refused, NotCleared)
+    assert "untrusted" in refused.ids[IN_ERROR]
+    assert given["connectors"]["pipe"].sent == []
+    labels = ["of all", "untrusted"]
+    cleared = call_of(call, {"text": "a"}, caveats={"labels": labels, "cleared": labels})
+    assert output(await engine.execute(cleared)) == {"text": "a"}
+
+
+@pytest.mark.parametrize("cleared", [[], ["of all"], ["private"]])
+async def test_what_came_with_the_input_goes_outward_only_where_the_token_clears_it(start: Start, cleared: list[str]):
+    given = parts()
+    engine = await start(Clerk, **given)
+    caveats = {"labels": ["untrusted"], "cleared": cleared}
+    refused = error(await engine.execute(call_of("clerk.post", {"text": ""}, caveats=caveats)))
+    assert (type(refused), given["connectors"]["pipe"].sent) == (NotCleared, [])
+
+
+async def test_a_token_that_clears_more_than_was_minted_is_none(start: Start):
+    engine = await start(Clerk, **parts())
+    call = call_of("clerk.post", {"text": ""}, caveats={"labels": ["untrusted"], "cleared": []})
+    wide = call_of("clerk.post", {"text": ""}, caveats={"labels": ["untrusted"], "cleared": ["untrusted"]}, task="t")
+    forged = call._replace(token=[wide.token[0], call.token[1]])
+    with pytest.raises(HanseError) as caught:
+        output(await engine.execute(forged))
+    assert caught.value.code == TokenInvalid.code
