@@ -15,6 +15,7 @@ from hanse.runtime.answering import Asked, Counter
 from hanse.runtime.client import Shard
 from hanse.runtime.config import Configuration
 from hanse.runtime.federation import Federation
+from hanse.runtime.gateway import health
 from hanse.runtime.link import Link, Receiver, pipe
 from hanse.runtime.memory_client import MemoryClient
 from hanse.runtime.memory_readers import Readers
@@ -97,6 +98,15 @@ async def test_the_status_says_who_answers(tmp_path: Path):
         assert (shard.sequence, shard.tenants, shard.records) == (1, 1, 1)
     async with Federation.in_process() as without:
         assert (await without.client.status()).memory == "not configured"
+
+
+async def test_the_metrics_say_it_too(tmp_path: Path):
+    async with running(tmp_path, readers=1) as federation:
+        await federation.memory.remember("a chair")
+        lines = [*health._memory(await federation.client.status())]
+    assert 'hanse_memory_up{process="memory-0-reader-0",kind="reader"} 1' in lines
+    assert 'hanse_memory_open_records{process="memory-0",kind="shard"} 1' in lines
+    assert "# TYPE hanse_memory_reads_total counter" in lines
 
 
 async def test_readers_over_postgresql(tmp_path: Path, server: Server):
