@@ -18,6 +18,7 @@ from ..contracts.memory import Change, Draft, Layer, Query, Record
 from ..contracts.pool import Embedder, Models
 from ..contracts.schema import digest, fitted, invalid
 from ..memory.access import Lifetimes
+from ..memory.log import Log
 from ..memory.service import MemoryService, Parts, Settings
 from ..memory.snapshot import Snapshots
 from ..memory.writing import Budget
@@ -118,13 +119,18 @@ class MemoryPart:
     async def _check_layout(self, shards: int) -> None:
         """Raises InvalidConfiguration when the tenants were dealt out to another number of shards."""
         log = self.service.log
-        if (was := log.note(*_LAID_OUT)) not in (None, shards):
-            raise InvalidConfiguration(
-                f"this memory was laid out in {was} shards, and memory.shards says {shards}. Write shards: {was}, or "
-                "export each tenant and remember it anew"
-            )
+        check_layout(log, shards)
         log.write_note(*_LAID_OUT, shards)
         await log.durable()
+
+
+def check_layout(log: Log, shards: int) -> None:
+    """Raises InvalidConfiguration when the tenants were dealt out to another number of shards."""
+    if (was := log.note(*_LAID_OUT)) not in (None, shards):
+        raise InvalidConfiguration(
+            f"this memory was laid out in {was} shards, and memory.shards says {shards}. Write shards: {was}, or "
+            "export each tenant and remember it anew"
+        )
 
 
 def load_embedder(folder: Path) -> Embedder:
