@@ -128,11 +128,12 @@ async def memory(
     snapshots: Path | None = None,
     faults: Any = None,
     started: bool = False,
+    store: Any = None,
     **parts: Any,
 ) -> AsyncIterator[MemoryService]:
-    """A service over the store at `path`."""
+    """A service over the store at `path`, or over `store`."""
     clock = clock or SystemClock()
-    store = SqliteStore.open(path, "memory", secure_delete=True)
+    store = store or SqliteStore.open(path, "memory", secure_delete=True)
     journal = Journal(store, clock, lambda error: None)
     service = MemoryService(
         store,
