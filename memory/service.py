@@ -325,8 +325,9 @@ class MemoryService(Reading):
     async def forget(self, ids: Sequence[str], caller: Caller, *, reason: str = "") -> Certificate:
         """Deletes the records and what cannot be told apart from them in what was derived; see `writing.forget`.
 
-        When this returns, nothing of them is in the files of the store, its snapshots, or anything in memory. The
-        reason stays, and `history` tells it to people. Raises InvalidInput for one that is too long.
+        When this returns, nothing of them is in the files of the store, its snapshots, or anything in memory here. No
+        reader gives them out either, and they leave its memory when it looks at the log next. The reason stays, and
+        `history` tells it to people. Raises InvalidInput for one that is too long.
         """
         check([*ids, reason])
         if len(reason) > MAX_REASON:

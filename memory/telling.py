@@ -16,7 +16,7 @@ from contextlib import suppress
 from ..contracts import HanseError, Tenant
 from .lately import KEPT, Given
 
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 0.25
 """A recall waits no longer for a shard that says nothing."""
 RETRY_SECONDS = 0.2
 TENANTS = 1000

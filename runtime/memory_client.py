@@ -6,6 +6,7 @@ again, and the question is asked again: so every write carries a key, by which t
 already.
 """
 
+import asyncio
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
@@ -73,11 +74,11 @@ class MemoryClient:
 
     async def processes(self) -> list[MemoryView]:
         """How each of them is; those that do not answer at once say nothing."""
-        shards = await Readers(self._ways).ask_each("about", ABOUT_SECONDS)
+        everybody = [Readers(self._ways), *self._readers]
+        shards, *beside = await asyncio.gather(*(each.ask_each("about", ABOUT_SECONDS) for each in everybody))
         found = [_view(memory_name(shard), "shard", said) for shard, said in enumerate(shards)]
-        for shard, readers in enumerate(self._readers):
-            said = await readers.ask_each("about", ABOUT_SECONDS)
-            found += [_view(reader_name(shard, number), "reader", each) for number, each in enumerate(said)]
+        for shard, readers in enumerate(beside):
+            found += [_view(reader_name(shard, number), "reader", said) for number, said in enumerate(readers)]
         return found
 
     async def close(self) -> None:

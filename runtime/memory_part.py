@@ -19,6 +19,7 @@ from ..contracts.pool import Embedder, Models
 from ..contracts.ports import Faults
 from ..contracts.schema import digest, fitted, invalid
 from ..memory.access import Lifetimes
+from ..memory.log import Log
 from ..memory.redaction import Masks
 from ..memory.service import MemoryService, Parts, Settings
 from ..memory.snapshot import Snapshots
@@ -120,11 +121,7 @@ class MemoryPart:
     async def _check_layout(self, shards: int) -> None:
         """Raises InvalidConfiguration when the tenants were dealt out to another number of shards."""
         log = self.service.log
-        if (was := log.note(*_LAID_OUT)) not in (None, shards):
-            raise InvalidConfiguration(
-                f"this memory was laid out in {was} shards, and memory.shards says {shards}. Write shards: {was}, or "
-                "export each tenant and remember it anew"
-            )
+        check_layout(log, shards)
         log.write_note(*_LAID_OUT, shards)
         await log.durable()
 
@@ -140,6 +137,15 @@ def signer_of(configuration: Configuration) -> Signer | None:
     if in_memory(configuration):
         return None
     return Signer(configuration.federation.name, root_key(configuration.data))
+
+
+def check_layout(log: Log, shards: int) -> None:
+    """Raises InvalidConfiguration when the tenants were dealt out to another number of shards."""
+    if (was := log.note(*_LAID_OUT)) not in (None, shards):
+        raise InvalidConfiguration(
+            f"this memory was laid out in {was} shards, and memory.shards says {shards}. Write shards: {was}, or "
+            "export each tenant and remember it anew"
+        )
 
 
 def load_embedder(folder: Path) -> Embedder:

@@ -24,7 +24,7 @@ from .config import Memory as Section
 from .late_embedder import LateEmbedder
 from .link import Receiver
 from .memory_client import memory_name
-from .memory_part import load_embedder, reading_counter_of, settings_of
+from .memory_part import check_layout, load_embedder, reading_counter_of, settings_of
 from .memory_parts import parts
 from .store.place import Reader
 
@@ -56,6 +56,7 @@ class MemoryReaderPart:
         self.counter: Counter
 
     async def start(self) -> Receiver:
+        section = self._configuration.memory or Section()
         self._store = await self._opened()
         embedder = self._embedder or await self._loaded()
         self.reader = MemoryReader(
@@ -65,10 +66,11 @@ class MemoryReaderPart:
             embedder,
             self._made or parts(self._world.clock),
             tell=self._tell,
-            settings=settings_of(self._configuration.memory or Section(), self._configuration.tenants),
+            settings=settings_of(section, self._configuration.tenants),
             faults=self._world.faults,
             on_failure=self._fail,
         )
+        check_layout(self.reader.log, section.shards)
         await self.reader.start()
         self.counter = reading_counter_of(self.reader)
         return self.counter

@@ -139,11 +139,12 @@ async def memory(
     snapshots: Path | None = None,
     faults: Any = None,
     started: bool = False,
+    store: Any = None,
     **parts: Any,
 ) -> AsyncIterator[MemoryService]:
-    """A service over the store at `path`."""
+    """A service over the store at `path`, or over `store`."""
     clock = clock or SystemClock()
-    store = _store(path)
+    store = store or _store(path)
     journal = Journal(store, clock, lambda error: None)
     service = MemoryService(
         store,

@@ -1,6 +1,6 @@
 """A reader beside the shard answers what the shard would, is never behind what was acknowledged, and changes nothing.
 
-The same over processes that are killed is `test_reader_crash.py`, over PostgreSQL `test_reader_postgresql.py`.
+Processes that are killed are in `test_reader_crash.py`, readers of a whole federation in `test_memory_readers.py`.
 """
 
 import asyncio
@@ -23,9 +23,11 @@ from hanse.memory.index import TenantIndex
 from hanse.memory.lately import Given
 from hanse.memory.reader import FollowingShelf, MemoryReader, _ids
 from hanse.memory.service import MemoryService, Parts, Settings
+from hanse.runtime.store.postgresql import PostgresReader, PostgresStore
 from hanse.runtime.store.reading import StoreReader
 from hanse.runtime.world import SystemClock, SystemEntropy
 
+from ..support.postgres import Server
 from .plain import SHOP, Clock, ExactIndex, WordEmbedder, agent, ann, memory, recollect
 from .test_erasure_on_disk import SOUND
 from .test_past import Door
@@ -43,9 +45,10 @@ async def reader_of(
     settings: Settings | None = None,
     started: bool = False,
     on_failure: Any = lambda error: None,
+    look: Callable[[], Any] | None = None,
     **parts: Any,
 ) -> AsyncIterator[MemoryReader]:
-    """A reader of the store at `path`, which tells `service` what it gave out."""
+    """A reader of the store at `path`, or of what `look` gives, which tells `service` what it gave out."""
 
     async def tell(given: Mapping[Tenant, Sequence[Given]]) -> None:
         if service is None:
@@ -54,7 +57,7 @@ async def reader_of(
             service.told(tenant, each)
 
     clock = clock or (service.clock if service else SystemClock())
-    with closing(StoreReader(path, "memory")) as store:
+    with closing(look() if look else StoreReader(path, "memory")) as store:
         reader = MemoryReader(
             store,
             clock,
@@ -553,19 +556,28 @@ class Chance:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_whatever_is_written_a_reader_answers_as_the_shard_does(tmp_path: Path, seed: int):
-    clock, path = Clock(), tmp_path / "m.sqlite"
-    parts = {**hygiene.parts(clock), "make_index": TenantIndex}
-    few = Settings(open_tenants=1)
+    await by_chance(seed, 120, tmp_path / "m.sqlite", None, None)
+
+
+async def test_over_postgresql_too(tmp_path: Path, server: Server):
+    where = (server.url, "test-reader", "memory-0", "memory")
+    await by_chance(7, 60, tmp_path, PostgresStore(*where), lambda: PostgresReader(*where))
+
+
+async def by_chance(seed: int, rounds: int, path: Path, store: Any, look: Callable[[], Any] | None) -> None:
+    clock, few, same = Clock(), Settings(open_tenants=1), {"make_index": TenantIndex, "look": look}
     async with (
-        memory(path, clock=clock, **parts) as service,
-        reader_of(path, service, clock=clock, make_index=TenantIndex) as one,
-        reader_of(path, service, clock=clock, make_index=TenantIndex, settings=few) as other,
+        memory(path, clock=clock, store=store, **{**hygiene.parts(clock), "make_index": TenantIndex}) as service,
+        reader_of(path, service, clock=clock, **same) as one,
+        reader_of(path, service, clock=clock, settings=few, **same) as other,
     ):
         chance = Chance(seed, service, [one, other], clock)
-        for _ in range(120):
+        for _ in range(rounds):
             await chance.write()
             if chance.random.random() < 0.7:
                 await chance.ask()
         for reader in (one, other):
             for tenant in (SHOP, Tenant("bank")):
                 assert await reader.check(tenant) == SOUND
+        assert chance.forgotten
+        assert chance.ids

@@ -10,15 +10,17 @@ import pytest
 
 from hanse.contracts import InvalidConfiguration, NotFound, Tenant, Unavailable
 from hanse.contracts.memory import Draft, Query
-from hanse.runtime import memory_readers
+from hanse.runtime import actors, cluster, memory_readers
 from hanse.runtime.answering import Asked, Counter
+from hanse.runtime.assembly import World
 from hanse.runtime.client import Shard
 from hanse.runtime.config import Configuration
 from hanse.runtime.federation import Federation
+from hanse.runtime.gateway import health
 from hanse.runtime.link import Link, Receiver, pipe
 from hanse.runtime.memory_client import MemoryClient
 from hanse.runtime.memory_readers import Readers
-from hanse.runtime.parts import parts_of
+from hanse.runtime.parts import memory_reader, parts_of
 
 from ..memory.plain import WordEmbedder, ann
 from ..support.postgres import Server
@@ -99,6 +101,15 @@ async def test_the_status_says_who_answers(tmp_path: Path):
         assert (await without.client.status()).memory == "not configured"
 
 
+async def test_the_metrics_say_it_too(tmp_path: Path):
+    async with running(tmp_path, readers=1) as federation:
+        await federation.memory.remember("a chair")
+        lines = [*health._memory(await federation.client.status())]
+    assert 'hanse_memory_up{process="memory-0-reader-0",kind="reader"} 1' in lines
+    assert 'hanse_memory_open_records{process="memory-0",kind="shard"} 1' in lines
+    assert "# TYPE hanse_memory_reads_total counter" in lines
+
+
 async def test_readers_over_postgresql(tmp_path: Path, server: Server):
     sections: Any = {"federation": {"name": "read"}, "store": {"url": server.url}}
     async with running(tmp_path, **sections) as federation:
@@ -126,6 +137,38 @@ def test_readers_are_parts_that_may_be_on_any_node(tmp_path: Path):
         ("memory-1-reader-0", True),
         ("memory-1-reader-1", True),
     ]
+
+
+async def test_a_reader_of_another_layout_does_not_start(tmp_path: Path):
+    """It would say of most tenants that they have nothing."""
+    async with running(tmp_path):
+        pass
+    configuration = Configuration.for_agents([], data=tmp_path, memory={"shards": 3, "readers": 1})
+    part = memory_reader(configuration, World.real(), print, 0, Place("shard").way(), WordEmbedder())
+    with pytest.raises(InvalidConfiguration, match="laid out in 1"):
+        await part.start()
+    await part.reader.stop()
+    part._store.close()
+
+
+@pytest.mark.parametrize("url", [None, "postgresql://hanse@db.example.com/hanse"])
+def test_readers_live_where_their_store_can_be_opened(tmp_path: Path, url: str | None, monkeypatch: pytest.MonkeyPatch):
+    store = {} if url is None else {"store": {"url": url}}
+    configuration = Configuration.for_agents([], data=tmp_path, memory={"readers": 1}, **store)
+    placed: dict[str, Any] = {}
+
+    class Actor:
+        @staticmethod
+        def options(**options: Any) -> Any:
+            placed[options["name"]] = (options["resources"], options["max_restarts"], options["scheduling_strategy"])
+            return type("Made", (), {"remote": staticmethod(lambda *_: None)})
+
+    monkeypatch.setattr(actors, "PartActor", Actor)
+    monkeypatch.setattr(cluster, "_here", lambda: "10.0.0.1")
+    cluster._parts(configuration, False)
+    here = {"node:10.0.0.1": cluster.PINCH}
+    assert placed["memory-0"] == (here, -1, "SPREAD")
+    assert placed["memory-0-reader-0"] == (here if url is None else None, -1, "SPREAD")
 
 
 # What a client does

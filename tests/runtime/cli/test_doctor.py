@@ -119,6 +119,22 @@ def test_more_stores_than_a_server_has_connections_for_fail(server):
     assert (check.verdict, check.advice) == (FAIL, "51 stores take 102 connections: raise max_connections")
 
 
+def test_readers_of_the_memory_take_connections_too(server):
+    assert doctor.database(Address(server.url, "shop"), 48, 4).verdict == OK
+    check = doctor.database(Address(server.url, "shop"), 48, 5)
+    assert (check.verdict, check.advice) == (
+        FAIL,
+        "48 stores and 5 readers take 101 connections: raise max_connections",
+    )
+
+
+def test_more_readers_of_the_memory_than_cores_are_a_warning(folder):
+    (folder / "hanse.yaml").write_text("version: 1\nmemory: {shards: 2, readers: 32}\n")
+    _, checks = examined()
+    assert (checks["memory readers"]["verdict"], "memory.readers" in checks["memory readers"]["advice"]) == (WARN, True)
+    assert doctor.memory_readers(1, 2).verdict == OK
+
+
 def test_a_database_that_nobody_serves_fails_and_its_password_stays_secret(folder):
     (folder / "hanse.yaml").write_text('version: 1\nstore: {url: "postgresql://hanse:secret@127.0.0.1:1/hanse"}\n')
     result, checks = examined()
