@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 FORMAT = 1
+"""Of the files and the manifest; a snapshot of another one is refused."""
 MANIFEST = "manifest.json"
 _NESTED = ("payload", "fact", "provenance")
 _log = logging.getLogger(__name__)
