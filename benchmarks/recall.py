@@ -9,8 +9,10 @@ answer was taken from is among them (`source`). Some answers are said nowhere in
     python -m hanse.benchmarks.recall --locomo locomo10.json --bfcl bfcl_memory
 
 `service` is the product: an agent remembers one message after the other, when it was said, through the write gate onto
-the disk, and then asks. Evidence that the gate merged is found when the record is that stands for it; what it set aside
-is lost. All rows below it are of index and packing alone, over everything, which is what they are to be compared with.
+the disk, and then asks. Before each it recalls what is known, so that the gate holds every message against what was
+just recalled: a message that it takes for an echo is a loss. Evidence that the gate merged is found when the record is
+that stands for it; what it set aside is lost. All rows below are of index and packing alone, over everything, which is
+what they are to be compared with.
 
 `packing` asks how much of the evidence fits a budget of tokens, by the way in which the budget is filled.
 
@@ -200,6 +202,7 @@ class Service:
         for message in corpus.records:
             self._clock.ms = max(message.created_ms, self._clock.ms)
             draft = Draft(text=message.text, layer=message.layer, episode=message.episode)
+            await self._service.recall(Query(text=message.text, limit=DEPTHS[0]), caller)
             [told] = await self._service.remember([draft], caller)
             self.became[told.outcome] += 1
             if told.record.id not in said or message.id in evidence:

@@ -26,6 +26,7 @@ its apostrophe. In another language they are just rare words.
 """
 
 LONGEST_WORD = 64
+"""Characters of a word that count: what is longer is no word, and a key of many would cost as much as a text."""
 _WORD = re.compile(r"[^\W_]+")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 """Scripts that put no space between words: Thai, Lao, Burmese, Khmer, Kana, Han."""

@@ -17,6 +17,7 @@ import orjson
 from ..contracts.memory import Layer, Record, State
 
 DAY_MS = 86_400_000
+"""Milliseconds of a day."""
 
 
 @dataclass(frozen=True, slots=True)

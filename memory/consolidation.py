@@ -31,6 +31,7 @@ from .wording import is_content, sentences, stem, wording
 Matrix = NDArray[floating[Any]]
 
 DAY_MS = 86_400_000
+"""Milliseconds of a day."""
 
 MAX_LINE = 2000
 """Characters of one line: a dozen of them are still a record."""

@@ -168,6 +168,7 @@ async def consolidate(
 
 
 _LEVELS = 8
+"""Of summaries upon summaries, in one request: eight of them hold more episodes than anybody has."""
 
 
 async def _due(service: "MemoryService", policy: consolidation.Policy, tenant: Tenant) -> list[consolidation.Group]:

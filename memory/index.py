@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DAY_MS = 86_400_000
+"""Milliseconds of a day."""
 _NONE = np.empty(0, np.int32)
 LIKELY = 64
 """Candidates that are weighed with the vectors of their neighbours, at least; or twice as many as are asked for."""

@@ -20,6 +20,7 @@ CLOSE, RELATED = 0.5, 0.3
 seldom reach the second with the embedders of the MiniLM family.
 """
 SHOWN_WORDS = 4
+"""Of the question, in the reason of a hit: more of them explain no more."""
 _PIECE = re.compile(r"[^\W_]+|[^\w\s]|_")
 
 

@@ -51,6 +51,7 @@ AnyShelf = TypeVar("AnyShelf", bound=Shelf)
 
 _PAGE = 200
 _LATEST = 1 << 62
+"""Records that are read at a time, and a position and a moment above all that there are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 FORMAT = 2
+"""Of the files and the manifest; a snapshot of another one is refused."""
 MANIFEST = "manifest.json"
 RECORDS = "records"
 ROWS = 20_000

@@ -41,6 +41,7 @@ WAITING_REMOVALS = 4096
 """Numbers that went and that answers may still hold."""
 _MAX_DEPTH = 16
 _FOR_EVER = 1 << 62
+"""Objects within one another of which each value has a path of its own, and a moment above all that there are."""
 
 _SCHEMA = (
     """CREATE TEMP TABLE records (

@@ -38,6 +38,7 @@ RETRY_SECONDS = (1.0, 60.0)
 _SCRUBS = 5
 _DAY_MS = 86_400_000
 _NEVER = 1 << 62
+"""Attempts at cleaning the files while readers hold them, milliseconds of a day, and a moment above all others."""
 
 
 class Upkeep:

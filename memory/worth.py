@@ -127,6 +127,7 @@ revisited, 2013). Other languages in Latin letters have mostly the same ones."""
 _PAIR_RANKS = {pair: rank for rank, pair in enumerate(_PAIRS.split())}
 _COMMON_PAIRS = frozenset(_PAIR_RANKS)
 _UNKNOWN_RANK = 400
+"""Of a pair of letters that English hardly has: behind the last one of the list."""
 _HOLDING_WORDS = (
     FUNCTION_WORDS | word_set("no not now see new good"),
     *map(
