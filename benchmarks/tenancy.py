@@ -209,7 +209,8 @@ class Reader:
         elif what < 0.95:
             await self._service.forget([ids.pop(self._chance.randrange(len(ids)))], caller)
         else:
-            await self._service.tell(self._chance.choice(("snapshot", "rebuild")), {}, caller)
+            person = Caller(tenant=Tenant(tenant), by=agent)
+            await self._service.tell(self._chance.choice(("snapshot", "rebuild")), {}, person)
 
     async def _remember(self, tenant: str, agent: str, count: int) -> None:
         mark = canary(tenant)

@@ -33,7 +33,8 @@ _REASON = "forgotten"
 """Of notes: why a record was forgotten, by its id."""
 _ALL = 1 << 62
 """Above every version."""
-_RESTORING, _SNAPSHOT = "restoring", "snapshot"
+_RESTORING = "restoring"
+"""Of notes: whether a snapshot is there as a whole, by its seal."""
 _OWED = "owed"
 """Of notes: certificates that are due when what was erased has left the files, by their id."""
 _BEHIND_ALL = "~"
@@ -446,16 +447,16 @@ class Log:
 
     # Restoring
 
-    def restored(self, tenant: Tenant) -> Mapping[str, Any] | None:
-        """Which snapshot was restored, or begun to be: `seal` and `done`. None when none was."""
-        return self.note(tenant, _RESTORING, _SNAPSHOT)
+    def restored(self, tenant: Tenant, seal: str) -> bool | None:
+        """Whether the snapshot with this seal was restored. False when that was begun alone, None when it was not."""
+        return self.note(tenant, _RESTORING, seal)
 
     def begin_restoring(self, caller: Caller, seal: str, beside: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Says whose snapshot is brought back, with what stands beside its records. What is there already stays."""
         tenant = caller.tenant
         about = {"tenant": tenant, "by": caller.by, "records": [], "snapshot": seal}
         sequence = self._append(Kind.MEMORY_RESTORED, caller, about).sequence
-        self.write_note(tenant, _RESTORING, _SNAPSHOT, {"seal": seal, "done": False})
+        self.write_note(tenant, _RESTORING, seal, self.restored(tenant, seal) or False)
         for row in beside.get("tombstones", ()):
             self._write("insert_tombstone", tenant, row["id"], sequence, row["at_ms"], row["cause"])
             if row["reason"]:
@@ -477,7 +478,7 @@ class Log:
 
     def end_restoring(self, tenant: Tenant, seal: str) -> None:
         """All of it is there."""
-        self.write_note(tenant, _RESTORING, _SNAPSHOT, {"seal": seal, "done": True})
+        self.write_note(tenant, _RESTORING, seal, True)
 
     # How
 

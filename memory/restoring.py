@@ -66,16 +66,22 @@ async def restore(
 
 def continues(log: Log, manifest: Manifest) -> bool:
     """Whether this log has all that the snapshot has: it was taken of it, or was restored into it."""
-    restored = log.restored(manifest.tenant)
-    if restored is not None and restored["seal"] == manifest.seal:
-        return restored["done"]
+    restored = log.restored(manifest.tenant, manifest.seal)
+    return _is_of(log, manifest) if restored is None else restored
+
+
+def is_current(log: Log, manifest: Manifest) -> bool:
+    """Whether the snapshot was taken of this log, and nothing was written since."""
+    return _is_of(log, manifest) and manifest.sequence >= log.last_change(manifest.tenant)
+
+
+def _is_of(log: Log, manifest: Manifest) -> bool:
     return not manifest.records or log.head_at(manifest.sequence) == manifest.head
 
 
 def _check_room(log: Log, manifest: Manifest, *, merge: bool) -> None:
     """Raises Conflict."""
-    restored = log.restored(manifest.tenant)
-    begun = restored is not None and restored["seal"] == manifest.seal
+    begun = log.restored(manifest.tenant, manifest.seal) is not None
     if not (merge or begun) and (count := log.count(manifest.tenant)):
         raise Conflict(
             f"{manifest.tenant} remembers {count} records already. Nothing was changed. To add what the snapshot has "

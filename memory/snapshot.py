@@ -4,9 +4,10 @@
     PLACE/<name of the tenant>/records-<sequence>-<random>.parquet          every version, with its vector
     PLACE/<name of the tenant>/{derivations,tombstones,grants,receipts,certificates}-….parquet
 
-They are copies for the day on which the log itself is lost; `restoring` brings one back. Nothing is opened from them:
-to read the log takes less time than to read them (20,000 records: 0.8 s against 3.5 s, and the index is made after
-either), and the log is the truth.
+They are copies for the day on which the log itself is lost; `restoring` brings one back. Nothing is opened from them.
+Of the 2.3 s in which a tenant of 20,000 records opens from the log, its rows take 0.05 s, the records made of them
+0.4 s and the indexes the rest, which no file could save; to read these files takes four times as long as to read the
+log.
 
 A file counts when the manifest names it with its hash; the manifest counts when its seal, keyed with a key of the
 federation's own, is right. Anything else is torn, foreign or tampered with, and is not loaded. On a local disk each

@@ -18,7 +18,7 @@ from .certificates import sealed
 from .log import Kept
 from .ports import Scrubber
 from .progress import Progress
-from .restoring import continues
+from .restoring import continues, is_current
 from .shelf import Shelf
 from .snapshot import RECORDS, ROWS, Mark, Part, Snapshots
 
@@ -277,7 +277,7 @@ class Upkeep:
 
     async def _snapshot_if_due(self, tenant: Tenant) -> None:
         manifest = await self._service.snapshots.manifest(tenant) if self._service.snapshots else None
-        if manifest is not None and manifest.sequence >= self._service.log.last_change(tenant):
+        if manifest is not None and is_current(self._service.log, manifest):
             self._changed.discard(tenant)
         else:
             await self.snapshot(tenant)

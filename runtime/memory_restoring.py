@@ -13,7 +13,7 @@ from ..contracts.caller import Caller
 from ..contracts.memory import Restored
 from ..memory.service import MemoryService
 from ..memory.snapshot import Snapshots
-from .assembly import World, open_store, root_key
+from .assembly import World, in_memory, open_store, root_key
 from .config import Configuration
 from .config import Memory as Section
 from .data_lock import DataLock
@@ -39,8 +39,10 @@ async def restore_into(
     """What came of each tenant's snapshot; of all that are at the place when none is named.
 
     `key` is the secret key of the federation that wrote them, when that was another one. Raises Conflict while a
-    federation works on the data, and what `restoring.restore` raises.
+    federation works on the data, InvalidConfiguration, and what `restoring.restore` raises.
     """
+    if in_memory(configuration):
+        raise InvalidConfiguration("this federation keeps nothing: its data is :memory:. Write data: ./var")
     section = configuration.memory or Section()
     place = location or section.snapshots
     if place is None:

@@ -100,6 +100,8 @@ async def _into_folder(
     from ..memory_restoring import read_secret, restore_into
 
     configuration = session.configuration()
+    if session.options.data is not None:
+        configuration = configuration.over(session.options.data)
 
     async def watch(service: Any, tenant: Tenant, work: Awaitable[Restored]) -> Restored:
         async def look() -> Sequence[Mapping[str, Any]]:

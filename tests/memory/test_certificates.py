@@ -90,12 +90,15 @@ async def test_the_journal_says_that_there_is_a_certificate():
         assert event.data == {"tenant": SHOP, "by": "ann", "certificate": made.id, "digest": made.digest}
 
 
-async def test_many_at_once_each_get_one():
-    async with memory() as service:
+async def test_many_at_once_each_get_one(tmp_path: Path):
+    async with memory(tmp_path / "m.sqlite") as service:
         records = [await remembered(service, f"record {n}") for n in range(8)]
         made = await asyncio.gather(*(service.forget([each.id], ann()) for each in records))
         assert sorted(each.id for each in await kept(service)) == sorted(each.id for each in made)
         assert [each.records for each in made] == [[each.id] for each in records]
+        events = [decode_event(entry) for _, entry, _ in service.log._store.read("entries", (0, 100))]
+        said = [event.data["certificate"] for event in events if event.kind is Kind.MEMORY_CERTIFIED]
+        assert sorted(said) == sorted(each.id for each in made), "the journal says each once"
 
 
 async def test_erasing_a_subject_and_masking_its_names_are_certified_apart():

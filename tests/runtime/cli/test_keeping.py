@@ -214,6 +214,19 @@ def test_a_new_federation_takes_over_with_the_key_of_the_old_one(old, tmp_path):
     assert texts(new)[0] == KEY
 
 
+def test_the_data_folder_may_be_named(old, tmp_path):
+    shutil.copytree(old / "var", tmp_path / "copy")
+    (tmp_path / "copy" / "memory-0.sqlite").unlink()
+    assert "2 records in 2 versions" in command(old, "--data", str(tmp_path / "copy"))
+    assert "remembers 2 records already" in command(old, code=1), "the store of the configured one was not lost"
+
+
+def test_a_federation_that_keeps_nothing_says_so(old):
+    text = json.loads((old / "hanse.yaml").read_text())
+    (old / "hanse.yaml").write_text(json.dumps(text | {"federation": {"name": "bank", "data": ":memory:"}}))
+    assert "this federation keeps nothing" in command(old, code=2)
+
+
 def test_nothing_is_restored_beside_a_federation_that_runs(old):
     lock = DataLock(old / "var")
     assert "Stop it with: hanse down" in command(old, code=1)
