@@ -32,6 +32,7 @@ MAX_PATTERN = 500
 """Characters of a pattern that a caller gives."""
 
 _LOCAL_CHARACTERS = 64
+"""Before an `@` at most (RFC 5321, section 4.5.3.1.1)."""
 _LOCAL = re.compile(r"\w[\w.!#$%&'*+/=?^`{|}~-]*\Z")
 _DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,63}(?![\w-])")
 """What may be an address: the characters around an `@`. Whether it is one, `email-validator` says."""
