@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..contracts import Digest, HanseError, ModelUnavailable, Overloaded, TimedOut
+from ..contracts import Digest, HanseError, ModelUnavailable
 from ..contracts.pool import Embedder, TierState
 from .backend import Condition
 from .pooled import PooledEmbedder
@@ -61,7 +61,7 @@ class Features:
         if self._serves():
             try:
                 return await self._tier.embed(texts, interactive=interactive)
-            except (ModelUnavailable, TimedOut, Overloaded) as error:
+            except HanseError as error:  # also a text that the engine refuses, and this process takes
                 about = {"action": "features.fallback"}
                 _log.warning("%s judge in this process: %s", self._heads, error.detail, extra=about)
         return await self._local.embed(texts, interactive=interactive)

@@ -7,7 +7,7 @@ import numpy
 import orjson
 import pytest
 
-from hanse.contracts import ModelUnavailable, digest
+from hanse.contracts import HanseError, InvalidInput, ModelUnavailable, Overloaded, digest
 from hanse.contracts.pool import TierState
 from hanse.models.backend import Condition
 from hanse.models.features import SAMPLE, Features
@@ -151,6 +151,16 @@ async def test_an_engine_that_dies_costs_a_judgement_time_and_nothing_else(case:
     assert "judge in the pool's own process meanwhile" in case.features.condition().detail
     case.engine.wrong = None
     await case.ready()
+    assert await case.embed() == "there"
+
+
+@pytest.mark.parametrize("error", [Overloaded("full"), InvalidInput("no text")])
+async def test_what_the_tier_refuses_is_computed_here_and_says_nothing_about_it(case: Case, error: HanseError) -> None:
+    await case.ready()
+    case.engine.wrong = error
+    for _ in range(3):
+        assert await case.embed() == "here"
+    case.engine.wrong = None
     assert await case.embed() == "there"
 
 
