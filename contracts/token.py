@@ -119,7 +119,9 @@ def verify(token: Token, key: Key, demand: Demand) -> Allowance:
     blocks = [_check_block(block, demand) for block in token.blocks]
     if missing := sorted(_REQUIRED - blocks[0].keys()):
         raise _refused(f"the token was minted without the caveat {missing[0]!r}", demand)
-    return _allowance(blocks) if any("labels" in each for each in blocks) else NO_LABELS
+    if len(blocks) == 1 and "labels" not in blocks[0]:
+        return NO_LABELS
+    return _allowance(blocks)
 
 
 def _allowance(blocks: Sequence[Mapping[Any, Any]]) -> Allowance:
@@ -128,7 +130,7 @@ def _allowance(blocks: Sequence[Mapping[Any, Any]]) -> Allowance:
     for each in blocks:
         labels.update(each.get("labels", ()))
         cleared &= set(each.get("cleared", cleared))
-    return Allowance(tuple(sorted(labels)), tuple(sorted(cleared)))
+    return Allowance(tuple(sorted(labels)), tuple(sorted(cleared & labels)))
 
 
 _EQUAL = {"task": "task", "step": "step", "capability": "capability", "tenant": "tenant", "input": "input_digest"}

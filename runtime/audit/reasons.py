@@ -200,11 +200,13 @@ class _Account:
                 yield from self._award(said)
             case Kind.APPROVAL_REQUESTED:
                 yield f"a person was asked about {said['digest']}, because: {said['rule']}"
+                yield from _sources(said)
             case Kind.APPROVAL_DECIDED:
                 yield f"{said['decision']} by {said['by']} for {said['digest']} at {_at(event)}"
             case Kind.STEP_COMPLETED:
                 replayed = ", from its receipt" if said.get("replayed") else ""
                 yield f"completed by {said['agent']} at {_at(event)}, output {digest(said['output'])}{replayed}"
+                yield from _sources(said)
             case Kind.STEP_FAILED:
                 yield f"failed at {_at(event)}: {(said.get('error') or {}).get('detail', '')}"
             case Kind.STEP_DELEGATED:
@@ -222,6 +224,9 @@ class _Account:
         yield f"awarded to {said['agent']} (attempt {said['attempt']}): {said['reason']}"
         yield f"allowed by the rule: {said.get('rule') or 'none is named'}"
         yield from _token(said)
+        if labels := said.get("labels"):
+            out = " and ".join(said.get("cleared") or ()) or "nothing of it"
+            yield f"its data is {' and '.join(labels)}; cleared to go outward: {out}"
         yield f"for the input {said['input']}"
 
     def _books(self, run: Run, step: StepRun) -> Iterator[str]:
@@ -284,6 +289,12 @@ def _source(event: Event) -> str:
 def _record(said: Any) -> str:
     """An id, or id, version and the salted digest of what the record says."""
     return " ".join(map(str, said)) if isinstance(said, list) else str(said)
+
+
+def _sources(said: Mapping[str, Any]) -> Iterator[str]:
+    """What was known of the data, and from where."""
+    for label, sources in (said.get("labels") or {}).items():
+        yield f"{label}: {'; '.join(sources)}"
 
 
 def _token(said: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 receipt, its errors, and to the door that leads outside.
 """
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -62,6 +63,10 @@ class Clerk(Agent):
 
     domain = "clerk"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes, self.gate, self.begun = 0, asyncio.Event(), asyncio.Event()
+
     @capability(effect="reversible", compensation="note", labels=("pii",))
     async def note(self, request: Text, context: Context) -> Text:
         """Recall, and write down."""
@@ -90,6 +95,19 @@ class Clerk(Agent):
         await context.memory.recall(request.text)
         await context.connectors.pipe.look(text=request.text)
         return request
+
+    @capability(effect="reversible", compensation="note")
+    async def count(self, request: Text, context: Context) -> Text:
+        """Recall in the first go only, and lose that one when somebody else counts meanwhile."""
+        number = await context.state.get("notes", "count", default=0)
+        if request.text:
+            self.goes += 1
+            if self.goes == 1:
+                await context.memory.recall(request.text)
+                self.begun.set()
+                await self.gate.wait()
+        await context.state.put("notes", "count", number + 1)
+        return Text(text=str(number + 1))
 
     @capability(effect="read")
     async def fail(self, request: Text, context: Context) -> Text:
@@ -126,6 +144,17 @@ async def test_an_error_says_it_too_and_keeps_its_own_ids(start: Start):
     engine = await start(Clerk, **parts("private"))
     failed = error(await engine.execute(call_of("clerk.fail", {"text": "a"})))
     assert (failed.ids[IN_ERROR], failed.ids["labels"]) == (TOOK, ["a word of its own"])
+
+
+async def test_what_a_lost_go_has_taken_up_counts_for_the_next_one(start: Start):
+    clerk = Clerk()
+    engine = await start(clerk, **parts("private"))
+    slow = asyncio.create_task(engine.execute(call_of("clerk.count", {"text": "a"})))
+    await clerk.begun.wait()
+    assert (await engine.execute(call_of("clerk.count", {"text": ""}))).labels is None
+    clerk.gate.set()
+    said = await slow
+    assert (output(said), clerk.goes, said.labels) == ({"text": "2"}, 2, TOOK)
 
 
 async def test_who_is_asked_in_the_step_hears_what_the_token_says(start: Start):

@@ -133,6 +133,49 @@ def test_a_rule_chooses_by_labels_of_the_data_and_of_the_task():
         assert rule_for(labelled, contract(), {}, Situation(labels)).review is asked
 
 
+def known(*labels: str, outward: bool = False) -> Situation:
+    return Situation(marks=dict.fromkeys(labels, ("record r1, step read",)), outward=outward)
+
+
+MAIL = Contract(CapabilityName("a.mail"), "1.0", Effect.IRREVERSIBLE, "Test.", {}, {})
+SEARCH = Contract(CapabilityName("a.search"), "1.0", Effect.READ, "Test.", {}, {}, labels=("outward",))
+LOOK = Contract(CapabilityName("a.look"), "1.0", Effect.READ, "Test.", {}, {})
+
+
+def test_what_is_untrusted_asks_before_it_goes_outward_though_no_rule_says_so():
+    for asked in (MAIL, SEARCH):
+        assert rule_for((), asked, {}, known("untrusted")).words == f"{asked.name} takes outward what is untrusted"
+        assert rule_for((), asked, {}, known("private", "pii")) == AUTOMATIC
+        assert rule_for((), asked, {}) == AUTOMATIC
+    both = rule_for((), MAIL, {}, known("private", "untrusted", "pii"))
+    assert (both.review, both.words) == (True, "a.mail takes outward what is private and untrusted")
+    assert rule_for((), LOOK, {}, known("untrusted")) == AUTOMATIC
+    assert rule_for((), LOOK, {}, known("untrusted", outward=True)).review, "it turned out to go outward"
+
+
+@pytest.mark.parametrize(
+    ("rule", "lets_run"),
+    [
+        ({"mode": "automatic"}, False),
+        ({"mode": "automatic", "labels": "pii"}, False),
+        ({"mode": "automatic", "labels": "untrusted"}, False),
+        ({"mode": "automatic", "labels": ["untrusted", "private"]}, True),
+        ({"mode": "automatic", "all_labels": ["untrusted", "private"]}, True),
+        ({"mode": "automatic", "labels": "untrusted", "all_labels": "private"}, True),
+    ],
+)
+def test_only_a_rule_that_names_the_very_labels_lets_them_out(rule: dict[str, Any], lets_run: bool):
+    assert rule_for(rules(rule), MAIL, {}, known("untrusted", "private", "pii")).lets_run is lets_run
+
+
+def test_a_rule_that_refuses_asks_nobody():
+    refusing = rules({"mode": "refuse", "all_labels": ["private", "untrusted"]})
+    ruling = rule_for(refusing, MAIL, {}, known("untrusted", "private"))
+    assert (ruling.refused, ruling.review, ruling.lets_run) == (True, False, False)
+    assert ruling.words == "a.mail [labels private and untrusted]: refused"
+    assert rule_for(refusing, MAIL, {}, known("private")) == AUTOMATIC
+
+
 SAMPLED = {"capability": "payments.refund", "sample": 10}
 
 

@@ -86,6 +86,16 @@ async def test_a_bundle_tells_the_whole_chain_of_reasons(data: Path, task: str):
         assert words in told
 
 
+async def test_a_bundle_tells_what_was_known_of_the_data(data: Path):
+    async with Federation.in_process(AGENTS, approvals=RULES, data=data) as federation:
+        made = await federation.submit(call="carriers.ship", input={"to": "x"}, labels={"private": "ann"})
+        await made.result(10)
+    found = check(bundle_of(data, made.id), signer_of(data).public)
+    assert found.problems == []
+    told = "\n".join(found.lines)
+    assert "its data is private; cleared to go outward: private" in told
+
+
 async def test_a_running_federation_hands_out_the_same(data: Path, task: str):
     async with Shop(data)(Options()) as client:
         bundle = await client.bundle(task)
