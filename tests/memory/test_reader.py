@@ -301,6 +301,7 @@ async def test_what_was_given_out_and_forgotten_is_no_echo(tmp_path: Path, by_re
         record = await remembered(service, "The lamp in the hall is green and flickers.")
         await texts(reader if by_reader else service, "lamp")
         await service.forget([record.id], ann())
+        assert not service.lately.of(SHOP)._given
         [told] = await service.remember([Draft(text="The lamp in the hall is green and flickers.")], ann())
         assert told.outcome == "stored"
 
