@@ -4,7 +4,8 @@
 
 Shard and readers are processes of their own, as in a federation, reached over their sockets and without Ray; each has
 the real embedder, index and gate. Callers ask one after the other, so many at once, and one writer remembers one text
-after the other meanwhile. With fewer cores than processes they take them from one another, and readers give nothing.
+after the other meanwhile. With fewer cores than processes they take them from one another, and readers give nothing;
+what can be seen then too is how much processor time of the shard a recall takes, when nobody writes.
 """
 
 import argparse
@@ -40,6 +41,8 @@ from .machine import percentile, show
 CALLER = Caller(tenant=Tenant("benchmark"), by="benchmark")
 BATCH = 100
 """Texts that are remembered at once before anything is measured."""
+ALONE = 100
+"""Recalls, one after the other, of which the shard's processor time is taken."""
 PATIENCE_SECONDS = 60.0
 
 
@@ -74,13 +77,13 @@ def _fail(error: BaseException) -> None:
 
 
 @asynccontextmanager
-async def process(data: Path, name: str) -> AsyncIterator[None]:
-    """Ready when this begins, over when it ends."""
+async def process(data: Path, name: str) -> AsyncIterator[int]:
+    """Its id. Ready when this begins, over when it ends."""
     command = [sys.executable, "-m", "hanse.benchmarks.readers", "--folder", str(data), "--serve", name]
     child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
     try:
         await _ready(child, name)
-        yield
+        yield child.pid
     finally:
         await child.communicate(b"")  # the end of its input
 
@@ -128,7 +131,13 @@ def _text(number: int) -> str:
     return f"{chance.choice(said)} {chance.choice(said)} r{number}"
 
 
-async def measure(data: Path, readers: int, callers: int, seconds: float, numbers: Any) -> dict[str, Any]:
+def processor_ms(pid: int) -> float:
+    """That a process has used until now, in all its threads."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(each.read_text(encoding="ascii").split()[0]) for each in threads) / 1e6
+
+
+async def measure(data: Path, shard: int, readers: int, callers: int, seconds: float, numbers: Any) -> dict[str, Any]:
     async with memory_with(data, readers) as client:
         questions, until = itertools.cycle(_said()[-500:]), time.monotonic() + seconds
         recalls, writes = list[float](), list[float]()
@@ -144,6 +153,10 @@ async def measure(data: Path, readers: int, callers: int, seconds: float, number
                 writes.append(1000 * (time.monotonic() - began))
 
         await asyncio.gather(write(), *(ask() for _ in range(callers)))
+        used = processor_ms(shard)
+        for question in itertools.islice(questions, ALONE):
+            await client.recall(Query(text=question, limit=10), CALLER)
+        used = processor_ms(shard) - used
     return {
         "readers": readers,
         "recalls_per_s": len(recalls) / seconds,
@@ -151,15 +164,17 @@ async def measure(data: Path, readers: int, callers: int, seconds: float, number
         "recall_ms_p99": percentile(recalls, 0.99),
         "writes_per_s": len(writes) / seconds,
         "write_ms_p50": percentile(writes, 0.5),
+        "shard_ms_per_recall": used / ALONE,
     }
 
 
 async def measure_all(counts: Sequence[int], options: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as temporary:
         data, numbers = options.folder or Path(temporary), itertools.count(1_000_000)
-        async with process(data, memory_name(0)):
+        async with process(data, memory_name(0)) as shard:
             await filled(data, options.records)
-            return [await measure(data, count, options.callers, options.seconds, numbers) for count in counts]
+            how = (options.callers, options.seconds, numbers)
+            return [await measure(data, shard, count, *how) for count in counts]
 
 
 def main() -> None:

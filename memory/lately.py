@@ -183,6 +183,6 @@ class LatelyOfAll:
         return found
 
     def _make_room(self) -> None:
-        for tenant in list(self._of)[: max(0, len(self._of) - self._most)]:
-            if not self._is_open(tenant):
+        if len(self._of) > self._most:
+            for tenant in [each for each in self._of if not self._is_open(each)][: -self._most]:
                 del self._of[tenant]

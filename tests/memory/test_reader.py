@@ -20,7 +20,7 @@ from hanse.contracts.memory import Change, Draft, Layer, Provenance, Query, Reco
 from hanse.memory import hygiene, projection, telling
 from hanse.memory.derivation import everything_derived
 from hanse.memory.index import TenantIndex
-from hanse.memory.lately import Given
+from hanse.memory.lately import Given, LatelyOfAll
 from hanse.memory.reader import FollowingShelf, MemoryReader, _ids
 from hanse.memory.service import MemoryService, Parts, Settings
 from hanse.runtime.store.postgresql import PostgresReader, PostgresStore
@@ -299,11 +299,32 @@ async def test_a_version_that_was_given_out_is_an_echo_though_another_one_came(t
         assert told.outcome == "echo"
 
 
-async def test_what_was_given_out_and_forgotten_is_no_echo(tmp_path: Path):
+async def test_an_echo_is_known_though_the_shard_closed_the_tenant_meanwhile(tmp_path: Path):
+    said = "The lamp in the hall is green and flickers."
+    async with both(tmp_path, settings=Settings(open_tenants=1)) as (service, reader):
+        record = await remembered(service, said)
+        for by in (service, reader):
+            await texts(by, "lamp")
+            await remembered(service, f"another tenant {by}", ann("bank"))
+            assert not service.shelves.is_open(SHOP)
+            [told] = await service.remember([Draft(text=f"I recalled that: {said}")], ann())
+            assert (told.outcome, told.record.id) == ("echo", record.id)
+
+
+async def test_of_tenants_that_nobody_has_open_not_all_are_remembered():
+    lately = LatelyOfAll(2, lambda tenant: tenant == "open")
+    for tenant in ("open", "a", "b", "c"):
+        lately.of(Tenant(tenant)).told([("r", 1)])
+    assert [*lately._of] == ["open", "b", "c"]
+
+
+@pytest.mark.parametrize("by_reader", [True, False])
+async def test_what_was_given_out_and_forgotten_is_no_echo(tmp_path: Path, by_reader: bool):
     async with both(tmp_path) as (service, reader):
         record = await remembered(service, "The lamp in the hall is green and flickers.")
-        await texts(reader, "lamp")
+        await texts(reader if by_reader else service, "lamp")
         await service.forget([record.id], ann())
+        assert not service.lately.of(SHOP)._given
         [told] = await service.remember([Draft(text="The lamp in the hall is green and flickers.")], ann())
         assert told.outcome == "stored"
 

@@ -63,6 +63,8 @@ async def test_reads_go_to_readers_and_writes_to_the_shard(tmp_path: Path):
         assert (await federation.memory.get(told.record.id)).text == "Ann prefers letters to calls."
         assert len(await federation.memory.history(told.record.id)) == 1
         assert (await federation.memory.tell("access", subject="ann"))["subject"] == "ann"
+        assert (await federation.memory.tell("stats"))["records"] == 1
+        await federation.memory.tell("grant", owner="till", reader="desk")
         await federation.memory.forget([told.record.id])
         assert (await federation.memory.recall("letters")).hits == []
         with pytest.raises(NotFound, match="asked"):
