@@ -116,7 +116,7 @@ class Lately:
         self._make_room()
 
     def _again(self, record: Record) -> bool:
-        """Whether this very version is there, which is the latest then: most of what is recalled was recalled before."""
+        """Whether this very version is there, which is the latest then: most of it was recalled before."""
         found = self._given.get(record.id)
         if found is None or found.record is None or found.version != record.version:
             return False
