@@ -67,7 +67,8 @@ class Lately:
 
     def gave(self, records: Iterable[Record]) -> None:
         for record in records:
-            self._put(record.id, _Entry(record.version, next(self._turns), record, _keys(record.text)))
+            if not self._again(record):
+                self._put(record.id, _Entry(record.version, next(self._turns), record, _keys(record.text)))
         self._make_room()
 
     def told(self, given: Iterable[Given]) -> None:
@@ -113,6 +114,15 @@ class Lately:
             else:
                 self._replace(id, _Entry(each.version, each.at, record, _keys(record.text)))
         self._make_room()
+
+    def _again(self, record: Record) -> bool:
+        """Whether this very version is there, which is the latest then: most of it was recalled before."""
+        found = self._given.get(record.id)
+        if found is None or found.record is None or found.version != record.version:
+            return False
+        found.at, found.record = next(self._turns), record
+        self._given.move_to_end(record.id)
+        return True
 
     def _put(self, id: str, entry: _Entry) -> None:
         self._replace(id, entry)

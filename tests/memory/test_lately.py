@@ -47,6 +47,16 @@ def test_what_is_over_its_bytes_is_dropped_oldest_first_with_all_it_was_found_by
     assert (lately.nbytes, lately._holders, lately._told) == (0, {}, {})
 
 
+def test_what_is_given_out_again_is_the_latest_and_takes_no_more_room():
+    lately = lately_of(*(f"Parcel {number} went to depot {number}." for number in range(20)))
+    taken = lately.nbytes
+    lately.gave([record("r0", "Parcel 0 went to depot 0.")])
+    assert ([each.id for each in lately.records(nothing)][-1], lately.nbytes) == ("r0", taken)
+    assert [each.id for each in lately.said_in("Parcel 0 went to depot 0.", nothing)] == ["r0"]
+    lately.gave([record("r0", "Parcel 0 was lost.", version=2)])
+    assert lately.said_in("Parcel 0 went to depot 0.", nothing) == [], "another version says something else"
+
+
 def test_a_long_text_is_not_kept_beyond_the_bytes_either():
     lately = lately_of("word " * 6000, most_bytes=10_000)
     assert (len(lately), lately.nbytes) == (0, 0)
