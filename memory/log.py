@@ -19,6 +19,7 @@ from ..contracts import Clock, Entropy, IdempotencyKey, Kind, StepId, TaskId, Te
 from ..contracts.caller import Caller
 from ..contracts.memory import Certificate, Layer, Record, State
 from ..contracts.plain import pack, unpack
+from ..contracts.wire import decode_event
 from .books import sources_of
 
 if TYPE_CHECKING:
@@ -270,6 +271,15 @@ class Log:
         """Newest first; only those with an id below `before`."""
         rows = self._store.read("certificates", (tenant, before or _BEHIND_ALL, limit))
         return [Certificate.model_validate(unpack(body)) for (body,) in rows]
+
+    def certified(self, tenant: Tenant) -> Iterator[dict[str, str]]:
+        """What the journal says was certified: digests by certificate, page by page."""
+        after = 0
+        while rows := self._store.read("entries", (after, _PAGE)):
+            events = (decode_event(entry) for _, entry, _ in rows)
+            made = (event.data for event in events if event.kind is Kind.MEMORY_CERTIFIED)
+            yield {each["certificate"]: each["digest"] for each in made if each["tenant"] == tenant}
+            after = rows[-1][0]
 
     def owed(self, tenant: Tenant) -> list[Certificate]:
         """Certificates of erasures that may still be in some file. On disk only."""

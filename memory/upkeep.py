@@ -85,8 +85,11 @@ class Upkeep:
                 self._wake_vectors.set()
 
     def restored(self, tenant: Tenant) -> None:
-        """Much was written: some of it may be due, lack a vector or have one of another model, and be in files."""
+        """Much was written: some of it may be due, lack a vector or have one of another model. The snapshot may still
+        have what was left out, so it is taken again.
+        """
         self._changed.add(tenant)
+        self._to_be_taken_again.add(tenant)
         self._untidy.add(tenant)
         for wake in (self._wake_expiry, self._wake_vectors, self._wake_compaction):
             wake.set()

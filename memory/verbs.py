@@ -3,6 +3,7 @@
 Hygiene adds its own (`Parts.verbs`).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -78,11 +79,25 @@ async def restore(service: "MemoryService", parameters: Mapping[str, Any], calle
 
 
 async def certificates(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:
-    """The certificates of the tenant's erasures, newest first; `before` is the last id of the page before."""
+    """The certificates of the tenant's erasures, newest first; `before` is the last id of the page before.
+
+    With `lost`, instead, the ids of those that the journal says were made and that are not there as they were made.
+    """
     check_person(caller, "see the certificates of")
+    if _truth(parameters, "lost"):
+        return {"lost": await _lost(service, caller)}
     before, limit = str(parameters.get("before") or ""), int(parameters.get("limit") or 100)
     found = service.log.certificates(caller.tenant, before or None, max(1, min(limit, 1000)))
     return {"certificates": [each.model_dump(mode="json") for each in found]}
+
+
+async def _lost(service: "MemoryService", caller: Caller) -> list[str]:
+    lost: list[str] = []
+    for page in service.log.certified(caller.tenant):
+        kept = {id: service.log.certificate(caller.tenant, id) for id in page}
+        lost += [id for id, digest in page.items() if (found := kept[id]) is None or found.digest != digest]
+        await asyncio.sleep(0)
+    return lost
 
 
 async def certificate(service: "MemoryService", parameters: Mapping[str, Any], caller: Caller) -> Any:

@@ -20,6 +20,7 @@ from .text import plain
 
 app = typer.Typer(help="The certificates of what was erased: signed, to be checked anywhere.", no_args_is_help=True)
 PAGE = 500
+_LOST = "the journal says that it was made, and it is not kept"
 
 
 @command(app, "list")
@@ -51,15 +52,19 @@ async def verify(
         typer.Option("--key", help="The federation's public key, as hanse audit key prints it, or a file with it."),
     ] = None,
 ) -> None:
-    """Check that certificates say what was signed. For a file nothing else is needed, and no federation.
+    """Check that certificates say what was signed, and that none which the journal knows is missing. For a file nothing
+    else is needed, and no federation.
 
     Without --key it only shows that each fits the key that it names itself.
     """
     public = read_key(key) if key else None
     found = read(file) if file else [each async for each in _kept(session)]
     problems = {each.id: wrong for each in found if (wrong := problems_of(each, public))}
+    if file is None:
+        problems |= {id: [_LOST] for id in await _lost(session) if id not in problems}
+    total = len(problems.keys() | {each.id for each in found})
     report = {"ok": not problems, "certificates": len(found), "problems": problems}
-    session.out.show(report, lambda: f"{len(found) - len(problems)} of {len(found)} certificates hold")
+    session.out.show(report, lambda: f"{total - len(problems)} of {total} certificates hold")
     if key is None:
         session.out.remark("hanse: whose key it is was not checked: give it with --key", "yellow")
     for id, wrong in problems.items():
@@ -96,6 +101,12 @@ async def _kept(session: Session) -> AsyncIterator[Certificate]:
             if len(page) < PAGE:
                 return
             before = page[-1]["id"]
+
+
+async def _lost(session: Session) -> list[str]:
+    async with session.client() as client:
+        memory: BoundMemory = client.memory
+        return (await memory.tell("certificates", {"lost": True}))["lost"]
 
 
 def _counts(made: Certificate) -> tuple[str, str]:

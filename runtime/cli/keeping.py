@@ -64,6 +64,9 @@ async def restore(
     else:
         told = await _into_folder(session, place, key, tenant or (), merge=merge)
     session.out.show(told, lambda: "\n".join(map(_restored, told)))
+    if any(each.left_out for each in told):
+        words = "the snapshot still has what was left out, until the next one: hanse memory snapshot"
+        session.out.remark(f"hanse: {words}", "yellow")
 
 
 async def rebuild(session: Session) -> None:

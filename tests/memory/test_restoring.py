@@ -337,6 +337,23 @@ async def test_what_changed_when_no_snapshot_could_be_taken_is_taken_at_the_next
         assert manifest["files"][0]["rows"] == 1
 
 
+async def test_what_was_left_out_does_not_stay_in_the_snapshot_either(tmp_path: Path):
+    async with memory(tmp_path / "m.sqlite", snapshots=tmp_path / "s") as service:
+        await remembered(service, f"about {word(1)}", subject="bob")
+        await remembered(service, "of another")
+        await service.tell("snapshot", {}, ann())
+    settings = Settings(compact_seconds=0)
+    async with clean_memory(tmp_path / "new.sqlite", snapshots=tmp_path / "s", settings=settings) as service:
+        await service.tell("erase", {"subject": "bob"}, ann())
+        assert traces(tmp_path / "s", word(1)) == [word(1)]
+        assert (await service.tell("restore", {}, ann()))["left_out"] == 1
+        taken = asyncio.ensure_future(_next_snapshot(service))
+        await asyncio.sleep(0)
+        await service.start()
+        assert (await taken)["files"][0]["rows"] == 1
+        assert traces(tmp_path / "s", word(1)) == []
+
+
 async def test_after_a_restoring_snapshots_follow_again_and_do_not_take_the_old_one_for_their_own(tmp_path: Path):
     """The journal that was lost was longer than the new one is."""
     async with memory(tmp_path / "old.sqlite", snapshots=tmp_path / "s") as service:

@@ -5,15 +5,17 @@ import io
 import json
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 from hanse.contracts.memory import Draft
+from hanse.contracts.plain import pack, unpack
 from hanse.runtime.cli.app import app
 from hanse.runtime.cli.keeping import watched
 from hanse.runtime.cli.output import Output
@@ -78,6 +80,18 @@ def test_what_came_after_the_loss_is_not_covered_up(shell):
     assert "2 versions" in shell("snapshot").stdout
 
 
+def test_what_was_erased_after_the_loss_is_left_out_and_the_person_hears_of_the_snapshot(shell):
+    shell("remember", KEY, "--subject", "ann lee")
+    shell("remember", "The shop in Kiel opens at nine.")
+    shell("snapshot")
+    shell.lose()
+    shell("erase", "ann lee", "--yes")
+    restored = shell("restore")
+    assert "1 stay forgotten" in restored.stdout
+    assert "the snapshot still has what was left out" in restored.stderr
+    assert KEY not in shell("search", "key").stdout
+
+
 def test_indexes_are_made_anew_and_what_is_over_the_budget_goes(shell):
     for text in (KEY, "The shop in Kiel opens at nine.", "Ann prefers green tea."):
         shell("remember", text)
@@ -133,6 +147,27 @@ def test_a_changed_certificate_does_not_hold(shell, tmp_path, found, instead):
     assert "its digest is another" in shell("certificates", "verify", str(file), code=1, reached=False).stderr
     file.write_text("{}")
     assert "no certificate" in shell("certificates", "verify", str(file), code=2, reached=False).stderr
+
+
+def test_one_that_was_changed_where_it_is_kept_does_not_hold(shell):
+    id = json.loads(shell("remember", KEY, "--json").stdout)["record"]["id"]
+    shell("forget", id, "--reason", "moved", "--yes")
+    with closing(apsw.Connection(str(shell.folder / "memory.sqlite"))) as store:
+        [(body,)] = store.execute("SELECT body FROM certificate")
+        store.execute("UPDATE certificate SET body = ?", (pack(unpack(body) | {"by": "eve"}),))
+    assert "its digest is another" in shell("certificates", "verify", code=1).stderr
+
+
+def test_one_that_is_missing_is_missed(shell):
+    for text in (KEY, "The shop in Kiel opens at nine."):
+        id = json.loads(shell("remember", text, "--json").stdout)["record"]["id"]
+        made = json.loads(shell("forget", id, "--yes", "--json").stdout)
+    assert shell("certificates", "verify").stdout == "2 of 2 certificates hold\n"
+    with closing(apsw.Connection(str(shell.folder / "memory.sqlite"))) as store:
+        store.execute("DELETE FROM certificate WHERE id = ?", (made["id"],))
+    checked = shell("certificates", "verify", code=1)
+    assert checked.stdout == "1 of 2 certificates hold\n"
+    assert f"{made['id']}: the journal says that it was made" in checked.stderr
 
 
 def test_the_certificate_of_an_erasure_with_aliases_is_two(shell, tmp_path):
