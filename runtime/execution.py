@@ -201,6 +201,8 @@ class StepRun:
     """Labels of what it gave. Of a step that is done."""
     uncleared: bool = False
     """It would have sent something outward of which policy did not know: policy looks at it again."""
+    resumed: bool = False
+    """A person has said how it goes on after it was held."""
     clearings: int = 0
     """How often that was so."""
     inherited: Mapping[str, Any] | None = None
@@ -780,7 +782,7 @@ class Run:
         """A person has chosen how a held step goes on."""
         step = self._step_of(event)
         del self.held[step.id]
-        step.held, step.forgiven = None, step.attempt
+        step.held, step.forgiven, step.resumed = None, step.attempt, True
         step.deaths, step.interruptions = min(step.deaths, SUSPICIOUS), min(step.interruptions, SUSPICIOUS)
         choice = Choice(event.data["choice"])
         if choice is Choice.GIVE_UP or (choice is Choice.NOT_HAPPENED and self.winding_down and not step.settles):
