@@ -127,8 +127,10 @@ class Contract:
 
     @property
     def is_outward(self) -> bool:
-        """Whether what goes into it cannot be called back: it changes something for good, or says that it goes out."""
-        return self.effect is Effect.IRREVERSIBLE or OUTWARD in self.labels
+        """Whether what goes into it cannot be called back: it changes something for good, or stages what is made final
+        by itself, or says that it goes out.
+        """
+        return self.effect is Effect.IRREVERSIBLE or self.confirmation is not None or OUTWARD in self.labels
 
     def to_data(self) -> JsonObject:
         """Plain data. A figure is written as a float, whether its author wrote 1 or 1.0: it is the same promise."""

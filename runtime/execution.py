@@ -162,7 +162,7 @@ class StepRun:
     ruling: Mapping[str, Any] | None = None
     """What a person found out about an effect that was in doubt. Its agent is told with the next call."""
     resumed: Mapping[str, Any] | None = None
-    """What a person chose when it was last held."""
+    """What a person chose when it was last held. None for a step that never was."""
     forgiven: int = 0
     """Attempts that no longer count, because a person said: again."""
     approval: Mapping[str, Any] | None = None

@@ -42,7 +42,7 @@ from .material import material
 from .timers import Timers
 from .views import edit_view, places
 
-LATE = Ruling(False, "its task winds down, and what it has taken up since nobody can be asked about", refused=True)
+LATE = Ruling(False, "what it has taken up nobody was asked about, and this is not the time to ask", refused=True)
 Gate = Callable[[Contract, Any, Situation], Ruling]
 
 
@@ -94,14 +94,22 @@ class Questions:
         What an attempt has taken up is something else: policy looks at the step again when there is a label that it did
         not know of.
         """
-        if step.settles or run.settles:
-            return AUTOMATIC
         anew = run.labelled and _is_news(run, step)
+        if step.settles or run.settles:
+            return LATE if anew and self._holds_up(run, step, contract) else AUTOMATIC
         if run.winding_down:
             return LATE if anew else AUTOMATIC
         if (step.attempt or step.approval is not None) and not anew:
             return AUTOMATIC
         return self._gate(contract, step.input, _situation(run, step))
+
+    def _holds_up(self, run: Run, step: StepRun, contract: Contract) -> bool:
+        """What undoes or confirms, and has itself read on the way what may decide nothing, is a matter for a person: it
+        is held, and goes on as soon as one says so.
+        """
+        if not step.settles or not step.attempt or step.resumed is not None:
+            return False
+        return not self._gate(contract, step.input, _situation(run, step)).lets_run
 
     def labels(self, run: Run, step: StepRun, contract: Contract) -> JsonObject:
         """What an award says of the data: its labels, and those of them that may go outward. A reversible step may

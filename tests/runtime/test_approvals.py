@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hanse.contracts import CapabilityName, Contract, Effect, Risk
+from hanse.contracts import CapabilityName, Compensation, Contract, Effect, Risk
 from hanse.runtime.approvals import AUTOMATIC, Ruling, Situation, rule_for, seat_of
 from hanse.runtime.config import ApprovalRule
 
@@ -150,6 +150,9 @@ def test_what_is_untrusted_asks_before_it_goes_outward_though_no_rule_says_so():
     both = rule_for((), MAIL, {}, known("private", "untrusted", "pii"))
     assert (both.review, both.words) == (True, "a.mail takes outward what is private and untrusted")
     assert rule_for((), LOOK, {}, known("untrusted")) == AUTOMATIC
+    staged = {name: Compensation(CapabilityName(f"a.{name}")) for name in ("compensation", "confirmation")}
+    held = Contract(CapabilityName("a.hold"), "1.0", Effect.REVERSIBLE, "Test.", {}, {}, **staged)  # pyright: ignore[reportArgumentType]
+    assert rule_for((), held, {}, known("untrusted")).review, "what is staged is made final by itself"
     assert rule_for((), LOOK, {}, known("untrusted", outward=True)).review, "it turned out to go outward"
 
 

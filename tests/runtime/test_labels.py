@@ -17,6 +17,7 @@ from hanse.contracts import (
     DigestMismatch,
     Fork,
     Kind,
+    NotFound,
     RetryPolicy,
     StepView,
     Submission,
@@ -72,6 +73,21 @@ class Desk(Agent):
         for order in found.orders:
             await context.state.put("done", order, True)
         return found
+
+    @capability(effect="reversible", compensation="obey")
+    async def begin(self, request: Text, context: Context) -> Text:
+        """What is undone by reading."""
+        return request
+
+    @capability(effect="read")
+    async def refuse(self, request: Text, context: Context) -> Text:
+        """Refuse."""
+        raise NotFound("there is no such thing")
+
+    @capability(effect="read")
+    async def done(self, request: Text, context: Context) -> Found:
+        """What was done."""
+        return Found(texts=[key async for key, _ in context.state.scan("done")])
 
     @capability(effect="irreversible", retry=QUICK)
     async def stumble(self, request: Text, context: Context) -> Text:
@@ -409,6 +425,21 @@ async def test_a_poisoned_record_does_not_decide_what_is_forgotten():
         record = await here.remembers(POISON, "untrusted")
         task = await here.run({"id": "out", "call": "desk.clear_out", "input": {"text": "parcel"}})
         assert (task.status, (await here.client.memory.get(record)).id) == ("input_required", record)
+
+
+async def test_undoing_is_held_for_a_person_where_it_would_do_what_it_has_just_read():
+    async with bureau() as here:
+        await here.remembers(POISON, "untrusted")
+        begin = {"id": "begin", "call": "desk.begin", "input": {"text": "parcel"}}
+        refuse = {"id": "refuse", "call": "desk.refuse", "input": {"text": ""}, "after": ["begin"]}
+        task = await here.run(begin, refuse)
+        assert [held.why for held in task.held] == ["compensation_failed"]
+        done = Submission(call="desk.done", input={"text": ""})
+        assert (await here.client.wait((await here.client.submit(done)).id, 10)).output["texts"] == []
+        await here.client.resume(task.id, "again")
+        assert (await here.client.wait(task.id, 10)).status == "failed"
+        assert (await here.step(task, "begin")).status == "compensated"
+        assert await here.is_replayed(task.id)
 
 
 # Child tasks
