@@ -16,8 +16,7 @@ def is_number(value: ast.expr | None) -> bool:
         return bool(value.elts) and all(map(is_number, value.elts))
     if isinstance(value, ast.BinOp):
         return is_number(value.left) and is_number(value.right)
-    number = isinstance(value, ast.Constant) and isinstance(value.value, int | float)
-    return number and not isinstance(value.value, bool)
+    return isinstance(value, ast.Constant) and type(value.value) in (int, float)
 
 
 def undocumented(body: list[ast.stmt]) -> Iterator[str]:
