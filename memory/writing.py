@@ -4,6 +4,7 @@ Whoever looks and then writes holds the shelf's gate meanwhile, so that nothing 
 the same make one record, of two who compare and set one loses. Nobody holds it while waiting for the disk.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -170,6 +171,7 @@ class Writing:
             decision = await self._decision(shelf, batch, draft, vector, caller)
             record = self._record(shelf, batch, draft, vectors.model, now_ms)
             self._follow(shelf, batch, decision, Kept(record, vector), len(drafts))
+            await asyncio.sleep(0)  # a thousand drafts take a second, and whoever recalls or embeds has work meanwhile
         return batch
 
     async def _decision(self, shelf: Shelf, batch: _Batch, draft: Draft, vector: Any, caller: Caller) -> Decision:

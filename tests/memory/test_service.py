@@ -427,6 +427,25 @@ async def test_the_gate_sees_what_was_recalled_lately_and_nothing_of_what_the_ca
         assert (near, lately) == (["open word"], ["open word"])
 
 
+async def test_whoever_recalls_does_not_wait_for_a_large_batch_to_be_judged():
+    begun = asyncio.Event()
+
+    class Telling(Strict):
+        def judge(self, draft: Draft, caller: Any, near: Any, recalled_lately: Any, facts: Any) -> Decision:
+            if draft.text == "thing 5":
+                begun.set()
+            return super().judge(draft, caller, near, recalled_lately, facts)
+
+    async with memory(gate=(gate := Telling())) as service:
+        await remembered(service, "first word")
+        writing = asyncio.create_task(service.remember([Draft(text=f"thing {n}") for n in range(500)], ann()))
+        await begun.wait()
+        assert await texts(service, "first word") == ["first word"]
+        assert not writing.done()
+        assert len(gate.seen) < 450
+        assert len(await writing) == 500
+
+
 # Limits and degraded service
 
 
