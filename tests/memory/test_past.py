@@ -182,8 +182,8 @@ async def test_what_is_masked_leaves_the_past_before_anybody_asks_again():
 
 async def test_a_past_that_is_asked_for_while_a_write_goes_to_the_disk_knows_it_afterwards():
     async with asyncio.timeout(GUARD_SECONDS), with_a_past() as (service, clock, doors, then):
-        store, begun, go_on = service.log._store, asyncio.Event(), asyncio.Event()
-        commit = store.commit
+        store: Any = service.log._store
+        begun, go_on, commit = asyncio.Event(), asyncio.Event(), store.commit
 
         async def held(writes: Any) -> None:
             begun.set()
