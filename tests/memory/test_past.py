@@ -183,8 +183,7 @@ async def test_what_is_masked_leaves_the_past_before_anybody_asks_again():
 async def test_a_past_that_is_asked_for_while_a_write_goes_to_the_disk_knows_it_afterwards():
     async with asyncio.timeout(GUARD_SECONDS), with_a_past() as (service, clock, doors, then):
         store: Any = service.log._store
-        begun, go_on = asyncio.Event(), asyncio.Event()
-        commit = store.commit
+        begun, go_on, commit = asyncio.Event(), asyncio.Event(), store.commit
 
         async def held(writes: Any) -> None:
             begun.set()
