@@ -76,7 +76,7 @@ class Shelf:
         """Whose it is changes the projection, or looks at its index beside whoever has the turn."""
         self._cache: OrderedDict[str, Record] = OrderedDict()
         self._facts: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        self.lately = lately or Lately()
+        self.lately = Lately() if lately is None else lately
         self._grants: dict[str, set[str]] = {}
         self.live = 0
         self.text_bytes = 0
