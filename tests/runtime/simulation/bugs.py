@@ -161,8 +161,8 @@ BUGS = (
     Bug(
         "another-child-each-time",
         "agents/tasks.py",
-        '        asked = fitted(Delegation, {**request, "key": key, "budget_cents": cents})',
-        '        asked = fitted(Delegation, {**request, "key": f"{key}.{self._call.attempt}", "budget_cents": cents})',
+        'fitted(Delegation, {**request, "key": key, "budget_cents": cents, ',
+        'fitted(Delegation, {**request, "key": f"{key}.{self._call.attempt}", "budget_cents": cents, ',
     ),
 )
 
