@@ -240,14 +240,18 @@ class Service:
         self._coordinator.cancel(run, request.parameters.get("reason") or "", request.by)
         return _dump(task_view(run))
 
-    async def _fork(self, request: Request) -> JsonObject:
+    async def _when_gathered(self, answer: Callable[[Request], Awaitable[JsonObject]], request: Request) -> JsonObject:
+        """What fails for want of an agent who is still dialing in is tried again when all are here."""
         try:
-            return await self._forked(request)
-        except Unavailable:
+            return await answer(request)
+        except (Unavailable, NotFound):
             if not self._coordinator.is_gathering:
                 raise
         await self._gathered()
-        return await self._forked(request)
+        return await answer(request)
+
+    async def _fork(self, request: Request) -> JsonObject:
+        return await self._when_gathered(self._forked, request)
 
     async def _forked(self, request: Request) -> JsonObject:
         """A new task from the prefix of another one, as that stands on disk."""
@@ -300,6 +304,9 @@ class Service:
         return _dump(replay.end().report())
 
     async def _resume(self, request: Request) -> JsonObject:
+        return await self._when_gathered(self._resumed, request)
+
+    async def _resumed(self, request: Request) -> JsonObject:
         """A person has chosen how a held step goes on. The same choice again changes nothing."""
         run, answer = self._run(request), request.parameters
         if not was_chosen(run, answer, request.by):
@@ -378,6 +385,9 @@ class Service:
         return [unpack(body) for (body,) in rows]
 
     async def _decide(self, request: Request) -> JsonObject:
+        return await self._when_gathered(self._decided, request)
+
+    async def _decided(self, request: Request) -> JsonObject:
         wanted = request.parameters
         rows = self._coordinator.store.read("approval", (wanted["approval"],))
         if not rows or rows[0][0] != request.tenant:

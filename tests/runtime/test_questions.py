@@ -1,5 +1,6 @@
 """Questions to people: how many must say yes, who may, what an edit is, and that time grants nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,8 +22,10 @@ from hanse.contracts import (
     Tenant,
     digest,
 )
-from hanse.runtime.assembly import World
+from hanse.runtime import federation
+from hanse.runtime.assembly import World, make_host
 from hanse.runtime.client import LinkClient
+from hanse.runtime.host import Host
 from hanse.runtime.world import SystemClock, SystemEntropy
 
 TENANT = Tenant("default")
@@ -277,6 +280,41 @@ async def test_an_edit_survives_a_restart(tmp_path: Path):
     async with town({"quorum": 2}, data=tmp_path) as here:
         await here.says("bob", changed)
         assert (await here.task(changed)).output["cents"] == 7
+
+
+async def test_an_edit_right_after_a_start_waits_for_the_agent_whose_contract_it_must_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with town({}, data=tmp_path) as here:
+        question = await here.asked()
+    door = asyncio.Event()
+    monkeypatch.setattr(federation, "make_host", lambda *given, **more: Late(make_host(*given, **more), door))
+    monkeypatch.setattr(federation, "present", lambda client: asyncio.sleep(0))
+    async with town({}, data=tmp_path) as here:
+        said = asyncio.create_task(here.says("ann", question, input={"to": "ann", "cents": 7}))
+        assert [each.id for each in await here.person("ann").approvals()] == [question.id]
+        assert not said.done()
+        door.set()
+        assert (await said).decision == "approved"
+        assert (await here.task(question)).output["cents"] == 7
+
+
+class Late:
+    """A host that dials in when its door is open."""
+
+    def __init__(self, host: Host, door: asyncio.Event) -> None:
+        self._host, self._door = host, door
+
+    async def start(self, dialers: Any) -> None:
+        async def come() -> None:
+            await self._door.wait()
+            await self._host.start(dialers)
+
+        self._coming = asyncio.create_task(come())
+
+    async def stop(self) -> None:
+        await self._coming
+        await self._host.stop()
 
 
 # Time
