@@ -1,15 +1,13 @@
 """One shard of the shared memory as a federation has it: default settings, write gate, log on the disk, no Ray."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from ..contracts import Clock
 from ..contracts.pool import Embedder
 from ..memory.service import MemoryService, Settings
-from ..runtime.journal import Journal
-from ..runtime.memory_parts import parts
+from ..runtime.memory_parts import parts, shard_over
 from ..runtime.store import SqliteStore
 from ..runtime.world import SystemClock, SystemEntropy
 
@@ -27,20 +25,10 @@ class Moved:
         return time.monotonic()
 
 
-@asynccontextmanager
-async def shard(
+def shard(
     folder: Path, embedder: Embedder | None, clock: Clock | None = None, settings: Settings | None = None
-) -> AsyncIterator[MemoryService]:
+) -> AbstractAsyncContextManager[MemoryService]:
     """Its file lies in the folder. The embedder stays the caller's."""
     clock = clock or SystemClock()
     store = SqliteStore.open(folder / "memory.db", "memory", secure_delete=True)
-    journal = Journal(store, clock, lambda error: None)
-    service = MemoryService(
-        store, journal, clock, SystemEntropy(), embedder, parts(clock), settings=settings, scrubber=store
-    )
-    try:
-        yield service
-    finally:
-        await service.stop()
-        await journal.stop()
-        await store.close()
+    return shard_over(store, clock, SystemEntropy(), embedder, parts(clock), settings=settings)

@@ -19,7 +19,7 @@ from .books import node_of
 from .certificates import Claim
 from .erasure import is_about
 from .log import Kept, Log
-from .ports import Erasure
+from .ports import Erasure, Graph
 from .progress import Progress
 from .shelf import Shelf
 from .snapshot import BESIDE, RECORDS, Manifest, Snapshot, Snapshots
@@ -212,9 +212,11 @@ class _Restoring:
         """What was there and that the snapshot knows as forgotten, as after an older snapshot was restored."""
         ids = [each["id"] for each in tombstones if each["cause"] in FOR_GOOD and self._shelf.record(each["id"])]
         if ids:
-            await self._service.writing.erase_held(
-                self._shelf, lambda graph: [Claim(self._service.parts.plan_erasure(ids, graph))], self._caller
-            )
+
+            def plan(graph: Graph) -> list[Claim]:
+                return [Claim(self._service.parts.plan_erasure(ids, graph))]
+
+            await self._service.writing.erase_held(self._shelf, plan, self._caller, "erased", "")
 
 
 def _beside(manifest: Manifest) -> set[str]:

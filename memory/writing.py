@@ -400,7 +400,7 @@ class Writing:
         Everything has to be on disk for that, and nothing may be written between the plan and what it leads to.
         """
         async with shelf.gate:
-            due = await self.erase_held(shelf, plan, caller, cause=cause, reason=reason)
+            due = await self.erase_held(shelf, plan, caller, cause, reason)
         await self._log.durable()
         self._faults.reach(points.after("forget"))
         return due
@@ -410,9 +410,8 @@ class Writing:
         shelf: Shelf,
         plan: Plan,
         caller: Caller,
-        *,
-        cause: str = "erased",
-        reason: str = "",
+        cause: str,
+        reason: str,
     ) -> list[str]:
         """The same for whoever holds the shelf's gate, and waits for the disk when it is let go of."""
         await self._log.durable()

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..contracts import Digest, HanseError, ModelUnavailable
@@ -86,3 +88,15 @@ def _heard(loading: "asyncio.Task[Embedder]") -> None:
     """Takes notice of a failure that nobody waits for; `condition` tells it."""
     if not loading.cancelled():
         loading.exception()
+
+
+def minilm(data: Path) -> LateEmbedder:
+    """MiniLM in this process. What is made of its weights lies in the data folder, for all processes."""
+    return LateEmbedder(partial(_load, data / "models"))
+
+
+def _load(folder: Path) -> Embedder:
+    from ..models.embedder import LocalEmbedder
+    from ..models.encoder import OnnxEncoder
+
+    return LocalEmbedder(OnnxEncoder(folder))

@@ -6,7 +6,6 @@ embedder warms up while it answers by words.
 
 import os
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,6 @@ from ..memory.redaction import Masks
 from ..memory.service import MemoryService, Parts, Settings
 from ..memory.snapshot import Snapshots
 from ..memory.writing import Budget
-from ..models.embedder import LocalEmbedder
-from ..models.encoder import OnnxEncoder
 from .answering import Asked, Counter
 from .assembly import Failure, World, in_memory, open_store, root_key, witnessed
 from .audit.head import Signer
@@ -33,7 +30,7 @@ from .config import Configuration, TenantMemory
 from .config import Memory as Section
 from .config import Tenant as TenantEntry
 from .journal import Journal
-from .late_embedder import LateEmbedder
+from .late_embedder import LateEmbedder, minilm
 from .link import Receiver
 from .memory_client import memory_name
 from .memory_parts import parts
@@ -107,8 +104,7 @@ class MemoryPart:
         )
 
     def _warm(self) -> Embedder:
-        """MiniLM in this process. What is made of its weights is shared with the model pool."""
-        self._late = LateEmbedder(partial(load_embedder, self._configuration.data / "models"))
+        self._late = minilm(self._configuration.data)
         self._late.begin()
         return self._late
 
@@ -146,11 +142,6 @@ def check_layout(log: Log, shards: int) -> None:
             f"this memory was laid out in {was} shards, and memory.shards says {shards}. Write shards: {was}, or "
             "export each tenant and remember it anew"
         )
-
-
-def load_embedder(folder: Path) -> Embedder:
-    """What is made of its weights lies in the folder, for all processes."""
-    return LocalEmbedder(OnnxEncoder(folder))
 
 
 def settings_of(section: Section, tenants: Iterable[TenantEntry] = ()) -> Settings:

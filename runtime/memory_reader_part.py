@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 
 from ..contracts import HanseError, StorageError, Tenant
 from ..contracts.pool import Embedder
@@ -21,10 +20,10 @@ from .assembly import Failure, World, look_at_store
 from .client import Shard
 from .config import Configuration
 from .config import Memory as Section
-from .late_embedder import LateEmbedder
+from .late_embedder import LateEmbedder, minilm
 from .link import Receiver
 from .memory_client import memory_name
-from .memory_part import check_layout, load_embedder, reading_counter_of, settings_of
+from .memory_part import check_layout, reading_counter_of, settings_of
 from .memory_parts import parts
 from .store.place import Reader
 
@@ -95,8 +94,8 @@ class MemoryReaderPart:
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _loaded(self) -> Embedder:
-        """MiniLM in this process. Where it cannot be loaded, questions are answered by words."""
-        self._late = LateEmbedder(partial(load_embedder, self._configuration.data / "models"))
+        """Where it cannot be loaded, questions are answered by words."""
+        self._late = minilm(self._configuration.data)
         with suppress(HanseError):
             await self._late.loaded()
         return self._late

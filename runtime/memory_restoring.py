@@ -4,8 +4,8 @@ What a person does whose federation lost its store, or who moves memories to a n
 name any place, and the key of the federation that wrote there.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from ..contracts import InvalidConfiguration, InvalidInput, NotFound, Tenant
@@ -17,10 +17,9 @@ from .assembly import World, in_memory, open_store, root_key
 from .config import Configuration
 from .config import Memory as Section
 from .data_lock import DataLock
-from .journal import Journal
 from .memory_client import memory_name, shard_of_tenant
 from .memory_part import settings_of, signer_of, snapshots_at
-from .memory_parts import parts
+from .memory_parts import parts, shard_over
 
 Watch = Callable[[MemoryService, Tenant, Awaitable[Restored]], Awaitable[Restored]]
 """Waits for a restoring, and may show how far it is."""
@@ -72,29 +71,18 @@ async def _restore(
         return await watch(service, tenant, service.restore(snapshots, Caller(tenant=tenant, by=by), merge=merge))
 
 
-@asynccontextmanager
-async def _service(configuration: Configuration, section: Section, shard: int) -> AsyncIterator[MemoryService]:
-    """A shard that is not started, with no embedder: vectors of another model are made when the federation runs."""
+def _service(configuration: Configuration, section: Section, shard: int) -> AbstractAsyncContextManager[MemoryService]:
+    """A shard with no embedder: vectors of another model are made when the federation runs."""
     world = World.real()
-    store = open_store(configuration, memory_name(shard), "memory", secure_delete=True)
-    journal = Journal(store, world.clock, lambda error: None)
-    service = MemoryService(
-        store,
-        journal,
+    return shard_over(
+        open_store(configuration, memory_name(shard), "memory", secure_delete=True),
         world.clock,
         world.entropy,
         None,
         parts(world.clock),
         settings=settings_of(section, configuration.tenants),
-        scrubber=store,
         signer=signer_of(configuration),
     )
-    try:
-        yield service
-    finally:
-        await service.stop()
-        await journal.stop()
-        await store.close()
 
 
 def read_secret(file: Path) -> bytes:

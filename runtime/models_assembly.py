@@ -8,7 +8,6 @@ tiers run on Ray Serve, each with an engine of its own.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 from ..contracts import Clock, InvalidConfiguration, NotFound
 from ..contracts.pool import Embedder, TierState
@@ -25,7 +24,7 @@ from ..models.validator import Validator
 from .assembly import World, namespace_of, open_store, witnessed
 from .config import Configuration, Models
 from .journal import Journal
-from .late_embedder import LateEmbedder
+from .late_embedder import minilm
 from .models_part import ModelsPart
 from .tiers import make_keeper
 
@@ -46,7 +45,7 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
         embeds = DEFAULT
         tiers.append(embeds)
     policy = models.policy.policy()
-    late = LateEmbedder(partial(_load, configuration.data / NAME))
+    late = minilm(configuration.data)
     served = None if _is_local(embeds) else PooledEmbedder(keeper.pooling(embeds.name), world.clock, policy)
     features = _features(tiers, keeper, late, world.clock, policy)
     store = open_store(configuration, NAME, NAME)
@@ -102,13 +101,6 @@ def _idle(embeds: str) -> Condition:
 
 def _is_local(tier: Tier) -> bool:
     return tier.kind is Kind.EMBED and tier.source == LOCAL
-
-
-def _load(folder: Path) -> Embedder:
-    from ..models.embedder import LocalEmbedder
-    from ..models.encoder import OnnxEncoder
-
-    return LocalEmbedder(OnnxEncoder(folder))
 
 
 def _features(

@@ -144,18 +144,15 @@ class Service:
 
     def _submit_or_wait(self, link: Link, request: Request) -> None:
         try:
-            self._submit(link, request)
+            self._tell(link, request, self._submitted(request))
         except Unavailable:
             if not self._coordinator.is_gathering:
                 raise
-            self._run_aside(self._submit_when_gathered(link, request))
+            self._run_aside(self._answer(link, request, self._submitted_when_gathered))
 
-    async def _submit_when_gathered(self, link: Link, request: Request) -> None:
+    async def _submitted_when_gathered(self, request: Request) -> JsonObject:
         await self._gathered()
-        try:
-            self._submit(link, request)
-        except Exception as error:
-            self._refuse(link, request, error)
+        return self._submitted(request)
 
     async def _gathered(self) -> None:
         """Just after a start agents are still dialing in: a caller is held for a moment rather than sent away."""
@@ -164,7 +161,7 @@ class Service:
                 while self._coordinator.is_gathering:
                     await self._coordinator.watchers.watch(None)
 
-    def _submit(self, link: Link, request: Request) -> None:
+    def _submitted(self, request: Request) -> JsonObject:
         submission = read_submission(request.parameters)
         body = digest_of(submission)
         coordinator, key = self._coordinator, submission.idempotency_key
@@ -172,7 +169,7 @@ class Service:
         run = self._first(request.tenant, key, body) if key is not None else None
         if run is None:
             run = coordinator.submit(Origin(request.tenant, request.by), submission, body)
-        self._tell(link, request, _dump(task_view(run)))
+        return _dump(task_view(run))
 
     def _first(self, tenant: Tenant, key: str, body: str) -> Run | None:
         """The task that this key was first used for. Raises KeyReused when it was for something else."""

@@ -125,9 +125,9 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.parts", "hanse.runtime.memory_part"): "the memory needs numpy, which a federation without it need "
     "not have",
     ("hanse.runtime.parts", "hanse.runtime.memory_reader_part"): "the same of a reader of the memory",
-    ("hanse.runtime.models_assembly", "hanse.models.embedder"): "it loads numpy, which a federation without models "
+    ("hanse.runtime.late_embedder", "hanse.models.embedder"): "it loads numpy, which a federation without models "
     "need not have, when it is imported",
-    ("hanse.runtime.models_assembly", "hanse.models.encoder"): "as the embedder",
+    ("hanse.runtime.late_embedder", "hanse.models.encoder"): "as the embedder",
     ("hanse.runtime.models_assembly", "hanse.models.learned"): "as the embedder",
     **{
         ("hanse.benchmarks.pool", name): "Ray Serve reads its settings when it is imported: they must be in the "

@@ -15,7 +15,7 @@ from hanse.memory.ports import Allowed, Index, Scored
 from hanse.memory.service import MemoryService, Parts, Settings
 from hanse.memory.snapshot import Snapshots
 from hanse.runtime.audit.head import Signer
-from hanse.runtime.journal import Journal
+from hanse.runtime.memory_parts import shard_over
 from hanse.runtime.store import SqliteStore
 from hanse.runtime.world import SystemClock, SystemEntropy
 
@@ -145,25 +145,17 @@ async def memory(
     """A service over the store at `path`, or over `store`."""
     clock = clock or SystemClock()
     store = store or _store(path)
-    journal = Journal(store, clock, lambda error: None)
-    service = MemoryService(
+    async with shard_over(
         store,
-        journal,
         clock,
         SystemEntropy(),
         WordEmbedder() if embedder is None else embedder,
         Parts(**{"make_index": ExactIndex, "recollect": recollect, **parts}),
         settings=settings,
-        scrubber=store,
         snapshots=Snapshots(snapshots, b"k" * 32, faults) if snapshots else None,
         signer=Signer("shop", b"r" * 32),
         faults=faults,
-    )
-    if started:
-        await service.start()
-    try:
+    ) as service:
+        if started:
+            await service.start()
         yield service
-    finally:
-        await service.stop()
-        await journal.stop()
-        await store.close()

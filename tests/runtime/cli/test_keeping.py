@@ -200,7 +200,7 @@ def command(folder: Path, *words: str, code: int = 0):
 
 @pytest.fixture(autouse=True)
 def plain_embedder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hanse.runtime.memory_part.load_embedder", lambda folder: WordEmbedder())
+    monkeypatch.setattr("hanse.runtime.late_embedder._load", lambda folder: WordEmbedder())
 
 
 @pytest.fixture
