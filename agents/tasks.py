@@ -32,7 +32,7 @@ from ..contracts import (
     Verdict,
 )
 from ..contracts.delegation import CHILD_TASKS, ChildEnded, Delegates, Delegation, Parent
-from ..contracts.labels import IN_ERROR, marks_of, to_data
+from ..contracts.labels import IN_ERROR, marks_of, noted, to_data
 from ..contracts.messages import Call
 from ..contracts.plain import check
 from ..contracts.schema import fitted
@@ -67,7 +67,7 @@ class ChildTasks(Connector):
     async def run(self, key: str, request: dict[str, Any]) -> dict[str, Any]:
         assert self._perform is not None
         ended = await self._perform(key, request)
-        return {"task": ended.task, "output": ended.output, "cost_cents": ended.cost_cents} | _labels(ended)
+        return {"task": ended.task, "output": ended.output, "cost_cents": ended.cost_cents} | noted(ended.labels)
 
 
 class Tasks:
@@ -175,10 +175,6 @@ def final(error: HanseError, ended: ChildEnded) -> HanseError:
     if error.verdict is Verdict.ABORT and not is_of_a_step:
         return error.about(child=ended.task)
     return Failed(f"a child task ended with: {error.detail}", child=ended.task, child_code=error.code)
-
-
-def _labels(ended: ChildEnded) -> dict[str, Any]:
-    return {"labels": to_data(ended.labels)} if ended.labels else {}
 
 
 def _plain(asked: Mapping[str, Any]) -> dict[str, Any]:

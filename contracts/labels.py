@@ -72,6 +72,11 @@ def to_data(marks: Marks) -> dict[str, list[str]]:
     return {label: list(marks[label]) for label in sorted(marks)}
 
 
+def noted(marks: Marks, name: str = "labels") -> dict[str, dict[str, list[str]]]:
+    """As an event or an answer has them under a name. Nothing where there are none: most have none, and say nothing."""
+    return {name: to_data(marks)} if marks else {}
+
+
 def marks_of(data: Any) -> Marks:
     """What somebody says that it has taken up. They may say anything; what is no label is left out."""
     if not isinstance(data, dict):

@@ -37,7 +37,7 @@ from ..contracts import (
     digest,
 )
 from ..contracts.events import FORMAT
-from ..contracts.labels import IN_BEGINNING, Marks, to_data
+from ..contracts.labels import IN_BEGINNING, noted
 from ..contracts.template import resolve
 from .execution import Abort, Conclude, Expand, Inherit, Pin, Refuse, Run, Skip, StepRun
 
@@ -78,7 +78,9 @@ def fork(source: Run, events: Iterable[Event], asked: Fork) -> Forked:
         idempotency_key=asked.idempotency_key,
         model=asked.model or source.model,
     )
-    return Forked(submission, {"task": source.task, "step": asked.step, "steps": kept} | _begun(source))
+    return Forked(
+        submission, {"task": source.task, "step": asked.step, "steps": kept} | noted(source.marks, IN_BEGINNING)
+    )
 
 
 def body_of(task: str, asked: Fork) -> JsonObject:
@@ -140,15 +142,7 @@ def _carried(source: Run, step: StepRun, sequence: int) -> JsonObject:
         "input": digest(step.input if step.edited is None else _as_bound(source, step)),
         "output": step.output if completed else None,
         "error": None if completed else step.error,
-    } | _labels(step.carries)
-
-
-def _begun(source: Run) -> JsonObject:
-    return {IN_BEGINNING: to_data(source.marks)} if source.marks else {}
-
-
-def _labels(marks: Marks) -> JsonObject:
-    return {"labels": to_data(marks)} if marks else {}
+    } | noted(step.carries)
 
 
 def _as_bound(source: Run, step: StepRun) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..contracts import Budget, Digest, JsonObject, ModelUnavailable, NotFound, Submission, Tenant, Unavailable
 from ..contracts.events import FORMAT
-from ..contracts.labels import IN_BEGINNING, NO_MARKS, Marks, joined, of_task, to_data
+from ..contracts.labels import IN_BEGINNING, NO_MARKS, Marks, joined, noted, of_task
 from .checker import Checker, Proved, check_input
 from .directory import Directory
 from .execution import DEFAULT_PRIORITY
@@ -99,8 +99,7 @@ def submitted(origin: Origin, submission: Submission, body: Digest, proved: Prov
 
 def _marks(origin: Origin, submission: Submission) -> JsonObject:
     """Labels of all that the task is begun with. Most have none."""
-    marks = joined(origin.marks, of_task(submission.labels))
-    return {IN_BEGINNING: to_data(marks)} if marks else {}
+    return noted(joined(origin.marks, of_task(submission.labels)), IN_BEGINNING)
 
 
 def _ends(origin: Origin, submission: Submission, now: int) -> Iterator[int]:

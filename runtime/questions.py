@@ -27,7 +27,7 @@ from ..contracts import (
 )
 from ..contracts.events import timestamp
 from ..contracts.ids import approval_id, step_key
-from ..contracts.labels import to_data
+from ..contracts.labels import noted
 from ..contracts.plain import check
 from ..contracts.views import ApprovalStatus, ApprovalView, MaterialRow
 from ..contracts.wire import pack
@@ -140,9 +140,7 @@ class Questions:
             "plan": run.plan.digest,
             "terms": self._terms(ruling),
             "material": material(run, step, contract, ruling),
-        }
-        if marks := run.material(step):
-            data["labels"] = to_data(marks)
+        } | noted(run.material(step))
         self._driver.record(run, Kind.APPROVAL_REQUESTED, step, data)
         self._keep(run, step, ApprovalStatus.PENDING)
         self._tell(run, step, "requested")

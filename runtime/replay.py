@@ -28,7 +28,7 @@ from ..contracts import (
 )
 from ..contracts.holding import CHOICES, Why
 from ..contracts.ids import approval_id, award_id
-from ..contracts.labels import joined, to_data
+from ..contracts.labels import joined, noted, to_data
 from ..contracts.plain import check as check_plain
 from ..contracts.schema import canonical, digest
 from ..contracts.template import ABSENT
@@ -290,7 +290,7 @@ class Replay:
             "capability": step.call,
             "input": step.input,
             "digest": digest(step.input),
-        } | ({"labels": to_data(marks)} if marks else {})
+        } | noted(marks)
 
     def _decided(self, run: Run, event: Event) -> JsonObject:
         step = run.asking.get(_step(event))
