@@ -18,11 +18,6 @@ class Status(StrEnum):
     RETURN_REQUESTED = "return requested"
     EXCHANGE_REQUESTED = "exchange requested"
 
-    @property
-    def not_sent(self) -> bool:
-        """Pending, modified or not."""
-        return self in (Status.PENDING, Status.MODIFIED)
-
 
 class Item(Document):
     """One piece of one variant of a product, at the price it was bought for, in dollars."""

@@ -40,8 +40,7 @@ def check_owner(user_id: str, customer: str | None) -> None:
 
 def check_modification(order: Order, item_ids: Sequence[str], new_item_ids: Sequence[str]) -> list[Swap]:
     """The wishes behind a modification of a pending order. Only once: afterwards it is no longer just pending."""
-    if order.status != Status.PENDING:
-        raise NotPending(order=order.order_id)
+    _check_pending(order)
     check_items(order, item_ids, "{} not found")
     swaps = _swaps(order, item_ids, new_item_ids)
     if any(swap.item_id == swap.new_item_id for swap in swaps):
@@ -75,8 +74,7 @@ def check_items(order: Order, item_ids: Sequence[str], wording: str) -> None:
 
 def check_payment(order: Order, payment_method_id: str) -> Payment:
     """The one payment that another method is to take over."""
-    if not order.status.not_sent:
-        raise NotPending(order=order.order_id)
+    _check_pending(order)
     if len(order.payment_history) != 1 or order.payment_history[0].transaction_type != "payment":
         raise NotPaidOnce(order=order.order_id)
     if order.payment_history[0].payment_method_id == payment_method_id:
@@ -113,8 +111,8 @@ def cancelled(order: Order, reason: str) -> Order:
 
 
 def readdressed(order: Order, address: Address) -> Order:
-    if not order.status.not_sent:
-        raise NotPending(order=order.order_id)
+    """Only a pending order with its first items goes to another address."""
+    _check_pending(order)
     return order.evolve(address=address)
 
 
@@ -134,7 +132,7 @@ def modified(order: Order, lines: Sequence[Line], payment_method_id: str) -> Ord
 
 
 def repaid(order: Order, payment_method_id: str) -> Order:
-    """Another method pays the whole order, the first is paid back. The order stays as pending as it was."""
+    """Another method pays the whole order, the first is paid back. The order stays pending."""
     first = check_payment(order, payment_method_id)
     moves = [first.evolve(payment_method_id=payment_method_id), first.evolve(transaction_type="refund")]
     return order.evolve(payment_history=[first, *moves])
@@ -165,6 +163,12 @@ def exchanged(order: Order, lines: Sequence[Line], payment_method_id: str) -> Or
 def price_difference(order: Order, lines: Sequence[Line]) -> float:
     """What the new items cost more than they did in this order, in dollars."""
     return difference([order.item(line.item_id).price for line in lines], [line.price for line in lines])
+
+
+def _check_pending(order: Order) -> None:
+    """An order whose items were changed is none to modify any more, in no respect. Raises NotPending."""
+    if order.status != Status.PENDING:
+        raise NotPending(order=order.order_id)
 
 
 def _swaps(order: Order, item_ids: Sequence[str], new_item_ids: Sequence[str]) -> list[Swap]:

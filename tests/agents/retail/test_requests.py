@@ -130,6 +130,14 @@ async def test_the_second_of_two_changes_meets_what_the_first_has_left(store: St
     assert second.error == "Non-pending order cannot be cancelled"
 
 
+async def test_after_its_items_an_order_is_not_modified_any_more_in_no_respect(store: Store) -> None:
+    """ "The agent will not be able to modify or cancel the order anymore" (policy, Modify items)."""
+    move = Action("modify_pending_order_address", {"order_id": "#P", **address("OH")})
+    _, (first, *later) = await ran(store, modify("#P", "lamp_blue"), move, pay_with("#P", "gift"))
+    assert first.ok
+    assert [each.error for each in later] == ["Non-pending order cannot be modified"] * 2
+
+
 # Money
 
 
