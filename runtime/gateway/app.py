@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from ...contracts import HanseError, InvalidInput
 from ...contracts.plain import pointer
@@ -18,6 +19,7 @@ from .openai import chat, embeddings, listing, scores
 from .openai import errors as openai_errors
 from .openapi import describe
 from .problems import from_status
+from .queries import refuse_unknown
 from .settings import Settings
 
 ROUTERS = (
@@ -53,6 +55,7 @@ def create_app(client_for: ClientFor, settings: Settings, *, lifespan: Lifespan 
     app.openapi = lambda: describe(app)
     for each in ROUTERS:
         app.include_router(each.router)
+    refuse_unknown(app)
     return app
 
 
@@ -66,7 +69,15 @@ async def _framework_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     where = f"{request.method} {request.url.path[:200]}"
     detail = {404: f"there is nothing at {where}", 405: f"{where} is not possible here"}.get(error.status_code)
-    return _shaped(request, from_status(error.status_code, detail or str(error.detail)), error.headers)
+    headers = {"Allow": _methods(request)} if error.status_code == 405 else error.headers
+    return _shaped(request, from_status(error.status_code, detail or str(error.detail)), headers)
+
+
+def _methods(request: Request) -> str:
+    """All that this path knows, which may be spread over several routes: the router itself names those of the first."""
+    there = [route for route in request.app.routes if isinstance(route, Route) and route.methods]
+    found = {name for route in there if route.matches(request.scope)[0] != Match.NONE for name in route.methods or ()}
+    return ", ".join(sorted(found | ({"HEAD"} if "GET" in found else set())))
 
 
 def _shaped(request: Request, error: HanseError, headers: Mapping[str, str] | None = None) -> Response:

@@ -69,7 +69,7 @@ async def deny(request: Request, approval: str) -> Response:
 
 async def _decide(request: Request, approval: str, *, approve: bool) -> Response:
     if len(approval) > MAX_ID:
-        raise NotFound(f"there is no approval {approval[:64]!r}")
+        raise NotFound(f"there is no approval {approval[:64]!r}", approval=approval[:64])
     asked = await read_model(request, Decision)
     client = client_of(request)
     return answers.view(

@@ -48,6 +48,8 @@ class Edge:
         if scope["type"] != "http":
             await self._not_http(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope, send = {**scope, "method": "GET"}, _heads(send)
         passage = _Passage(scope, send, self._desk)
         try:
             await self._let_in(passage, receive)
@@ -123,6 +125,18 @@ class _Passage:
     def count(self) -> None:
         route = getattr(self.scope.get("route"), "path", "unmatched")
         self._desk.meter.count(self.scope["method"], route, self._status, time.perf_counter() - self._since)
+
+
+def _heads(send: Send) -> Send:
+    """Sends what `GET` would, without the body, and ends the work on it: a stream would have no end."""
+
+    async def send_head(message: Message) -> None:
+        await send(message)
+        if message["type"] == "http.response.start":
+            await send({"type": "http.response.body"})
+            raise CallerGone
+
+    return send_head
 
 
 async def _drop(receive: Receive) -> None:

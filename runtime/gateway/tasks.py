@@ -151,7 +151,7 @@ def with_key(asked: Any, key: str | None) -> Any:
 def task_id(text: str) -> str:
     """Raises NotFound for what cannot be a task's id."""
     if not _TASK_ID.fullmatch(text):
-        raise NotFound(f"there is no task {text[:64]!r}")
+        raise NotFound(f"there is no task {text[:64]!r}", task=text[:64])
     return text
 
 

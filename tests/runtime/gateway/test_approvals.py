@@ -89,7 +89,9 @@ async def test_another_tenant_neither_sees_nor_decides(app, http: httpx.AsyncCli
 @pytest.mark.parametrize("id", ["nonsense", "01a1fd73-dc61-7000-932e-a19ead76b56f:call", "x" * 3000])
 async def test_an_unknown_question_is_not_found(http: httpx.AsyncClient, id: str):
     body = {"digest": "sha256:" + "0" * 64}
-    assert_problem(await http.post(f"/v1/approvals/{id}:approve", json=body), 404, "not_found")
+    problem = assert_problem(await http.post(f"/v1/approvals/{id}:approve", json=body), 404, "not_found")
+    assert problem["detail"].startswith("there is no approval")
+    assert problem["ids"]["approval"] == id[: len(problem["ids"]["approval"])]
 
 
 # Many at once, and changed ones

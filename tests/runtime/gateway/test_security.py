@@ -268,11 +268,35 @@ async def test_an_error_nobody_expected_says_nothing_of_the_inside(
     assert "swordfish" in caplog.text
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "HEAD", "BREW"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "BREW"])
 async def test_a_method_that_is_not_there_says_which_are(http: httpx.AsyncClient, method: str):
     answer = await http.request(method, "/v1/tasks")
-    assert answer.status_code == 405
-    assert answer.headers["allow"] in ("GET", "POST", "GET, POST", "POST, GET")
+    assert_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET, HEAD, POST"
+    assert (await http.request(method, "/v1/agents")).headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/openapi.json", "/v1/tasks", "/v1/events", "/v1/tasks/x", "/v1/no"])
+async def test_head_is_get_without_the_body(app, path: str):
+    """Also of a stream, which would have no end."""
+    async with asking(app, TOKEN) as http, asyncio.timeout(5):
+        head = await http.head(path)
+        if path != "/v1/events":
+            got = await http.get(path)
+            assert (head.status_code, head.headers) == (got.status_code, got.headers)
+        assert head.content == b""
+        assert head.status_code == {"/v1/tasks/x": 404, "/v1/no": 404}.get(path, 200)
+    assert app.state.desk.admission.waiting == 0
+
+
+async def test_a_parameter_that_is_not_there_is_refused_with_the_one_that_was_meant(http: httpx.AsyncClient):
+    problem = assert_problem(await http.get("/v1/tasks?stauts=failed"), 422, "invalid_input")
+    assert problem["detail"] == "/query/stauts: no such parameter. Did you mean status? Known: before, limit, status"
+    assert_problem(await http.get("/v1/agents?x"), 422, "invalid_input")
+    assert_problem(await http.post("/v1/tasks?wiat=5", json=deposit()), 422, "invalid_input")
+    assert (await http.get("/v1/tasks")).json()["tasks"] == []
+    assert (await http.get("/?utm_source=mail")).status_code == 200
+    assert (await http.get("/v1/models?api-version=1")).status_code != 422
 
 
 async def test_an_unknown_path_is_not_found(http: httpx.AsyncClient):
