@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Group, RenderableType
 
-from ...contracts import ApprovalStatus, ApprovalView, NotFound
+from ...contracts import ApprovalStatus, ApprovalView, InvalidInput, NotFound
 from ..client import Client
 from ..flood import decide_all, grouped
 from .command import Ended, Session, command
@@ -67,7 +67,12 @@ async def approve(
 
 @command(app)
 async def deny(
-    session: Session, approval: ApprovalArgument = "", note: Note = "", digest: Digest = None, group: GroupOption = ""
+    session: Session,
+    approval: ApprovalArgument = "",
+    note: Note = "",
+    digest: Digest = None,
+    group: GroupOption = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="As with approve; a no is never asked about.")] = False,
 ) -> None:
     """Refuse a step. Its plan is aborted and undone, unless the step is optional."""
     async with session.client() as client:
@@ -101,9 +106,21 @@ async def _decide(
     approve: bool,
     input: Any = None,
 ) -> None:
-    decided = await client.decide(seen.id, approve=approve, digest=digest or seen.digest, note=note, input=input)
-    by = f" by {decided.by}" if decided.by else ""
+    about = digest or seen.digest
+    decided = await client.decide(seen.id, approve=approve, digest=about, note=note, input=input)
+    by = f" by {decided.by}" if decided.by else _votes(decided)
     session.out.show(decided, lambda: f"{decided.capability} {inline(decided.input)}: {decided.decision}{by}")
+    if decided.decision is ApprovalStatus.PENDING and input is None and decided.digest != about:
+        session.out.remark(
+            f"hanse: this had been said before, to an earlier question. Another one waits for an answer of its own: "
+            f"hanse approvals approve {decided.id}",
+            "yellow",
+        )
+        raise Ended(Exit.WAITING)
+
+
+def _votes(seen: ApprovalView) -> str:
+    return f", {len(seen.votes)} of {seen.quorum} have said yes" if seen.quorum > 1 else ""
 
 
 def _confirm(session: Session, asked: RenderableType) -> None:
@@ -119,6 +136,8 @@ def _confirm(session: Session, asked: RenderableType) -> None:
 
 async def _find(client: Client, approval: str) -> ApprovalView:
     """The question, from those that wait and, failing that, from all."""
+    if not approval:
+        raise InvalidInput("say which question: its id, as hanse approvals list shows it, or --group")
     for pending in (True, False):
         for each in await client.approvals(pending=pending):
             if each.id == approval:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ...contracts import Failed, HanseError
+from ...contracts import Failed, HanseError, InvalidInput
 from ..client import Client
 from ..config import Configuration
 from .exits import Exit, exit_of
@@ -91,7 +91,7 @@ def _shell(body: Body) -> Callable[..., None]:
 def run(body: Body, session: Session, given: dict[str, Any]) -> None:
     """Runs one command to its end. Raises typer.Exit with the code that says how it went."""
     try:
-        outcome = body(session, **given)
+        outcome = body(session, **{name: _read(value) for name, value in given.items()})
         if inspect.isawaitable(outcome):
             asyncio.run(_awaited(outcome))
     except Ended as ended:
@@ -105,6 +105,18 @@ def run(body: Body, session: Session, given: dict[str, Any]) -> None:
         raise _explained(session, error, exit_of(error)) from None
     except Exception as error:
         raise _explained(session, _unexpected(error), Exit.FAILED) from None
+
+
+def _read(word: Any) -> Any:
+    """Words of the command line are UTF-8, whatever the locale says. Raises InvalidInput for what is not."""
+    if isinstance(word, list):
+        return [_read(each) for each in word]
+    if not isinstance(word, str) or word.isascii():
+        return word
+    try:
+        return os.fsencode(word).decode("utf-8")
+    except UnicodeError:
+        raise InvalidInput(f"{ascii(word)} is not UTF-8") from None
 
 
 async def _awaited(outcome: Awaitable[None]) -> None:

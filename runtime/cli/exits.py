@@ -63,7 +63,7 @@ _ADVICE: tuple[tuple[type[HanseError], str], ...] = (
     (KeyReused, "The key stands for other work: take another --key"),
     (DigestMismatch, "It changed since you saw it: look again with hanse approvals list"),
     (InvalidPlan, "Nothing was started"),
-    (InvalidInput, "Nothing was started; hanse contracts show says what it takes"),
+    (InvalidInput, "Nothing was started"),
     (StorageError, "Look at disk and permissions: hanse doctor"),
 )
 
@@ -119,5 +119,7 @@ _IN_THE_DETAIL = {"problems", "pointer", "file", "line", "retry_after_seconds"}
 
 def _advice(error: HanseError) -> str:
     text = next((text for cls, text in _ADVICE if isinstance(error, cls)), "")
+    if isinstance(error, InvalidInput | InvalidPlan) and (capability := error.ids.get("capability")):
+        return f"{text}; what it takes: hanse contracts show {plain(capability, 100)}"
     seconds = f"{error.retry_after_seconds:g}" if isinstance(error, Overloaded) else ""
     return text.format(retry_after_seconds=seconds)

@@ -4,18 +4,22 @@ error; without it, results are drawn on standard output and only remarks go to s
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from ...contracts import HanseError
 from . import exits
-from .text import json_text, plain
+from .text import SPELLED, json_text, plain, writable
 
 WIDE = 200
 """Columns where there is no terminal to ask: pipes and files."""
+NARROW = 8
+"""Characters that a column of a table needs in the mean, with the space behind it, to be read with ease."""
 
 
 class Output:
@@ -40,7 +44,7 @@ class Output:
 
     def emit(self, data: Any) -> None:
         """One JSON document in one line; over several, indented, where a person looks."""
-        print(json_text(data, pretty=sys.stdout.isatty()), flush=True)
+        print(writable(json_text(data, pretty=sys.stdout.isatty()), sys.stdout.encoding), flush=True)
 
     def draw(self, what: RenderableType | str) -> None:
         """Something drawn; a text stays one line however long it is, so that programs can read it by lines."""
@@ -80,14 +84,42 @@ def table(*names: str, rows: Sequence[Sequence[RenderableType | str]], empty: st
     """A table, or the sentence that says why there is none."""
     if not rows:
         return Text(empty, style="dim")
-    drawn = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for name in names:
-        drawn.add_column(name, overflow="fold")
-    for row in rows:
-        drawn.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in row))
-    return drawn
+    return _Table(names, [[Text(plain(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows])
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Its first column is never broken, because the next command wants an id whole. Where that leaves the others no
+    room, each row stands below itself, a line for a cell."""
+
+    names: Sequence[str]
+    rows: Sequence[Sequence[RenderableType]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        first = max(Measurement.get(console, options, row[0]).maximum for row in self.rows)
+        if first + NARROW * (len(self.names) - 1) > options.max_width:
+            yield from (self._lines(row) for row in self.rows)
+        else:
+            yield self._drawn()
+
+    def _drawn(self) -> RenderableType:
+        drawn = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+        for number, name in enumerate(self.names):
+            drawn.add_column(name, overflow="fold", no_wrap=number == 0)
+        for row in self.rows:
+            drawn.add_row(*row)
+        return drawn
+
+    def _lines(self, row: Sequence[RenderableType]) -> RenderableType:
+        lines = Table.grid(padding=(0, 2, 0, 2))
+        for name, cell in zip(self.names[1:], row[1:], strict=True):
+            lines.add_row(Text(name, style="dim"), cell)
+        return Group(row[0], lines)
 
 
 def _console(stream: Any) -> Console:
+    """What the stream has no letters for is spelled otherwise, and breaks nothing."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors=SPELLED)
     terminal = stream.isatty()
     return Console(file=stream, width=None if terminal else WIDE, highlight=False, markup=False, emoji=False)

@@ -1,11 +1,27 @@
 """How values are written for people: times, money, durations, and text that came from elsewhere."""
 
+import codecs
+import json
 import re
 from typing import Any
 
 import orjson
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+SPELLED = "hanse.spelled"
+"""What to do with characters that a stream cannot write, by the name that `codecs` knows it under."""
+_SPELLINGS = {"✓": "+", "✗": "x", "▶": ">", "↻": "~", "↶": "<", "·": ".", "–": "-", "→": "->", "…": "...", "¢": "c"} | {
+    "━": "=", "╌": "-", "■": "#", "—": "-", "×": "x"
+}  # fmt: skip
+"""Marks stay different from one another in ASCII too."""
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(_SPELLINGS.get(each, "?") for each in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(SPELLED, _spell)
 
 
 def plain(text: Any, limit: int | None = None) -> str:
@@ -46,6 +62,15 @@ def json_text(value: Any, *, pretty: bool = False) -> str:
     """JSON of plain data and of views."""
     options = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if pretty else 0)
     return orjson.dumps(value, default=_plain_data, option=options).decode()
+
+
+def writable(json_document: str, encoding: str) -> str:
+    """The same document for a stream of that encoding, escaped where it has no such characters: data is never lost."""
+    try:
+        json_document.encode(encoding)
+    except UnicodeEncodeError:
+        return re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], json_document)
+    return json_document
 
 
 def inline(value: Any, limit: int = 80) -> str:

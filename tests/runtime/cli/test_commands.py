@@ -1,14 +1,35 @@
 """Commands over a real federation in this process, opened anew for each of them as a command line would find it."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from hanse.contracts import ApprovalView
+from hanse.runtime.cli import approvals
 from hanse.runtime.cli.app import app
+from hanse.runtime.cli.command import Ended, Session
+from hanse.runtime.cli.exits import Exit
+from hanse.runtime.cli.output import Output
+from hanse.runtime.cli.reach import Options
 
 from .shop import Shop
+
+
+QUESTION = {
+    "id": "t:s",
+    "task": "t",
+    "step": "s",
+    "capability": "ledger.withdraw",
+    "input": {},
+    "digest": "sha256:" + "1" * 64,
+    "rule": "always",
+    "requested_at": "2026-01-01T00:00:00.000Z",
+    "decision": "pending",
+}
 
 
 class Shell:
@@ -282,6 +303,39 @@ def test_what_was_not_seen_cannot_be_approved(shell):
 
 def test_a_question_that_is_not_there_ends_with_1(shell):
     assert "there is no approval x. See hanse approvals list" in shell("approvals", "deny", "x", code=1).stderr
+
+
+def test_who_names_no_question_is_told_to(shell):
+    assert "say which question" in shell("approvals", "approve", code=2).stderr
+
+
+def test_a_no_may_be_said_in_the_words_of_a_yes(shell):
+    waiting(shell)
+    assert "denied" in shell("approvals", "deny", shell.data("approvals", "list")[0]["id"], "--yes").stdout
+
+
+async def test_who_has_said_yes_to_an_earlier_question_hears_that_another_one_waits(capsys):
+    """Said again it changes nothing; and the operator must not go away in the belief that it did."""
+    asked = ApprovalView.model_validate(QUESTION)
+    later = asked.model_copy(update={"digest": "sha256:" + "2" * 64})
+
+    class Asking:
+        async def approvals(self, *, pending: bool = True) -> list[ApprovalView]:
+            return [later]
+
+        async def decide(self, approval: str, **said: Any) -> ApprovalView:
+            return later
+
+    @asynccontextmanager
+    async def reach(options: Options) -> AsyncIterator[Any]:
+        yield Asking()
+
+    session = Session(Options(), Output(json=False), reach)
+    with pytest.raises(Ended) as ended:
+        await approvals.approve(session, asked.id, digest=asked.digest)
+    assert ended.value.exit is Exit.WAITING
+    assert "Another one waits for an answer of its own" in capsys.readouterr().err
+    await approvals.approve(session, asked.id, digest=later.digest)
 
 
 def test_a_task_that_waits_says_where_to_look(shell):

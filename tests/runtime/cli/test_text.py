@@ -1,8 +1,13 @@
 """How values are written for people, and that text from elsewhere cannot touch the terminal."""
 
+import io
+import json
+
 import pytest
+from rich.console import Console
 
 from hanse.contracts import Event, Kind, TaskStatus
+from hanse.runtime.cli.output import Output, table
 from hanse.runtime.cli.text import clock, duration, inline, json_text, money, plain
 
 from ...support.journal import History
@@ -51,3 +56,40 @@ def test_a_value_in_line_is_short():
 
 def test_the_clock_shows_utc_as_written():
     assert clock("2026-11-21T09:05:07.123Z") == "09:05:07"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_a_terminal_has_no_letters_for_is_spelled(encoding):
+    file = io.TextIOWrapper(io.BytesIO(), encoding)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", file)
+        out = Output(json=False)
+        out.draw("✓ put → ledger 漢")
+        out.draw(table("who", rows=[["Jörg …"]], empty=""))
+    shown = file.buffer.getvalue().decode(encoding)  # pyright: ignore[reportAttributeAccessIssue]
+    assert "+ put -> ledger ?" in shown
+    assert ("J?rg ..." if encoding == "ascii" else "Jörg ...") in shown
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_the_same_data_on_every_terminal(encoding):
+    file = io.TextIOWrapper(io.BytesIO(), encoding)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", file)
+        Output(json=True).emit({"name": "Jörg 漢 \N{PERFORMING ARTS}"})
+    assert json.loads(file.buffer.getvalue().decode(encoding)) == {  # pyright: ignore[reportAttributeAccessIssue]
+        "name": "Jörg 漢 \N{PERFORMING ARTS}"
+    }
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
+def test_an_id_can_be_copied_from_a_table_however_narrow_the_terminal(width):
+    """The next command needs it whole."""
+    id = "01a20654-9363-7000-97bf:call"
+    shown = io.StringIO()
+    rows = [[id, "a rule of many words " * 3, "2026-11-23 02:55:35", "pending"]]
+    Console(file=shown, width=width).print(table("approval", "rule", "asked", "decision", rows=rows, empty=""))
+    lines = shown.getvalue().splitlines()
+    assert sum(id in line for line in lines) == 1
+    assert max(map(len, lines)) <= width
+    assert "pending" in shown.getvalue()
