@@ -31,3 +31,16 @@ class DataLock:
 
     def release(self) -> None:
         self._file.close()
+
+
+def holder(data: Path) -> int | None:
+    """The process that has it on this machine, or None. For when the run file does not say."""
+    try:
+        with (data / "run" / "lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read().strip() or 0) or None
+    except (FileNotFoundError, ValueError):
+        pass
+    return None

@@ -1,9 +1,10 @@
 """Brings a configured federation up and down again, in the order that gets to the first task soonest."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 from ..contracts import TimedOut
 from . import actors, cluster
@@ -33,11 +34,24 @@ async def launch(
     stack.push_async_callback(running.stop)
     begun = asyncio.Event()
     gateway = _gateway(running, stack, begun) if http else _none(running, stack, begun)
-    url, _ = await asyncio.gather(gateway, _actors(running, begun))
+    url = await _beside(_actors(running, begun), gateway)
     client = _connect(configuration, "local")()
     stack.push_async_callback(client.close)
     await present(client)
     return client, url
+
+
+async def _beside(actors: Coroutine[Any, Any, None], gateway: Coroutine[Any, Any, str | None]) -> str | None:
+    """Both at once; when one fails the other is ended before anything is taken down. A gateway that went on asking a
+    Ray that is gone would end this process, and what went wrong would never be said.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(actors)
+            serving = group.create_task(gateway)
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return serving.result()
 
 
 async def _actors(running: cluster.Cluster, begun: asyncio.Event) -> None:

@@ -71,10 +71,11 @@ def read(data: Path) -> RunFile | None:
     path = path_in(data)
     try:
         return RunFile.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValidationError, OSError) as error:
-        raise Corrupt(f"{path} is not a run file. Remove it and start again: hanse down, hanse up") from error
+        text = f"{path} is not a run file. hanse down stops what runs and removes it; then start again: hanse up"
+        raise Corrupt(text, path=str(path)) from error
 
 
 def remove(data: Path) -> None:

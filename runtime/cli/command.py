@@ -116,7 +116,7 @@ def _read(word: Any) -> Any:
     try:
         return os.fsencode(word).decode("utf-8")
     except UnicodeError:
-        raise InvalidInput(f"{ascii(word)} is not UTF-8") from None
+        raise InvalidInput(f"{word!a} is not UTF-8") from None
 
 
 async def _awaited(outcome: Awaitable[None]) -> None:

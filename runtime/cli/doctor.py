@@ -18,7 +18,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from ...contracts import HanseError, InvalidConfiguration, JsonObject, StorageError
+from ...contracts import Corrupt, HanseError, InvalidConfiguration, JsonObject, StorageError
 from ..address import Address
 from ..config import Configuration
 from .command import Ended, Session, command
@@ -37,6 +37,8 @@ FSYNCS = 25
 SLOW_FSYNC_MS = 10.0
 """Above it every step is felt: a task of six steps waits for twelve of them."""
 MIN_FREE_BYTES = 1 << 30
+NO_BYTES = 16 << 20
+"""With less, stores cannot even be opened: each wants megabytes for its log."""
 MIN_OPEN_FILES = 4096
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -163,10 +165,10 @@ def disk(data: Path) -> Check:
 
 def space(data: Path) -> Check:
     free = shutil.disk_usage(_existing(data)).free
-    verdict = OK if free >= MIN_FREE_BYTES else WARN
-    return Check(
-        "free space", verdict, f"{free / 1e9:.1f} GB", "" if verdict == OK else "The journal only grows: make room"
-    )
+    if free >= MIN_FREE_BYTES:
+        return Check("free space", OK, f"{free / 1e9:.1f} GB")
+    verdict = WARN if free >= NO_BYTES else FAIL
+    return Check("free space", verdict, f"{free / 1e6:.1f} MB", "The journal only grows: make room")
 
 
 def clock(data: Path) -> Check:
@@ -188,14 +190,15 @@ def open_files() -> Check:
 
 
 def haproxy() -> Check:
-    """Serve runs behind it; the binary comes with ray[serve]."""
-    named = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH")
-    found = named or _bundled_haproxy() or shutil.which("haproxy")
-    if not found:
-        return Check("haproxy", FAIL, "not found", "pip install 'ray[serve]==2.60.*' brings it")
-    if not os.access(found, os.X_OK):
-        return Check("haproxy", FAIL, f"{found} cannot be run", "chmod +x, or unset RAY_SERVE_HAPROXY_BINARY_PATH")
-    return Check("haproxy", OK, found)
+    """What Serve runs behind, as `gateway.proxy` looks for it; it comes with ray[serve]."""
+    bundled = _bundled_haproxy()
+    found = bundled if bundled and os.access(bundled, os.X_OK) else shutil.which("haproxy")
+    if found:
+        return Check("haproxy", OK, found)
+    advice = "HTTP works without, four times slower: " + (
+        f"chmod +x {bundled}" if bundled else "pip install 'ray[serve]==2.60.*' brings it"
+    )
+    return Check("haproxy", WARN, f"{bundled} cannot be run" if bundled else "not found", advice)
 
 
 def ray_authentication() -> Check:
@@ -209,6 +212,8 @@ def ray_authentication() -> Check:
 def federation(session: Session) -> Check:
     try:
         folder, run = running(session.options)
+    except Corrupt as error:
+        return Check("federation", WARN, f"{error.ids['path']} is not a run file", "hanse down removes it")
     except HanseError as error:
         return Check("federation", OK, plain(error.detail))
     return Check("federation", OK, f"{run.name} over {folder}, process {run.pid}, {run.url or 'no gateway'}")

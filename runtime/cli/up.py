@@ -12,10 +12,11 @@ from typing import IO, Annotated, Any, Literal
 
 import typer
 
-from ...contracts import Conflict, Failed, HanseError, TimedOut, Unavailable
+from ...contracts import Conflict, Corrupt, Failed, HanseError, InvalidConfiguration, TimedOut, Unavailable
 from ...contracts.ids import COORDINATORS
 from .. import config, runfile
 from ..config import Configuration
+from ..data_lock import holder
 from ..runfile import RunFile
 from .command import Session, command
 from .reach import folders, running
@@ -73,6 +74,8 @@ def down(
         removed = _clean(session)
         words = "what was left of one is tidied up" if removed else plain(error.detail)
         return session.out.show({"stopped": None}, lambda: f"nothing to stop: {words}")
+    except Corrupt as error:
+        return _stop_unnamed(session, error, timeout_seconds, force=force)
     stop(data, run, timeout_seconds, force=force)
     session.out.show({"stopped": run.name, "pid": run.pid}, lambda: f"{run.name} is down; its data stays in {data}")
 
@@ -95,8 +98,7 @@ def start(order: dict[str, Any], data: Path) -> RunFile:
     if run is not None and run.alive:
         raise Conflict(f"{run.name} runs already, process {run.pid}: {run.url}. Stop it with hanse down", pid=run.pid)
     log = log_of(data)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as errors:
+    with _opened(log) as errors:
         process = _spawn(order, errors, apart=True)
     try:
         run = _ready(process, log)
@@ -131,13 +133,27 @@ def stay(session: Session, order: dict[str, Any], data: Path) -> None:
 
 def stop(data: Path, run: RunFile, seconds: float, *, force: bool = False) -> None:
     """Returns when the process has ended. Raises TimedOut, unless it may be ended hard."""
-    os.kill(run.pid, signal.SIGTERM)
-    if not ended(run.pid, seconds):
-        if not force:
-            raise TimedOut(f"{run.name} still runs after {seconds:g} s. End it hard: hanse down --force", pid=run.pid)
-        os.kill(run.pid, signal.SIGKILL)
-        ended(run.pid, STOP_SECONDS)
+    _end(run.pid, run.name, seconds, force=force)
     runfile.remove(data)
+
+
+def _stop_unnamed(session: Session, error: Corrupt, seconds: float, *, force: bool) -> None:
+    """Stops what works on the data, as its lock knows it, where the run file says nothing; then that is gone too."""
+    data = next(folder for folder in folders(session.options) if str(runfile.path_in(folder)) == error.ids["path"])
+    if pid := holder(data):
+        _end(pid, f"the federation over {data}", seconds, force=force)
+    runfile.remove(data)
+    words = f"process {pid} is down" if pid else "nothing ran"
+    session.out.show({"stopped": None, "pid": pid}, lambda: f"{words}; the broken run file in {data} is tidied up")
+
+
+def _end(pid: int, name: str, seconds: float, *, force: bool) -> None:
+    os.kill(pid, signal.SIGTERM)
+    if not ended(pid, seconds):
+        if not force:
+            raise TimedOut(f"{name} still runs after {seconds:g} s. End it hard: hanse down --force", pid=pid)
+        os.kill(pid, signal.SIGKILL)
+        ended(pid, STOP_SECONDS)
 
 
 def ended(pid: int, seconds: float) -> bool:
@@ -154,6 +170,17 @@ def ended(pid: int, seconds: float) -> bool:
         return bool(poll.poll(seconds * 1000))
     finally:
         os.close(number)
+
+
+def _opened(log: Path) -> IO[bytes]:
+    """Raises InvalidConfiguration where nothing can be written."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("ab")
+    except OSError as error:
+        raise InvalidConfiguration(
+            f"{log} cannot be written: {error.strerror}. Give the data another folder: federation.data, or --data"
+        ) from error
 
 
 def log_of(data: Path) -> Path:

@@ -53,7 +53,7 @@ def test_a_failed_write_leaves_the_old_one(tmp_path, monkeypatch):
 def test_something_else_in_its_place_says_what_to_do(tmp_path, content):
     runfile.write(tmp_path, made())
     runfile.path_in(tmp_path).write_bytes(content)
-    with pytest.raises(Corrupt, match=r"is not a run file. Remove it"):
+    with pytest.raises(Corrupt, match=r"is not a run file. hanse down stops"):
         runfile.read(tmp_path)
 
 

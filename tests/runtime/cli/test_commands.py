@@ -18,7 +18,6 @@ from hanse.runtime.cli.reach import Options
 
 from .shop import Shop
 
-
 QUESTION = {
     "id": "t:s",
     "task": "t",

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -99,11 +100,29 @@ def test_an_open_cluster_is_a_warning(monkeypatch):
         assert doctor.ray_authentication().verdict == verdict
 
 
-def test_the_proxy_that_comes_with_ray_is_found(monkeypatch):
-    monkeypatch.delenv("RAY_SERVE_HAPROXY_BINARY_PATH", raising=False)
+def test_the_proxy_that_is_used_is_the_one_that_is_judged(monkeypatch, tmp_path):
+    """It comes with Ray. Without any, Serve is its own proxy: slow, and no failure."""
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", "/nowhere/haproxy")  # what Hanse sets for itself
     assert doctor.haproxy().verdict == OK
-    monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", "/nowhere/haproxy")
-    assert doctor.haproxy().verdict == FAIL
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (broken := tmp_path / "bundled").touch(mode=0o600)
+    monkeypatch.setattr(doctor, "_bundled_haproxy", lambda: str(broken))
+    assert (doctor.haproxy().verdict, doctor.haproxy().found) == (WARN, f"{broken} cannot be run")
+    monkeypatch.setattr(doctor, "_bundled_haproxy", lambda: None)
+    assert (doctor.haproxy().verdict, doctor.haproxy().found) == (WARN, "not found")
+
+
+@pytest.mark.parametrize(("free", "verdict"), [(2 << 30, OK), (100 << 20, WARN), (1 << 20, FAIL)])
+def test_a_full_disk_fails(tmp_path, monkeypatch, free, verdict):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert doctor.space(tmp_path).verdict == verdict
+
+
+def test_a_run_file_that_is_none_is_found(folder):
+    (folder / "var" / "run").mkdir(parents=True)
+    (folder / "var" / "run" / "federation.json").write_text("{")
+    check = examined()[1]["federation"]
+    assert (check["verdict"], check["advice"]) == (WARN, "hanse down removes it")
 
 
 def test_the_database_of_the_stores_is_looked_at(folder, server):

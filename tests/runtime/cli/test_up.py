@@ -81,6 +81,37 @@ def test_down_ends_the_process_and_removes_its_run_file(folder, process):
     assert runfile.read(folder / "var") is None
 
 
+HOLDS_THE_DATA = """
+import sys
+from pathlib import Path
+from hanse.runtime.data_lock import DataLock
+lock = DataLock(Path(sys.argv[1]))
+print(flush=True)
+input()
+"""
+
+
+def test_down_ends_what_holds_the_data_also_where_the_run_file_is_broken(folder):
+    words = [sys.executable, "-c", HOLDS_THE_DATA, str(folder / "var")]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.readline()
+    runfile.path_in(folder / "var").write_text("garbage")
+    assert f"process {process.pid} is down" in run("down").stdout
+    assert (process.wait(), runfile.read(folder / "var")) == (-15, None)
+    process.communicate()
+    runfile.path_in(folder / "var").write_text("garbage")
+    assert "nothing ran" in run("down").stdout
+    assert runfile.read(folder / "var") is None
+
+
+def test_data_that_cannot_be_written_says_what_to_do(folder):
+    (folder / "var").write_text("a file")
+    result = run("up")
+    assert result.exit_code == 2
+    assert "cannot be written: Not a directory. Give the data another folder" in result.stderr
+
+
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); input()"
 
 
