@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import os
 import socket
+import threading
+from collections.abc import AsyncIterator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,7 @@ import httpx
 import pytest
 
 from hanse.contracts import InvalidInput, StorageError, Unavailable
-from hanse.runtime.audit import SignedHead, Signer
+from hanse.runtime.audit import SignedHead, Signer, anchors
 from hanse.runtime.audit.anchors import FileAnchor, SyslogAnchor, line_of, read_anchors
 from hanse.runtime.audit.head import read_key
 from hanse.runtime.audit.http_anchor import HttpAnchor
@@ -77,27 +81,94 @@ def test_a_key_is_given_as_text_or_as_a_file(tmp_path: Path):
             read_key(text)
 
 
+@pytest.fixture
+async def anchor(tmp_path: Path) -> AsyncIterator[FileAnchor]:
+    anchor = FileAnchor(tmp_path / "heads")
+    yield anchor
+    await anchor.close()
+
+
+def sequences(file: Path) -> list[int]:
+    kept = read_anchors([file], own=SIGNER.public)
+    assert kept.problems == []
+    return [each.sequence for each in kept.heads]
+
+
+class Full(FileIO):
+    """Of a disk with room for half a line."""
+
+    def write(self, line: Any) -> int:
+        return super().write(line[: len(line) // 2])
+
+
+class Slow(FileIO):
+    """Writes when it is told to."""
+
+    begun: threading.Event
+    may_go_on: threading.Event
+
+    def write(self, line: Any) -> int:
+        self.begun.set()
+        self.may_go_on.wait()
+        return super().write(line)
+
+
 class TestFile:
-    async def test_heads_are_appended_and_read_back(self, tmp_path: Path):
-        anchor = FileAnchor(tmp_path / "heads")
+    async def test_heads_are_appended_and_read_back(self, anchor: FileAnchor):
         assert await anchor.last("coordinator-0") is None
         for number in (1, 2, 3):
             await anchor.keep(head(number))
             await anchor.keep(head(number, "coordinator-1"))
         assert await anchor.last("coordinator-0") == head(3)
         assert await anchor.last("coordinator-2") is None
-        kept = read_anchors([anchor.path], own=SIGNER.public)
-        assert [each.sequence for each in kept.heads] == [1, 1, 2, 2, 3, 3]
-        assert kept.problems == []
+        assert sequences(anchor.path) == [1, 1, 2, 2, 3, 3]
 
-    async def test_a_line_that_broke_off_is_passed_over_and_the_next_one_is_whole(self, tmp_path: Path):
-        anchor = FileAnchor(tmp_path / "heads")
+    async def test_a_line_that_broke_off_is_passed_over_and_the_next_one_is_whole(self, anchor: FileAnchor):
         await anchor.keep(head(1))
         anchor.path.write_bytes(anchor.path.read_bytes() + line_of(head(2))[:50])
         assert await anchor.last("coordinator-0") == head(1)
         await anchor.keep(head(3))
-        kept = read_anchors([anchor.path])
-        assert ([each.sequence for each in kept.heads], kept.problems) == ([1, 3], [])
+        assert sequences(anchor.path) == [1, 3]
+
+    async def test_a_file_that_was_moved_away_keeps_its_heads_and_the_next_goes_to_a_new_one(self, anchor: FileAnchor):
+        await anchor.keep(head(1))
+        away = anchor.path.rename(anchor.path.with_name("away"))
+        await anchor.keep(head(2))
+        anchor.path.unlink()
+        await anchor.keep(head(3))
+        assert (sequences(away), sequences(anchor.path)) == ([1], [3])
+
+    async def test_a_head_is_on_disk_when_it_is_kept(self, anchor: FileAnchor):
+        await anchor.keep(head(1))
+        (opened,) = [each for each in Path("/proc/self/fd").iterdir() if each.exists() and each.samefile(anchor.path)]
+        flags = Path("/proc/self/fdinfo", opened.name).read_text().split("flags:")[1].split()[0]
+        assert int(flags, 8) & os.O_DSYNC
+        assert int(flags, 8) & os.O_APPEND
+
+    async def test_a_disk_that_takes_a_part_of_a_line_has_not_kept_it(
+        self, anchor: FileAnchor, monkeypatch: pytest.MonkeyPatch
+    ):
+        await anchor.keep(head(1))
+        monkeypatch.setattr(anchors, "FileIO", Full)
+        await anchor.close()  # so that it is opened again
+        with pytest.raises(StorageError, match="only a part"):
+            await anchor.keep(head(2))
+        monkeypatch.undo()
+        await anchor.keep(head(3))
+        assert sequences(anchor.path) == [1, 3]
+
+    async def test_what_is_closed_while_it_writes_is_closed_behind_it(
+        self, anchor: FileAnchor, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(anchors, "FileIO", Slow)
+        Slow.begun, Slow.may_go_on = threading.Event(), threading.Event()
+        keeping = asyncio.create_task(anchor.keep(head(1)))
+        await asyncio.to_thread(Slow.begun.wait)
+        await anchor.close()
+        Slow.may_go_on.set()
+        await keeping
+        assert sequences(anchor.path) == [1]
+        assert not [each for each in Path("/proc/self/fd").iterdir() if each.exists() and each.samefile(anchor.path)]
 
     async def test_a_folder_that_is_not_there_is_an_error(self, tmp_path: Path):
         with pytest.raises(StorageError, match="No such file"):

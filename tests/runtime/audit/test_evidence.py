@@ -282,6 +282,7 @@ async def test_a_proof_under_a_head_that_no_anchor_holds_is_told(data: Path, tas
     signer = signer_of(data)
     other = FileAnchor(tmp_path / "other")
     await other.keep(signer.sign("coordinator-0", 1, b"h" * 32, b"r" * 32, NOW))
+    await other.close()
     proof = prove(data, "coordinator-0", 1, signer, NOW)
     found = check(proof, signer.public, read_anchors([other.path]).heads)
     assert "no anchor holds the head" in found.problems[0]
