@@ -23,8 +23,8 @@ from ..contracts.caller import Caller
 from ..contracts.memory import Draft, Hit, Layer, Record, Scope, State
 from ..contracts.ports import Clock
 from .facts import ending, ruling, same_fact
-from .ports import Decision
-from .wording import Wording, fingerprint, sentences, without_frame, wording
+from .ports import Decision, Sought
+from .wording import Wording, sentences, without_frame, wording
 from .worth import objection
 
 UNTRUSTED = "untrusted"
@@ -54,6 +54,11 @@ class Gate:
         self._clock = clock
         self._thresholds = thresholds or Thresholds()
 
+    def seeks(self, draft: Draft) -> Sought:
+        """Records that say the same; and those that are aside, where being like them speaks against the draft."""
+        said = wording(without_frame(draft.text))
+        return Sought(said.keys, aside=_says_little(draft, said, self._thresholds))
+
     def judge(
         self,
         draft: Draft,
@@ -76,8 +81,8 @@ class Gate:
         return _same_fact(case) or self._said_before(case) or self._echo(case)
 
     def _said_before(self, case: "_Case") -> Decision | None:
-        for record in case.comparable():
-            if why := self._same(case, record):
+        for record in case.known():
+            if (why := self._same(case, record)) and case.is_kept_by(record):
                 if record.id in case.given:
                     return _decision("echo", f"{why} {record.id}, which was recalled lately", case, record.id)
                 return _decision("merged", f"{why} {record.id}", case, record.id)
@@ -85,12 +90,12 @@ class Gate:
 
     def _same(self, case: "_Case", record: Record) -> str:
         """How the draft says what the record says; empty when it does not."""
-        if case.fingerprint == fingerprint(record.text):
+        other = wording(record.text)
+        if case.words == other.words:
             return "is word for word"
         if not case.said.stems:
             return ""
-        other = wording(record.text)
-        same = _adds_nothing(case.said, other) and case.said.shared_order(other) >= self._thresholds.order
+        same = case.said.adds_nothing_to(other) and case.said.shared_order(other) >= self._thresholds.order
         return "says nothing beyond" if same else ""
 
     def _echo(self, case: "_Case") -> Decision | None:
@@ -99,20 +104,23 @@ class Gate:
         Sentence by sentence, because words of several records together say things that none of them says: `order 17`
         from one and `on hold` from another.
         """
-        parts = [part for part in map(wording, sentences(without_frame(case.draft.text))) if part.stems]
-        if case.draft.fact is not None or not parts:
+        if case.draft.fact is not None or not case.recalled:
             return None
-        pool = [record for record in case.recalled if case.is_kept_by(record)]
-        sources = [next((record for record in pool if self._holds(record, part)), None) for part in parts]
-        found = [record.id for record in sources if record is not None]
-        if len(found) < len(parts):
+        parts = [part for part in map(wording, sentences(without_frame(case.draft.text))) if part.stems]
+        found = list[str]()
+        for part in parts:
+            source = next((each for each in case.recalled if self._holds(each, part) and case.is_kept_by(each)), None)
+            if source is None:
+                return None
+            found.append(source.id)
+        if not found:
             return None
         names = ", ".join(dict.fromkeys(found))
         return _decision("echo", f"puts together what was recalled lately: {names}", case, found[0])
 
     def _holds(self, record: Record, part: Wording) -> bool:
         other = wording(record.text)
-        return _adds_nothing(part, other) and part.shared_order(other) >= self._thresholds.order_of_a_part
+        return part.adds_nothing_to(other) and part.shared_order(other) >= self._thresholds.order_of_a_part
 
 
 class _Case:
@@ -123,16 +131,16 @@ class _Case:
     ) -> None:
         self.draft, self.caller, self.near, self.recalled, self.facts = draft, caller, near, recalled, facts
         self.said = wording(without_frame(draft.text))
-        self.fingerprint = fingerprint(draft.text)
+        self.words = wording(draft.text).words
         self.given = {record.id for record in recalled}
         self.labels = {*draft.labels, *caller.labels}
 
-    def comparable(self) -> Iterable[Record]:
-        """Records that could take the draft's place, the most similar first."""
+    def known(self) -> Iterable[Record]:
+        """Records that the draft may say again, the most similar first."""
         seen = {hit.record.id: hit.record for hit in self.near}
         for record in self.recalled:
             seen.setdefault(record.id, record)
-        return filter(self.is_kept_by, seen.values())
+        return seen.values()
 
     def is_kept_by(self, record: Record) -> bool:
         """Whether nothing but the words would be missing if the record stood for the draft."""
@@ -172,10 +180,6 @@ class _Case:
         return record.layer is not Layer.EPISODIC or record.episode == self.draft.episode
 
 
-def _adds_nothing(said: Wording, *others: Wording) -> bool:
-    return not said.new_beside(*others) and not said.turns(*others)
-
-
 def _same_fact(case: _Case) -> Decision | None:
     if case.draft.fact is None:
         return None
@@ -199,14 +203,17 @@ def _kept_aside(case: _Case, thresholds: Thresholds) -> Decision | None:
 def _resemblance(case: _Case, thresholds: Thresholds) -> str:
     """Small talk has more words than any list: what is short, names nothing, and is like what was set aside for saying
     nothing, is set aside too. Not like what was set aside for being like it: that would drift."""
-    said = case.said
-    if len(said.stems) > thresholds.short or said.marks or said.names or case.draft.payload:
+    if not _says_little(case.draft, case.said, thresholds):
         return ""
     for hit in case.near:
         aside = hit.record.state is State.QUARANTINED and hit.parts.get("vector", 0.0) >= thresholds.like_nothing
         if aside and objection(hit.record.text):
             return f"is like {hit.record.id}, which {objection(hit.record.text)}"
     return ""
+
+
+def _says_little(draft: Draft, said: Wording, thresholds: Thresholds) -> bool:
+    return len(said.stems) <= thresholds.short and not (said.marks or said.names or draft.payload)
 
 
 def _new(case: _Case, now_ms: int) -> Decision:

@@ -7,7 +7,7 @@ The candidates come from the whole tenant by scores that are cheap; what is exac
 projection of the log: nothing here is the truth, and everything can be made anew.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,8 +17,10 @@ from ..contracts.memory import Query, Record
 from .column import Column
 from .episodes import REACH, Episodes
 from .ports import Allowed, Scored
+from .sayings import Sayings
 from .text import Neighbours, TextIndex, Word
 from .vectors import VectorIndex, VectorSettings, in_background
+from .wording import keys_of
 
 if TYPE_CHECKING:
     from numpy import bool_, float32, int32
@@ -108,10 +110,17 @@ class TenantIndex:
         self._places: dict[int, tuple[str, int | None]] = {}
         """Of the rows that are part of an episode: which, and where."""
         self._row_of_number = Column(np.int32, -1)
+        self._sayings: Sayings | None = None
         self._words = 0.0
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def listen(self) -> None:
+        self._sayings = Sayings()
+
+    def may_say(self, keys: Collection[str]) -> bool:
+        return self._sayings is None or self._sayings.may_say(keys)
 
     def ids(self) -> set[str]:
         return set(self._rows)
@@ -125,6 +134,8 @@ class TenantIndex:
             self._drop(before)
         self._append(row, record, number)
         self._text.put(row, record.text)
+        if self._sayings is not None:
+            self._sayings.put(row, keys_of(record.text))
         self._words += float(self._text.lengths.rows[row])
         self._text.tidy(self._live.rows)
         self._renumber_when_due()
@@ -176,7 +187,8 @@ class TenantIndex:
         """About what it takes of the memory."""
         columns = (self._live, self._times, self._importances, self._numbers, self._row_of_number)
         parts = (self._vectors, self._text, self._episodes, *columns)
-        return sum(part.nbytes for part in parts) + 250 * len(self._ids)
+        sayings = 0 if self._sayings is None else self._sayings.nbytes
+        return sum(part.nbytes for part in parts) + sayings + 250 * len(self._ids)
 
     # Rows
 
@@ -195,6 +207,8 @@ class TenantIndex:
 
     def _drop(self, row: int) -> None:
         self._live.rows[row] = False
+        if self._sayings is not None:
+            self._sayings.remove(row)
         self._ids[row] = ""
         self._words -= float(self._text.lengths.rows[row])
         number = self._numbers.rows[row]
@@ -215,6 +229,8 @@ class TenantIndex:
         moved[kept] = np.arange(len(kept), dtype=np.int32)
         self._vectors.renumber(moved, len(kept))
         self._text.merge(self._live.rows, moved)
+        if self._sayings is not None:
+            self._sayings.renumber(kept)
         self._episodes.renumber(moved, kept)
         self._ids = [self._ids[row] for row in kept]
         self._rows = {id: row for row, id in enumerate(self._ids)}

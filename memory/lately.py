@@ -16,7 +16,7 @@ from itertools import count
 
 from ..contracts import Tenant
 from ..contracts.memory import Record
-from .wording import Wording, fingerprint, sentences, without_frame, wording
+from .wording import fingerprint, sentences, without_frame, wording
 
 KEPT = 4096
 """Records of a tenant that are remembered as given out, at most."""
@@ -93,17 +93,34 @@ class Lately:
         return [each.record for each in self._given.values() if each.record is not None]
 
     def said_in(self, text: str, look_up: LookUp) -> list[Record]:
-        """Those that have all words of a sentence of the text, or are the text; the latest first."""
+        """Those that have all words of a sentence of the text, or are the text; the latest first. None where neither
+        one of them has all words of the text nor each of its sentences has one that has its words.
+        """
         self._look_up(look_up)
+        if not self._may_be_said_in(text):
+            return []
         found = {id for key in _asked(text) for id in self._latest(key)}
         entries = sorted((self._given[id] for id in found), key=lambda each: -each.at)
         return [each.record for each in entries if each.record is not None]
 
+    def _may_be_said_in(self, text: str) -> bool:
+        if not self._given:
+            return False
+        if _whole(text) in self._holders or self._with_all(wording(without_frame(text)).keys):
+            return True
+        parts = sorted(_of_sentences(text), key=len, reverse=True)  # the longest is said the least
+        return all(map(self._with_all, parts))
+
     def _latest(self, keys: frozenset[str]) -> list[str]:
         """Of those that have all keys."""
-        holders = sorted((self._holders.get(key, set[str]()) for key in keys), key=len)
-        found = holders[0].intersection(*holders[1:])
-        return sorted(found, key=lambda id: -self._given[id].at)[:COMPARED]
+        return sorted(self._with_all(keys), key=lambda id: -self._given[id].at)[:COMPARED]
+
+    def _with_all(self, keys: frozenset[str]) -> set[str]:
+        holders = [self._holders[key] for key in keys if key in self._holders]
+        if len(holders) < len(keys) or not keys:
+            return set()
+        holders.sort(key=len)
+        return holders[0].intersection(*holders[1:])
 
     def _look_up(self, look_up: LookUp) -> None:
         told, self._told = self._told, {}
@@ -160,18 +177,17 @@ class Lately:
 
 def _keys(text: str) -> frozenset[str]:
     """What a record is found by."""
-    return _keys_of(wording(text)) | {_whole(text)}
+    return wording(text).keys | {_whole(text)}
 
 
 def _asked(text: str) -> Iterator[frozenset[str]]:
     """What it takes to say the same as a text, or as one of its sentences."""
     yield frozenset({_whole(text)})
-    yield from {keys for part in sentences(without_frame(text)) if (keys := _keys_of(wording(part)))}
+    yield from _of_sentences(text)
 
 
-def _keys_of(said: Wording) -> frozenset[str]:
-    """Forms of one word have its first five letters; see `wording`."""
-    return frozenset(stem[:5] for stem in said.stems)
+def _of_sentences(text: str) -> set[frozenset[str]]:
+    return {keys for part in sentences(without_frame(text)) if (keys := wording(part).keys)}
 
 
 def _whole(text: str) -> str:

@@ -74,6 +74,14 @@ class Index(Protocol):
         """The most similar, for the gate: cheap, with the cosine in `parts["vector"]` where there is one."""
         ...
 
+    def listen(self) -> None:
+        """From here on `may_say` knows. Called before anything is put, where a gate is going to ask."""
+        ...
+
+    def may_say(self, keys: Collection[str]) -> bool:
+        """Whether some record may have all of these keys (`Wording.keys`): never no where one has."""
+        ...
+
     def vectors(self, ids: Iterable[str]) -> "NDArray[float32]":
         """Shape (ids, dimensions); zeros for those that have none."""
         ...
@@ -110,8 +118,22 @@ class Decision:
     """What else changes when the draft is stored, by id: facts that hold until it begins to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What similar records would tell about a draft, so that nobody searches for them in vain."""
+
+    keys: frozenset[str] = frozenset()
+    """Those that say the same have all of these (`Wording.keys`). Without any, everything may say the same."""
+    aside: bool = False
+    """Those in quarantine say something, too."""
+
+
 class Gate(Protocol):
     """Decides what is kept. Pure: what it needs to know is handed to it."""
+
+    def seeks(self, draft: Draft) -> Sought:
+        """Which similar records it has to be handed to judge this draft. The others change nothing."""
+        ...
 
     def judge(
         self,

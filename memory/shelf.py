@@ -17,11 +17,12 @@ from .access import View
 from .lately import Lately
 from .log import Kept, Log
 from .past import Finish, Past
-from .ports import MakeIndex, Scored
+from .ports import MakeIndex, Scored, Sought
 from .progress import Progress
 from .projection import SMALL, Projection, aside, comparable, to_its_end
 from .tables import Database
 from .turn import Turn
+from .wording import keys_of
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -54,7 +55,9 @@ class Shelf:
         faults: Faults,
         key_of: FactKey = fact_key,
         lately: Lately | None = None,
+        gated: bool = False,
     ) -> None:
+        """`gated` where drafts are compared with what is here."""
         self.tenant = tenant
         self.model = model
         """Of the vectors in the index. A vector of another model is as good as none."""
@@ -62,7 +65,8 @@ class Shelf:
         """For whoever looks and then writes, where nobody else may write in between."""
         self._log, self._database, self._faults = log, database, faults
         self._make_index, self._dimensions, self.key_of = make_index, dimensions, key_of
-        self._present = self._empty()
+        self._gated = gated
+        self._present = self._made()
         self._past = Past(tenant, log, self._empty, model)
         self._changes: list[Kept | tuple[str, ...]] = []
         """Not in the projection yet: records, or ids that went."""
@@ -79,6 +83,8 @@ class Shelf:
         self.lately = Lately() if lately is None else lately
         self._grants: dict[str, set[str]] = {}
         self.live = 0
+        self.aside = 0
+        """Of the live ones in quarantine."""
         self.text_bytes = 0
 
     async def open(self) -> None:
@@ -170,14 +176,18 @@ class Shelf:
             scored = await aside(self._present, self._present.search, query, vector, view, now_ms)
             return finish(scored, self._records(scored), self._present.index)
 
-    async def near(self, text: str, vector: "NDArray[float32] | None", limit: int) -> list[tuple[Scored, Record]]:
-        """The most similar records, for the gate. Waits for no reader: beside one it leaves the projection as it is,
-        and compares what is not in it yet one by one.
+    async def near(
+        self, text: str, vector: "NDArray[float32] | None", limit: int, sought: Sought
+    ) -> list[tuple[Scored, Record]]:
+        """The most similar records, for the gate; none where none of them is sought. Waits for no reader: beside one it
+        leaves the projection as it is, and compares what is not in it yet one by one.
         """
         async with self._changing:
             if not self._turn.taken:
                 async with self._turn.take():
                     await self._take_in_changes()
+            if not self._has(sought):
+                return []
             scored = self._nearest(text, vector, limit)  # takes less than a thread costs
         found = ((each, self.record(each.id)) for each in scored)
         return [(each, record) for each, record in found if record is not None]
@@ -197,7 +207,7 @@ class Shelf:
             await self._make_anew(progress)
 
     async def _make_anew(self, progress: Progress) -> None:
-        fresh = self._empty()
+        fresh = self._made()
         self._meanwhile = []
         try:
             for page in self._log.live(self.tenant):
@@ -235,6 +245,14 @@ class Shelf:
         found = {each.id: self.record(each.id) for each in scored}
         return {id: record for id, record in found.items() if record is not None}
 
+    def _has(self, sought: Sought) -> bool:
+        """Whether there may be a record that is sought."""
+        if (sought.aside and self.aside) or self._present.index.may_say(sought.keys):
+            return True
+        return any(
+            each is not None and sought.keys <= keys_of(each.record.text) for each in self._not_taken_in().values()
+        )
+
     def _nearest(self, text: str, vector: "NDArray[float32] | None", limit: int) -> list[Scored]:
         """Those in the index, less those that changed since, and those that are not in it yet."""
         new = self._not_taken_in()
@@ -270,6 +288,13 @@ class Shelf:
         elif changes:
             self._take_in(self._present, changes)
 
+    def _made(self) -> Projection:
+        """An empty one of the present."""
+        projection = self._empty()
+        if self._gated:
+            projection.index.listen()
+        return projection
+
     def _empty(self) -> Projection:
         return Projection(self._make_index(self._dimensions), self._database)
 
@@ -285,12 +310,14 @@ class Shelf:
 
     def _counted(self, record: Record) -> None:
         self.live += 1
+        self.aside += record.state is State.QUARANTINED
         self.text_bytes += len(record.text)
         if record.fact:
             self._facts[self.key_of(record.fact)][record.id] = None
 
     def _uncounted(self, record: Record) -> None:
         self.live -= 1
+        self.aside -= record.state is State.QUARANTINED
         self.text_bytes -= len(record.text)
         if record.fact:
             self._facts[self.key_of(record.fact)].pop(record.id, None)

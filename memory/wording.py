@@ -9,16 +9,19 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import chain, pairwise
+from typing import NamedTuple
 
 KEPT_WORDINGS = 8192
 """Texts whose words are kept ready; those near to what is written are looked at again and again."""
 
 KEPT_STEMS = 1 << 15
-"""Words whose stems are kept ready."""
+"""Words of which what is known is kept ready."""
+KEY_LETTERS = 5
+"""Letters from the beginning that all forms of a word have in common."""
 
 _WORD = re.compile(r"[^\W_]+(?:['’.,:@/#&+-][^\W_]+)*")
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|\n+")
@@ -94,6 +97,20 @@ _NUMBERS = {word: str(number) for number, word in enumerate(_SMALL.split(" ")) i
 }
 
 
+class Token(NamedTuple):
+    """What is known of one word, whatever stands around it."""
+
+    word: str
+    """In small letters, numbers in one spelling."""
+    sense: str | None
+    """Its stem, or the plainest that says the same. None when it says nothing by itself."""
+    mark: str
+    """A number or a negation that it is; else empty."""
+    negates: bool
+    name: str | None
+    """Its sense where it stands with a capital: a name is spelt and not counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wording:
     """One text, taken apart."""
@@ -112,6 +129,12 @@ class Wording:
     """Content stems that follow a negation somewhere: `never drinks` denies `drink`."""
     affirmed: frozenset[str]
     """Content stems that stand somewhere without one."""
+    keys: frozenset[str]
+    """What its content stems begin with: a text that says all of this one has all of its keys."""
+
+    def adds_nothing_to(self, other: "Wording") -> bool:
+        """Whether it brings no content word that the other lacks, and nothing that turns what that says round."""
+        return self.keys <= other.keys and not self.new_beside(other) and not self.turns(other)
 
     def new_beside(self, *others: "Wording") -> frozenset[str]:
         """Content stems that none of the others has, nor another form of the word: `prefer` and `preferred` are one."""
@@ -138,24 +161,32 @@ class Wording:
 @lru_cache(KEPT_WORDINGS)
 def wording(text: str) -> Wording:
     """The words of a text."""
-    words = tuple(_words(text))
-    content = [sense(word) for word in words if is_content(word)]
-    denied = Counter(word for part in sentences(text) for word in _denied(_words(part)))
+    parts = sentences(text)
+    said = [_tokens(part) for part in parts]
+    tokens = list(chain.from_iterable(said))
+    content = [token.sense for token in tokens if token.sense is not None]
+    denied = Counter(chain.from_iterable(map(_denied, said)) if any(token.negates for token in tokens) else ())
+    stems = frozenset(content)
     return Wording(
-        words=words,
-        stems=frozenset(content),
+        words=tuple([token.word for token in tokens]),
+        stems=stems,
         pairs=frozenset(pairwise(content)),
-        marks=frozenset(_marks(words)),
-        names=frozenset(_names(text)),
+        marks=frozenset([token.mark for token in tokens if token.mark]),
+        names=frozenset() if text.islower() else frozenset(chain.from_iterable(map(_names, parts))),
         denied=frozenset(denied),
-        affirmed=frozenset(word for word, count in Counter(content).items() if count > denied[word]),
+        affirmed=frozenset(w for w, n in Counter(content).items() if n > denied[w]) if denied else stems,
+        keys=frozenset([stem[:KEY_LETTERS] for stem in stems]),
     )
+
+
+def keys_of(text: str) -> set[str]:
+    """The keys of its wording, without the rest of that."""
+    return {token.sense[:KEY_LETTERS] for token in _tokens(text) if token.sense is not None}
 
 
 def forget_texts() -> None:
     """No text is kept ready: some of them may have been erased."""
     wording.cache_clear()
-    fingerprint.cache_clear()
 
 
 def _has_form(word: str, stems: frozenset[str]) -> bool:
@@ -172,10 +203,11 @@ def _is_form(one: str, other: str) -> bool:
 def without_frame(text: str) -> str:
     """The text without the words before a colon that only say that it was said before: `As a reminder: …`."""
     frame, colon, rest = text.partition(":")
+    if not colon or not rest.strip() or any(map(str.isdigit, frame)):
+        return text
     words = _words(frame)
     framing = any(stem(word) in FRAMING_WORDS or word in FRAMING_WORDS for word in words)
-    is_frame = bool(colon) and bool(rest.strip()) and framing and len(words) <= 6 and not set(_names(frame))
-    return rest if is_frame and not any(map(str.isdigit, frame)) else text
+    return rest if framing and len(words) <= 6 and not set(_names_in(frame)) else text
 
 
 def plain_text(text: str) -> str:
@@ -184,11 +216,9 @@ def plain_text(text: str) -> str:
     return " ".join(visible.replace("’", "'").split()).casefold()
 
 
-@lru_cache(KEPT_WORDINGS)
 def fingerprint(text: str) -> str:
     """The same for texts of the same words, however they are spaced, capitalised and punctuated."""
-    words = _words(text)
-    return hashlib.blake2b(" ".join(words).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(" ".join(wording(text).words).encode(), digest_size=16).hexdigest()
 
 
 def sentences(text: str) -> list[str]:
@@ -247,7 +277,31 @@ def _single(word: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return [_number(word) for word in _WORD.findall(plain_text(text))]
+    return [token.word for token in _tokens(text)]
+
+
+def _tokens(text: str) -> list[Token]:
+    plain = text.lower() if text.isascii() else plain_text(text)
+    return [_kept_token(word) if word.isalpha() else _token(word) for word in _WORD.findall(plain)]
+
+
+@lru_cache(KEPT_STEMS)
+def _kept_token(word: str) -> Token:
+    """Of a word of letters alone: what holds a digit may be somebody's number."""
+    return _token(word)
+
+
+def _token(spelt: str) -> Token:
+    word = _number(spelt)
+    if any(map(str.isdigit, spelt)):
+        return Token(word, word, word, _negates(word), spelt)  # no list has words with digits, and they have no forms
+    return Token(
+        word=word,
+        sense=sense(word) if is_content(word) else None,
+        mark=_mark(word),
+        negates=_negates(word),
+        name=sense(spelt) if is_content(spelt) else None,
+    )
 
 
 def _number(word: str) -> str:
@@ -261,26 +315,36 @@ def _number(word: str) -> str:
     return word
 
 
-def _marks(words: Iterable[str]) -> Iterator[str]:
-    for word in words:
-        if any(character.isdigit() for character in word) or word in NEGATIONS:
-            yield word
-        elif word.endswith("n't"):
-            yield "not"
+def _mark(word: str) -> str:
+    if any(map(str.isdigit, word)) or word in NEGATIONS:
+        return word
+    return "not" if word.endswith("n't") else ""
 
 
-def _denied(words: Sequence[str]) -> Iterator[str]:
-    for place, word in enumerate(words):
-        if word in NEGATIONS or word.endswith("n't"):
-            following = (sense(each) for each in words[place + 1 : place + 4] if is_content(each))
-            yield from (each for each in islice(following, 1) if each not in NEGATIONS)
+def _negates(word: str) -> bool:
+    return word in NEGATIONS or word.endswith("n't")
 
 
-def _names(text: str) -> Iterator[str]:
-    for sentence in sentences(text):
-        for word in _WORD.findall(sentence)[1:]:
-            if word[0].isupper() and not word.isupper() and is_content(plain_text(word)):
-                yield sense(plain_text(word))
+def _denied(sentence: Sequence[Token]) -> Iterator[str]:
+    """Of each negation the first content word of the next three."""
+    for place, token in enumerate(sentence):
+        if token.negates:
+            following = (each.sense for each in sentence[place + 1 : place + 4] if each.sense is not None)
+            if (denied := next(following, None)) is not None and denied not in NEGATIONS:
+                yield denied
+
+
+def _names_in(text: str) -> Iterator[str]:
+    return chain.from_iterable(map(_names, sentences(text)))
+
+
+def _names(sentence: str) -> Iterator[str]:
+    for word in _WORD.findall(sentence)[1:]:
+        if word[0].isupper() and not word.isupper():
+            plain = plain_text(word)
+            token = _kept_token(plain) if plain.isalpha() else _token(plain)
+            if token.name is not None:
+                yield token.name
 
 
 _SENSES = {stem(word): stem(group.split()[0]) for group in _SAME.split(";") for word in group.split()}

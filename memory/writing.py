@@ -42,9 +42,9 @@ from .certificates import Claim, unsigned
 from .embedding import Embedding, Vectors
 from .log import Kept, Log, Receipt
 from .numbering import Numbering
-from .ports import Decision, Erasure, Gate, Graph, PlanErasure, Scored, together
+from .ports import Decision, Erasure, Gate, Graph, PlanErasure, Scored, Sought, together
 from .shelf import Shelf
-from .wording import forget_texts
+from .wording import forget_texts, keys_of
 
 NEAR = 5
 """Records that the gate looks at for each draft."""
@@ -83,24 +83,41 @@ class _Batch:
     ids: list[str] = field(default_factory=list[str])
     """Of those in `new` that have a vector, by their row in `vectors`."""
     vectors: Any = None
+    keys: list[set[str]] = field(default_factory=list[set[str]])
+    """Of the texts in `new`."""
+    all_keys: set[str] = field(default_factory=set[str])
+    aside: bool = False
+    """One of those in `new` is in quarantine."""
 
     def store(self, each: Kept, most: int) -> None:
         """One more of at most so many."""
         self.new[each.record.id] = each
+        self.aside |= each.record.state is State.QUARANTINED
+        self.keys.append(keys_of(each.record.text))
+        self.all_keys |= self.keys[-1]
         if each.vector is not None:
             if self.vectors is None:
                 self.vectors = numpy.empty((most, len(each.vector)), numpy.float32)
             self.vectors[len(self.ids)] = each.vector
             self.ids.append(each.record.id)
 
-    def near(self, vector: Any) -> list[tuple[Scored, Record]]:
-        """Drafts before this one in the same batch, the most similar first; without vectors the latest."""
+    def near(self, vector: Any, sought: Sought) -> list[tuple[Scored, Record]]:
+        """Drafts before this one in the same batch, the most similar first; without vectors the latest. None where none
+        of them is sought.
+        """
+        if not self._has(sought):
+            return []
         if vector is None or not self.ids:
             return [(Scored(id, 0, {}), each.record) for id, each in list(self.new.items())[-NEAR:]]
         cosines = self.vectors[: len(self.ids)] @ vector
         best = numpy.argsort(-cosines)[:NEAR] if len(cosines) <= NEAR else numpy.argpartition(-cosines, NEAR)[:NEAR]
         found = [(self.ids[row], float(cosines[row])) for row in best]
         return [(Scored(id, cosine, {"vector": cosine}), self.new[id].record) for id, cosine in found]
+
+    def _has(self, sought: Sought) -> bool:
+        if sought.aside and self.aside:
+            return True
+        return sought.keys <= self.all_keys and any(sought.keys <= keys for keys in self.keys)
 
     def latest(self, shelf: Shelf, id: str) -> Kept | None:
         """A record as it will be."""
@@ -177,8 +194,8 @@ class Writing:
     async def _decision(self, shelf: Shelf, batch: _Batch, draft: Draft, vector: Any, caller: Caller) -> Decision:
         if self._gate is None:
             return Decision()
-        view, now_ms = view_of(caller, shelf.grants), self._clock.now_ms()
-        found = [*await shelf.near(draft.text, vector, NEAR), *batch.near(vector)]
+        view, now_ms, sought = view_of(caller, shelf.grants), self._clock.now_ms(), self._gate.seeks(draft)
+        found = [*await shelf.near(draft.text, vector, NEAR, sought), *batch.near(vector, sought)]
         near = [_hit(scored, record) for scored, record in found if view.shows(record) and _lives(record, now_ms)]
         lately = [record for record in shelf.recalled_lately(draft.text) if view.shows(record)]
         facts = [*shelf.facts(draft.fact), *_facts_in(batch, shelf, draft)] if draft.fact else []

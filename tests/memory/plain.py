@@ -1,7 +1,7 @@
 """A memory for tests: the real service, log and store, an embedder that knows words, and an index that is exact."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from hanse.contracts.memory import Hit, Query, Recollection, Record
 from hanse.memory.ports import Allowed, Index, Scored
 from hanse.memory.service import MemoryService, Parts, Settings
 from hanse.memory.snapshot import Snapshots
+from hanse.memory.wording import keys_of
 from hanse.runtime.audit.head import Signer
 from hanse.runtime.memory_parts import shard_over
 from hanse.runtime.store import SqliteStore
@@ -89,6 +90,12 @@ class ExactIndex:
         words = {*text.lower().split()}
         found = [_scored(record, made, vector, words) for record, made, _ in self._records.values()]
         return sorted(found, key=lambda each: -each.score)[:limit]
+
+    def listen(self) -> None:
+        pass
+
+    def may_say(self, keys: Collection[str]) -> bool:
+        return any(keys_of(record.text).issuperset(keys) for record, _, _ in self._records.values())
 
     def ids(self) -> set[str]:
         return {*self._records}

@@ -11,7 +11,7 @@ import pytest
 
 from hanse.contracts.memory import Change, Draft, Query, Record
 from hanse.memory import hygiene, past, projection
-from hanse.memory.ports import Decision
+from hanse.memory.ports import Decision, Sought
 from hanse.memory.service import MemoryService
 
 from .plain import SHOP, Clock, ExactIndex, ann, memory
@@ -79,6 +79,9 @@ class Looks:
 
     def __init__(self) -> None:
         self.near: list[set[str]] = []
+
+    def seeks(self, draft: Draft) -> Sought:
+        return Sought()
 
     def judge(self, draft: Draft, caller: Any, near: Sequence[Any], lately: Any, facts: Any) -> Decision:
         self.near.append({hit.record.text for hit in near})

@@ -19,7 +19,7 @@ from hanse.contracts import (
 )
 from hanse.contracts.memory import Change, Draft, Layer, Provenance, Query, Record, Scope, State
 from hanse.contracts.wire import decode_event
-from hanse.memory.ports import Decision
+from hanse.memory.ports import Decision, Sought
 from hanse.memory.service import MemoryService, Settings
 from hanse.memory.writing import Budget
 
@@ -391,6 +391,9 @@ class Strict:
     def __init__(self, **decisions: Decision) -> None:
         self.decisions = decisions
         self.seen: list[Any] = []
+
+    def seeks(self, draft: Draft) -> Sought:
+        return Sought()
 
     def judge(self, draft: Draft, caller: Any, near: Any, recalled_lately: Any, facts: Any) -> Decision:
         self.seen.append((draft.text, [hit.record.text for hit in near], [each.text for each in recalled_lately]))
