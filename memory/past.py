@@ -45,7 +45,8 @@ class Past:
         self._last: dict[str, int] = {}
         """The last version of each record in the projection."""
         self._noted: dict[str, int] = {}
-        """Records to be read anew, and when they were noted; the latest stand last."""
+        """Records to be read anew, and when they were first noted; the latest stand last. Noted again they keep their
+        place: whoever asked after the first time is owed what was written then."""
         self._notes = 0
         self._gone: list[str] = []
         """Of these nothing may stay, as soon as nobody is at the projection."""
@@ -60,8 +61,7 @@ class Past:
             return
         self._notes += 1
         for id in ids:
-            self._noted.pop(id, None)
-            self._noted[id] = self._notes
+            self._noted.setdefault(id, self._notes)
             self._gone += [id] if gone else []
         if not self._turn.taken:
             self._take_out(self._projection)

@@ -26,7 +26,7 @@ CHOICES = (
 )
 
 
-def weigh(session: Session, configuration: Configuration, data: Path, choice: str | None) -> None:
+def weigh(session: Session, configuration: Configuration, data: Path, choice: Choice | None) -> None:
     """Returns when the federation may start. Raises Ended when somebody has to choose first, with what to choose from.
 
     Raises InvalidConfiguration for an agent that cannot be loaded, StorageError for a store that cannot be read.
@@ -46,11 +46,11 @@ def weigh(session: Session, configuration: Configuration, data: Path, choice: st
     raise Ended(Exit.FAILED)
 
 
-def _data(found: Sequence[Stranded], choice: str | None) -> JsonObject:
+def _data(found: Sequence[Stranded], choice: Choice | None) -> JsonObject:
     return {"started": False, "choice": choice, "stranded": [each.to_data() for each in found]}
 
 
-def _drawn(found: Sequence[Stranded], choice: str | None) -> RenderableType:
+def _drawn(found: Sequence[Stranded], choice: Choice | None) -> RenderableType:
     names = ("task", "needs", "planned under", "offered", "steps", "can it be migrated?")
     said = "These open tasks need contracts that no agent of this configuration offers. Nothing was started."
     if choice == Choice.MIGRATE:

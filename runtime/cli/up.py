@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Any
 
 import typer
 
@@ -18,13 +18,13 @@ from .. import config, runfile
 from ..config import Configuration
 from ..data_lock import holder
 from ..runfile import RunFile
+from ..upgrades import Choice
 from .command import Session, command
 from .reach import folders, running
 from .text import plain
 
 app = typer.Typer()
 
-Stranded = Literal["pin", "migrate", "drain", "ignore"]
 SERVING = "hanse.runtime.serving"
 START_SECONDS = 240.0
 STOP_SECONDS = 30.0
@@ -39,7 +39,7 @@ def up(
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, log here, stop with Ctrl-C.")] = False,
     mailbox: Annotated[Path | None, typer.Option(help="Keep mail in this folder instead of sending it.")] = None,
     stranded: Annotated[
-        Stranded | None, typer.Option(help="What becomes of open tasks that need contracts which no agent offers now.")
+        Choice | None, typer.Option(help="What becomes of open tasks that need contracts which no agent offers now.")
     ] = None,
 ) -> None:
     """Start the federation that hanse.yaml describes and return when it answers. It runs until hanse down.
@@ -52,7 +52,7 @@ def up(
     data = session.options.data or configuration.data
     _weigh(session, configuration, data, stranded)
     order = {"config": file, "data": session.options.data, "address": address, "mailbox": mailbox}
-    order |= {"draining": True} if stranded == "drain" else {}
+    order |= {"draining": True} if stranded == Choice.DRAIN else {}
     if foreground:
         return stay(session, order, data)
     run = start(order, data)
@@ -80,7 +80,7 @@ def down(
     session.out.show({"stopped": run.name, "pid": run.pid}, lambda: f"{run.name} is down; its data stays in {data}")
 
 
-def _weigh(session: Session, configuration: Configuration, data: Path, choice: str | None) -> None:
+def _weigh(session: Session, configuration: Configuration, data: Path, choice: Choice | None) -> None:
     """Raises Ended when open tasks would be left waiting and nobody has said what becomes of them."""
     from ..store.place import place_of
 

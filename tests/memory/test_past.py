@@ -163,6 +163,44 @@ async def test_a_write_costs_the_next_question_of_the_past_its_own_record_alone(
         assert put[10:] == [f"{doors[0].id}@{version}" for version in (1, 2, 3)]
 
 
+async def test_a_question_of_the_past_does_not_wait_for_what_is_written_after_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(past, "SLICE", 1)
+    index, door, put = Watch(), Door(), list[str]()
+    async with asyncio.timeout(GUARD_SECONDS), with_a_past(make_index=index) as (service, _, doors, then):
+        await texts(service, "door", then)
+        for i in (0, 1):
+            await service.revise(doors[i].id, Change(text=f"door {i} blue"), ann(), version=2)
+        index.put_past = lambda id: (door.enter(), put.append(id))
+        asked = asyncio.create_task(texts(service, "door", then))
+        await door.reached_by(asked)
+        await service.revise(doors[2].id, Change(text="door 2 blue"), ann(), version=2)
+        door.open()
+        assert await asked == {f"door {i} green" for i in range(5)}
+        assert put == [f"{doors[i].id}@{version}" for i in (0, 1) for version in (1, 2, 3)]
+        await texts(service, "door", then)
+        assert put[6:] == [f"{doors[2].id}@{version}" for version in (1, 2, 3)]
+
+
+async def test_what_is_written_again_after_a_question_of_the_past_is_no_less_known_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(past, "SLICE", 1)
+    index, door = Watch(), Door()
+    async with asyncio.timeout(GUARD_SECONDS), with_a_past(make_index=index) as (service, clock, doors, then):
+        await texts(service, "door", then)
+        for i in (0, 1):
+            await service.revise(doors[i].id, Change(text=f"door {i} blue"), ann(), version=2)
+        blue, clock.ms = clock.ms, clock.ms + 1000
+        await service.revise(doors[2].id, Change(text="door 2 blue"), ann(), version=2)
+        index.put_past = lambda id: door.enter()
+        asked = asyncio.create_task(texts(service, "door", blue))
+        await door.reached_by(asked)
+        assert not asked.done()
+        await service.revise(doors[1].id, Change(text="door 1 white"), ann(), version=3)
+        door.open()
+        assert await asked == {"door 0 blue", "door 1 blue", *(f"door {i} red" for i in (2, 3, 4))}
+
+
 async def test_what_is_forgotten_leaves_the_past_before_anybody_asks_again():
     index = Watch()
     async with with_a_past(make_index=index) as (service, _, doors, then):

@@ -122,6 +122,21 @@ def lose_results(town: Town, count: int) -> None:
     coordinator._land = lossy  # type: ignore[method-assign]
 
 
+def test_an_agent_that_died_is_asked_again_as_soon_as_it_is_back():
+    """And not only when the lease is over."""
+
+    async def scene(town: Town, people: Process) -> None:
+        client, task = await begun(town, people, "watchman.watch", seconds=1.0)
+        await asyncio.sleep(0.5)
+        town.processes["tower"].kill()
+        before = town.loop.time()
+        assert (await client.wait(task, 200)).status == "completed"
+        assert town.loop.time() - before < 5
+        assert handled.total() == 2
+
+    play(scene, **ALONE)
+
+
 def test_a_process_that_hangs_is_found_and_what_only_reads_goes_to_another():
     """G7: found within 15 s, whatever its timeout."""
 
