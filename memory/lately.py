@@ -16,7 +16,7 @@ from itertools import count
 
 from ..contracts import Tenant
 from ..contracts.memory import Record
-from .wording import Wording, fingerprint, sentences, without_frame, wording
+from .wording import content_stems, fingerprint, sentences, without_frame
 
 KEPT = 4096
 """Records of a tenant that are remembered as given out, at most."""
@@ -160,18 +160,18 @@ class Lately:
 
 def _keys(text: str) -> frozenset[str]:
     """What a record is found by."""
-    return _keys_of(wording(text)) | {_whole(text)}
+    return _keys_of(content_stems(text)) | {_whole(text)}
 
 
 def _asked(text: str) -> Iterator[frozenset[str]]:
     """What it takes to say the same as a text, or as one of its sentences."""
     yield frozenset({_whole(text)})
-    yield from {keys for part in sentences(without_frame(text)) if (keys := _keys_of(wording(part)))}
+    yield from {keys for part in sentences(without_frame(text)) if (keys := _keys_of(content_stems(part)))}
 
 
-def _keys_of(said: Wording) -> frozenset[str]:
+def _keys_of(stems: frozenset[str]) -> frozenset[str]:
     """Forms of one word have its first five letters; see `wording`."""
-    return frozenset(stem[:5] for stem in said.stems)
+    return frozenset(stem[:5] for stem in stems)
 
 
 def _whole(text: str) -> str:

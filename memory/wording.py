@@ -152,6 +152,11 @@ def wording(text: str) -> Wording:
     )
 
 
+def content_stems(text: str) -> frozenset[str]:
+    """The stems of its `wording`, for a quarter of the time."""
+    return frozenset(sense(word) for word in _words(text) if is_content(word))
+
+
 def forget_texts() -> None:
     """No text is kept ready: some of them may have been erased."""
     wording.cache_clear()
