@@ -76,7 +76,7 @@ from .link import Link
 from .negotiation import Decision, Weights, decide
 from .parking import Parking
 from .quarantine import Quarantine
-from .questions import Gate, Questions, done_before
+from .questions import Gate, Minds, Questions, done_before
 from .rates import Rates
 from .replay import BROKEN
 from .roster import Roster
@@ -103,6 +103,8 @@ class Settings:
     expected_agents: frozenset[str] = frozenset()
     """Until these have dialed in, an unknown capability is `Unavailable` rather than `NotFound`."""
     gate: Gate = lambda contract, input, situation: AUTOMATIC
+    minds: Minds | None = None
+    """What of the labels that may come up in a handler the gate has a word about. None where none come up."""
     caps: Mapping[Tenant, Cap] = field(default_factory=dict[Tenant, Cap])
     """This shard's part of what each tenant may spend on a day."""
     notify: bool = False
@@ -185,6 +187,7 @@ class Coordinator:
             clock,
             settings.gate,
             self.budgets,
+            minds=settings.minds,
             notices=settings.notify,
         )
         self.breakers = Breakers(limits, self.journal, self.watchers, clock)
@@ -555,7 +558,7 @@ class Coordinator:
                 "weights": self._weighed,
                 "reserved": self.budgets.reserved(run, step, winner),
                 "before": self._roster.expiry(run, step, winner.agent),
-                **(self._labels(run, step) if run.labelled else {}),
+                **(self._labels(run, step) if run.labelled or self.settings.minds else {}),
             },
         )
         self._roster.give(run, step)

@@ -385,11 +385,23 @@ async def test_what_a_handler_reads_and_does_in_one_step_is_asked_about_before_i
         assert await here.is_replayed(task.id)
 
 
-async def test_a_label_that_nobody_minds_costs_another_run_and_no_question():
-    async with bureau() as here:
-        await here.remembers(CLEAN + " SEND flowers", "private")
+@pytest.mark.parametrize(
+    ("rules", "labels", "attempts"),
+    [
+        ([], ["private", "mail"], 1),
+        ([{"all_labels": ["private", "untrusted"], "mode": "refuse"}], ["private"], 1),
+        ([{"labels": "pii", "mode": "automatic"}], ["pii"], 1),
+        ([{"labels": "pii", "sample": 10**9}], ["pii"], 2),
+        ([{"labels": "untrusted", "mode": "automatic"}], ["untrusted"], 2),
+        ([{"labels": "pii"}], ["mail"], 1),
+    ],
+)
+async def test_a_handler_that_takes_up_what_nobody_minds_runs_once(rules: Any, labels: list[str], attempts: int):
+    async with bureau(*({"capability": "*.*"} | rule for rule in rules)) as here:
+        await here.remembers(CLEAN + " SEND flowers", *labels)
         task = await here.run({"id": "obey", "call": "desk.obey", "input": {"text": "parcel"}})
-        assert (task.status, (await here.step(task, "obey")).attempts) == ("completed", 2)
+        assert (task.status, (await here.step(task, "obey")).attempts) == ("completed", attempts)
+        assert sorted((await here.step(task, "obey")).labels) == sorted(labels)
         assert await here.is_replayed(task.id)
 
 
