@@ -331,12 +331,17 @@ def _of_best(scores: "NDArray[float32]") -> "NDArray[float32]":
 
 
 def _best(scores: "NDArray[Any]", count: int) -> "NDArray[int32]":
-    """Places of the highest, in their order. None of those that say nothing, when there are more than asked for."""
+    """Places of the highest, in their order; of the same score the last ones. None of those that say nothing, when
+    there are more than asked for.
+    """
     if len(scores) <= count:
         return np.arange(len(scores), dtype=np.int32)
     places = _above(scores, count)
     if len(places) > count:
-        places = np.sort(places[np.argpartition(scores[places], -count)[-count:]])
+        values = scores[places]
+        lowest = np.partition(values, -count)[-count]
+        higher, equal = places[values > lowest], places[values == lowest]
+        places = np.sort(np.concatenate([higher, equal[len(higher) - count :]]))
     return places.astype(np.int32)
 
 
