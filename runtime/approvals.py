@@ -113,6 +113,26 @@ class Rulebook:
         named = [_missed(rule, known) for rule in self.rules if _is_about(rule, contract)]
         return frozenset({UNTRUSTED}).union(*named)
 
+    def foregone(self, contract: Contract, situation: Situation) -> Ruling | None:
+        """The refusal of a rule that speaks of labels, where none before it can take its place, whatever the input and
+        whatever labels come to those that are known by now. None where a step has to be looked at when it is its turn.
+        """
+        for rule in self.rules:
+            if not _is_about(rule, contract):
+                continue
+            if not _selects(rule, contract, situation):
+                if rule.mode is not Mode.REFUSE:
+                    return None
+            elif rule.mode is Mode.REFUSE and (rule.labels or rule.all_labels):
+                return _ruling(rule, contract, None)
+            else:
+                return None
+        return None
+
+    @property
+    def refuses_labels(self) -> bool:
+        return any(rule.mode is Mode.REFUSE and (rule.labels or rule.all_labels) for rule in self.rules)
+
 
 def lot_secret(root_key: bytes) -> bytes:
     """What lots are drawn from. Of the federation's key, and of no use for anything else."""

@@ -132,6 +132,7 @@ def _settings(configuration: Configuration, shard: int, key: bytes) -> Settings:
         draining=configuration.coordinator.draining,
         gate=rules,
         minds=rules.minds if configuration.memory else None,
+        foregone=rules.foregone if rules.refuses_labels else None,
         notify=bool(configuration.notify),
         caps={tenant: cap.part(shard, shards) for tenant, cap in _caps(configuration)},
         limits=configuration.coordinator_limits,
