@@ -36,9 +36,12 @@ class Marking:
 
     def check_outward(self, what: str) -> None:
         """Raises NotCleared unless everything that is known of the data may go outward."""
-        if open_ones := sorted({*self.allowance.labels, *self.taken} - {*self.allowance.cleared}):
+        open_ones = {*self.allowance.labels, *self.taken} - {*self.allowance.cleared}
+        if self.allowance.minded is not None:
+            open_ones &= self.allowance.minded
+        if open_ones:
             raise NotCleared(
-                f"{what} would take outward what is {' and '.join(open_ones)}, and nobody has cleared that"
+                f"{what} would take outward what is {' and '.join(sorted(open_ones))}, and nobody has cleared that"
             )
 
 

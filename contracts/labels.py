@@ -19,6 +19,10 @@ UNTRUSTED = "untrusted"
 OUTWARD = "outward"
 """Of a contract, and never of data: what goes into this capability leaves the house, whatever its effect says."""
 
+ANY_BUT, NOT = "*", "-"
+"""Of what a token clears, where its data has no label yet: `["*", "-untrusted"]` is whatever its handler may take up,
+but for that."""
+
 Marks = Mapping[str, tuple[str, ...]]
 """Label to where it comes from."""
 NO_MARKS: Marks = MappingProxyType({})

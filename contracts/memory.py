@@ -17,6 +17,8 @@ MAX_TEXT = 32_000
 """Characters of one record. What is longer is a document: cut it into records with one `document`."""
 MAX_REASON = 2000
 """Characters of why something is forgotten."""
+OF_SNAPSHOT = "snapshot"
+"""Under `of` among an error's ids: not the store is corrupt, but a copy of it."""
 MAX_ALIASES = 50
 """Names and addresses of one subject that are masked with its erasure."""
 
@@ -230,6 +232,9 @@ class Certificate(BaseModel):
     """The public key of the federation that signed it, in hex. It says which key to look for, not which to trust."""
     signature: str = ""
     """Ed25519, of the digest. Empty where a memory ends with its process."""
+    pending: str = ""
+    """Why it may still be in a file: it is forgotten, no question finds it any more, and it leaves the files as soon as
+    that can be done. The certificate is issued then, under this id. Empty in every certificate that was issued."""
 
 
 class Restored(BaseModel):

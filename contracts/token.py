@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NewType, cast
 
 from .errors import Corrupt, TokenInvalid
 from .ids import AgentId
+from .labels import ANY_BUT, NOT
 from .plain import pack, unpack
 
 Key = NewType("Key", bytes)
@@ -48,6 +49,8 @@ class Allowance(NamedTuple):
     labels: tuple[str, ...] = ()
     cleared: tuple[str, ...] = ()
     """Those that may go outward in this step."""
+    minded: frozenset[str] | None = None
+    """Those that policy has a word about, where all others may go outward. None where every other may not."""
 
 
 NO_LABELS = Allowance()
@@ -59,7 +62,8 @@ class Token:
 
     A caveat is one of: `task`, `step`, `capability`, `tenant`, `input` (digest), which must be equal;
     `before` (unix milliseconds), which must lie ahead; `cents`, which must cover the cost; `labels`, which the data
-    has, and `cleared`, those of them that may go outward. A caveat this version does not know refuses. All but `cents`,
+    has, and `cleared`, those of them that may go outward, or, of data without a label, what its handler may take up
+    and let out (`labels.ANY_BUT`). A caveat this version does not know refuses. All but `cents`,
     `labels` and `cleared` must be in the first block, the minted one: a token that was minted too wide by mistake
     allows nothing, instead of everything. A later block may add labels and take away what is cleared.
     """
@@ -130,7 +134,15 @@ def _allowance(blocks: Sequence[Mapping[Any, Any]]) -> Allowance:
     for each in blocks:
         labels.update(each.get("labels", ()))
         cleared &= set(each.get("cleared", cleared))
-    return Allowance(tuple(sorted(labels)), tuple(sorted(cleared & labels)))
+    return Allowance(tuple(sorted(labels)), tuple(sorted(cleared & labels)), _minded(*blocks))
+
+
+def _minded(first: Mapping[Any, Any], *later: Mapping[Any, Any]) -> frozenset[str] | None:
+    """What is cleared without a name is so as it was minted: whoever narrows it has to name what is left."""
+    cleared: list[str] = first.get("cleared", [])
+    if first.get("labels") or ANY_BUT not in cleared or any("cleared" in each for each in later):
+        return None
+    return frozenset(each.removeprefix(NOT) for each in cleared if each != ANY_BUT)
 
 
 _EQUAL = {"task": "task", "step": "step", "capability": "capability", "tenant": "tenant", "input": "input_digest"}

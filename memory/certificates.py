@@ -21,7 +21,7 @@ from ..contracts import Digest, Tenant, digest
 from ..contracts.memory import Certificate
 from .ports import Erasure
 
-_NOT_SIGNED = {"digest", "key", "signature"}
+_NOT_SIGNED = {"digest", "key", "signature", "pending"}
 
 
 class Signer(Protocol):
@@ -85,7 +85,7 @@ def sealed(owed: Certificate, places: Mapping[str, int], signer: Signer | None) 
 
 
 def digest_of(certificate: Certificate) -> Digest:
-    """Over everything in it but the digest itself and who signed that, as canonical JSON."""
+    """Over everything in it but the digest itself, who signed that, and why nobody has yet, as canonical JSON."""
     return digest(certificate.model_dump(mode="json", exclude=_NOT_SIGNED))
 
 
@@ -98,6 +98,8 @@ def problems_of(certificate: Certificate, key: bytes | None) -> list[str]:
 
     Without a key it need only fit the one that it names itself.
     """
+    if certificate.pending:
+        return [f"it is not issued yet: {certificate.pending}. Ask for {certificate.id} again"]
     if certificate.digest != digest_of(certificate):
         return ["it does not say what it said when it was made: its digest is another"]
     if not certificate.signature:

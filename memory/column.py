@@ -9,14 +9,16 @@ if TYPE_CHECKING:
 
 
 class Column:
-    """Rows of one type. Room is doubled, so that adding a row costs the same whatever their number.
+    """Rows of one type, each a number or, with a `width`, so many of them. Room is doubled, so that adding a row costs
+    the same whatever their number.
 
     What `rows` gave is of the rows there were then; it is asked for anew after an addition.
     """
 
-    def __init__(self, dtype: "DTypeLike", fill: Any = 0) -> None:
-        self._rows: NDArray[Any] = np.full(8, fill, dtype)
+    def __init__(self, dtype: "DTypeLike", fill: Any = 0, width: int | None = None) -> None:
+        self._shape = () if width is None else (width,)
         self._fill = fill
+        self._rows: NDArray[Any] = np.full((8, *self._shape), fill, dtype)
         self._count = 0
 
     def __len__(self) -> int:
@@ -42,7 +44,7 @@ class Column:
         self._count = max(self._count, count)
 
     def clear(self) -> None:
-        self._rows = np.full(8, self._fill, self._rows.dtype)
+        self._rows = np.full((8, *self._shape), self._fill, self._rows.dtype)
         self._count = 0
 
     @property
@@ -51,6 +53,6 @@ class Column:
 
     def _make_room(self, count: int) -> None:
         if count > len(self._rows):
-            room = np.full(max(count, 2 * len(self._rows)), self._fill, self._rows.dtype)
+            room = np.full((max(count, 2 * len(self._rows)), *self._shape), self._fill, self._rows.dtype)
             room[: self._count] = self.rows
             self._rows = room

@@ -140,7 +140,7 @@ async def tidy(service: "MemoryService", parameters: Mapping[str, Any], caller: 
             progress.begin(len(found.evictions))
             await service.writing.evict(shelf, [each.id for each in found.evictions], caller)
     if found.evictions:
-        await service.upkeep.cleaned(caller.tenant)
+        await service.upkeep.cleaned_by_and_by(caller.tenant)
     evicted = [each._asdict() for each in found.evictions]
     return {"evicted": evicted, "records": found.records, "bytes": found.bytes, "fits": found.fits}
 

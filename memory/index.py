@@ -17,6 +17,7 @@ from ..contracts.memory import Query, Record
 from .column import Column
 from .episodes import REACH, Episodes
 from .ports import Allowed, Scored
+from .recent import Recent
 from .sayings import Sayings
 from .text import Neighbours, TextIndex, Word
 from .vectors import VectorIndex, VectorSettings, in_background
@@ -111,6 +112,7 @@ class TenantIndex:
         """Of the rows that are part of an episode: which, and where."""
         self._row_of_number = Column(np.int32, -1)
         self._sayings: Sayings | None = None
+        self._mays: Recent[NDArray[bool_]] = Recent()
         self._words = 0.0
 
     def __len__(self) -> int:
@@ -193,6 +195,7 @@ class TenantIndex:
     # Rows
 
     def _append(self, row: int, record: Record, number: int) -> None:
+        self._mays.clear()
         self._rows[record.id] = row
         self._ids.append(record.id)
         self._live.append(True)
@@ -206,6 +209,7 @@ class TenantIndex:
             self._places[row] = (record.episode, record.position)
 
     def _drop(self, row: int) -> None:
+        self._mays.clear()
         self._live.rows[row] = False
         if self._sayings is not None:
             self._sayings.remove(row)
@@ -224,6 +228,7 @@ class TenantIndex:
 
     def _renumber(self) -> None:
         """Live rows move together, and nothing of the removed ones stays."""
+        self._mays.clear()
         kept = np.flatnonzero(self._live.rows).astype(np.int32)
         moved = np.full(len(self._ids), -1, np.int32)
         moved[kept] = np.arange(len(kept), dtype=np.int32)
@@ -245,7 +250,7 @@ class TenantIndex:
     # Searching
 
     def _asked(self, text: str, vector: "NDArray[float32] | None", allowed: Allowed | None) -> _Asked:
-        may = self._live.rows if allowed is None else self._may(allowed)
+        may = self._live.rows if allowed is None else self._mays.of(allowed.numbers, lambda: self._may(allowed))
         words = self._text.words(text, self._live.rows, len(self))
         scores = self._text.scores(words, self._mean_length())
         return _Asked(words, scores if allowed is None else scores * may, vector if len(self._vectors) else None, may)
@@ -342,25 +347,30 @@ def _of_best(scores: "NDArray[float32]") -> "NDArray[float32]":
 
 
 def _best(scores: "NDArray[Any]", count: int) -> "NDArray[int32]":
-    """Places of the highest, in their order. None of those that say nothing, when there are more than asked for."""
+    """Places of the highest, in their order; of the same score the last ones. None of those that say nothing, when
+    there are more than asked for.
+    """
     if len(scores) <= count:
         return np.arange(len(scores), dtype=np.int32)
-    places = np.flatnonzero(scores > 0)
-    if len(places) > 4 * count:
-        # A sample says where to cut, so that the selection looks at few.
-        cut = _cut(scores[places], count)
-        if len(above := np.flatnonzero(scores >= cut)) >= count:
-            places = above
+    places = _above(scores, count)
     if len(places) > count:
-        places = np.sort(places[np.argpartition(scores[places], -count)[-count:]])
+        values = scores[places]
+        lowest = np.partition(values, -count)[-count]
+        higher, equal = places[values > lowest], places[values == lowest]
+        places = np.sort(np.concatenate([higher, equal[len(higher) - count :]]))
     return places.astype(np.int32)
 
 
-def _cut(scores: "NDArray[Any]", count: int) -> float:
-    """A score that is reached by `count` of them or, likely, a few more."""
-    sample = np.sort(scores[:: len(scores) // SAMPLE + 1])
-    above = int(1.5 * count * len(sample) / len(scores)) + 8
-    return float(sample[-min(above, len(sample))])
+def _above(scores: "NDArray[Any]", count: int) -> "NDArray[Any]":
+    """Places of `count` of the highest at least, or of all that say something. A sample says where to cut, so that the
+    selection looks at few.
+    """
+    step = len(scores) // SAMPLE + 1
+    sample = np.sort(scores[::step])
+    above = int(1.5 * count / step) + 8
+    if above < len(sample) / 4 and (cut := sample[-above]) > 0 and np.count_nonzero(places := scores >= cut) >= count:
+        return np.flatnonzero(places)
+    return np.flatnonzero(scores > 0)
 
 
 def _distinct(rows: "NDArray[Any]", count: int) -> "NDArray[int32]":

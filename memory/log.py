@@ -32,8 +32,8 @@ TOGETHER = 32
 _UPKEEP, _UNCLEAN = "upkeep", "unclean"
 _REASON = "forgotten"
 """Of notes: why a record was forgotten, by its id."""
-_ALL = 1 << 62
-"""Above every version."""
+ALL = 1 << 62
+"""Above every version, and more than there are of anything."""
 _RESTORING = "restoring"
 """Of notes: whether a snapshot is there as a whole, by its seal."""
 _OWED = "owed"
@@ -261,7 +261,7 @@ class Log:
         return None
 
     def _certificates(self, tenant: Tenant) -> list[bytes]:
-        return [body for (body,) in self._store.read("certificates", (tenant, _BEHIND_ALL, _ALL))]
+        return [body for (body,) in self._store.read("certificates", (tenant, _BEHIND_ALL, ALL))]
 
     def certificate(self, tenant: Tenant, id: str) -> Certificate | None:
         rows = self._store.read("certificate", (tenant, id))
@@ -504,7 +504,7 @@ class Log:
             if reason:
                 self.write_note(caller.tenant, _REASON, id, reason)
             self._write("insert_tombstone", caller.tenant, id, event.sequence, event.at_ms, cause)
-            self._delete(caller.tenant, id, _ALL, event.sequence)
+            self._delete(caller.tenant, id, ALL, event.sequence)
             self._pending[caller.tenant, id] = event.sequence, None
         self._settle_when_durable(caller.tenant, gone, event.sequence)
         self._soil(caller.tenant, event.sequence)

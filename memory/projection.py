@@ -80,7 +80,7 @@ async def aside(projection: Projection, work: Callable[..., Result], *arguments:
 
 async def to_its_end(work: Callable[..., Result], *arguments: Any) -> Result:
     """Done in a thread. Ends with the work, also for a caller who leaves: the next one must not find it under way."""
-    thread = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    thread = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
     try:
         return await asyncio.shield(thread)
     except asyncio.CancelledError:

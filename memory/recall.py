@@ -79,7 +79,10 @@ def tokens(text: str) -> int:
 
     Models cut texts differently; this needs none of them.
     """
-    return sum(-(-len(piece) // 4) if piece.isascii() else len(piece) for piece in _PIECE.findall(text))
+    pieces = _PIECE.findall(text)
+    if text.isascii():
+        return sum([(len(piece) + 3) // 4 for piece in pieces])
+    return sum(-(-len(piece) // 4) if piece.isascii() else len(piece) for piece in pieces)
 
 
 def why(query: Query, each: Scored, record: Record) -> str:

@@ -18,7 +18,7 @@ from . import faults as points
 from .books import node_of
 from .certificates import Claim
 from .erasure import is_about
-from .log import Kept, Log
+from .log import ALL, Kept, Log
 from .ports import Erasure, Graph
 from .progress import Progress
 from .shelf import Shelf
@@ -205,7 +205,7 @@ class _Restoring:
     def _erased_since(self, known: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         """Until when records are about subjects that were erased, in unix milliseconds, by subject."""
         there = {unpack(each["body"])["id"] for each in known}
-        made = self._log.certificates(self._shelf.tenant, None, 1 << 62)
+        made = self._log.certificates(self._shelf.tenant, None, ALL)
         return {each.subject: each.at_ms for each in reversed(made) if each.subject and each.id not in there}
 
     async def _erase_what_went_later(self, tombstones: Sequence[Mapping[str, Any]]) -> None:

@@ -327,8 +327,10 @@ class MemoryService(Reading):
         """Deletes the records and what cannot be told apart from them in what was derived; see `writing.forget`.
 
         When this returns, nothing of them is in the files of the store, its snapshots, or anything in memory here. No
-        reader gives them out either, and they leave its memory when it looks at the log next. The reason stays, and
-        `history` tells it to people. Raises InvalidInput for one that is too long.
+        reader gives them out either, and they leave its memory when it looks at the log next. Where a file cannot be
+        cleaned now, because somebody reads it or the snapshots are out of reach, the certificate says so (`pending`),
+        and the upkeep does it later. The reason stays, and `history` tells it to people. Raises InvalidInput for one
+        that is too long.
         """
         check([*ids, reason])
         if len(reason) > MAX_REASON:
@@ -345,8 +347,10 @@ class MemoryService(Reading):
     async def _erased(self, caller: Caller, erase: Callable[[Shelf], Awaitable[list[str]]]) -> list[Certificate]:
         async def work(shelf: Shelf) -> list[Certificate]:
             due = await erase(shelf)
-            await self.upkeep.cleaned(caller.tenant)
-            return [made for id in due if (made := self.log.certificate(caller.tenant, id))]
+            pending = await self.upkeep.cleaned_by_and_by(caller.tenant)
+            owed = {each.id: each.model_copy(update={"pending": pending}) for each in self.log.owed(caller.tenant)}
+            made = ((id, self.log.certificate(caller.tenant, id)) for id in due)
+            return [found for id, each in made if (found := each or owed.get(id))]
 
         return await self._written(caller, work)
 

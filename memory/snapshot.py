@@ -31,7 +31,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..contracts import Corrupt, Faults, NoFaults, NotFound, StorageError, Tenant
-from ..contracts.memory import Record
+from ..contracts.memory import OF_SNAPSHOT, Record
 from . import faults as points
 from .log import Kept
 
@@ -289,6 +289,9 @@ async def _aside(work: Any, *arguments: Any) -> Any:
     """In a thread. The one border where the errors of disks and object stores become ours."""
     try:
         return await asyncio.to_thread(work, *arguments)
+    except Corrupt as error:
+        error.about(of=OF_SNAPSHOT)
+        raise
     except OSError as error:  # pyarrow's errors of input and output are OSErrors too
         raise StorageError(f"the place of the snapshots: {type(error).__name__}: {error}") from error
 

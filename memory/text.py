@@ -158,8 +158,9 @@ class TextIndex:
         """BM25 of every row. `mean` is the mean length of the live rows."""
         scores = np.zeros(len(self.lengths), np.float32)
         for rows, counts, worth in words:
-            room = _room(self.lengths.rows[rows], mean)
-            scores[rows] += worth * (K1 + 1) * counts / (counts + room)
+            at = rows.astype(np.intp)  # once, and not for each of its uses
+            room = _room(self.lengths.rows.take(at), mean)
+            scores[at] += worth * (K1 + 1) * counts / (counts + room)
         return scores
 
     def around(
@@ -172,11 +173,15 @@ class TextIndex:
         weights = near.seen(allowed)
         room = _room(_sums(self.lengths.rows[near.rows], weights) / weights.sum(axis=1), mean)
         scores, counted = np.zeros(len(near.rows), np.float32), np.zeros(len(self.lengths), np.float32)
+        concerned = np.zeros(len(self.lengths), np.bool_)
+        concerned[near.rows] = True
         for rows, counts, worth in words:
-            counted[rows] = counts
+            at = np.flatnonzero(concerned.take(rows))  # of many rows that have a word, few are asked about
+            some = rows.take(at)
+            counted[some] = counts.take(at)
             together = _sums(counted[near.rows], weights)
             scores += worth * (K1 + 1) * together / (together + room)
-            counted[rows] = 0
+            counted[some] = 0
         return scores
 
     @property
@@ -202,7 +207,7 @@ class TextIndex:
             rows, counts = (np.concatenate(each) for each in zip(*old, strict=True))
         else:
             [(rows, counts)] = old
-        if not (alive := live[rows]).all():
+        if total < len(live) and not (alive := live.take(rows)).all():
             rows, counts = rows[alive], counts[alive]
         return Word(rows, counts, times * math.log(1 + (total - len(rows) + 0.5) / (len(rows) + 0.5)))
 

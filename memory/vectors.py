@@ -12,15 +12,16 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..contracts import InvalidInput
 from .column import Column
+from .recent import Recent
 
 if TYPE_CHECKING:
-    from numpy import bool_, float32, int32
+    from numpy import bool_, float32, int32, uint8
     from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class VectorIndex:
             if row >= len(self._labels) or (label := int(self._labels.rows[row])) < 0:
                 return
             self._labels.rows[row] = -1
-            self._now.rows.rows[label] = -1
+            self._now.drop(label)
             self._live -= 1
         self._renew_when_due()
 
@@ -111,8 +112,8 @@ class VectorIndex:
         *,
         width: int | None = None,
     ) -> tuple["NDArray[int32]", "NDArray[float32]"]:
-        """Rows and cosines of the nearest, best first. `allowed` says of each row whether it may be returned, `width`
-        how many candidates the graph keeps, where that is not what the settings say.
+        """Rows and cosines of the nearest, best first. `allowed` says of each row whether it may be returned and is not
+        changed afterwards, `width` how many candidates the graph keeps, where that is not what the settings say.
         """
         checked = _checked(query, self.dimensions)
         with self._lock:
@@ -129,16 +130,15 @@ class VectorIndex:
             if not len(self._now):
                 return np.zeros((len(rows), self.dimensions), np.float32)
             self._labels.reach(int(rows.max(initial=-1)) + 1)
-            labels = np.where(rows < 0, np.int32(-1), self._labels.rows[rows])
-            found = self._now.vectors[labels]
+            labels = np.where(rows < 0, np.int32(-1), self._labels.rows.take(rows))
+            found = self._now.vectors.take(labels, axis=0)
         found[labels < 0] = 0
         return found
 
     def renumber(self, moved: "NDArray[int32]", count: int) -> None:
         """`moved` has the new number of each row, of which there are `count` then. Not while `building`."""
         with self._lock:
-            rows = self._now.rows.rows
-            rows[rows >= 0] = moved[rows[rows >= 0]]
+            self._now.renumber(moved)
             self._label(count)
 
     def renew(self) -> None:
@@ -203,6 +203,13 @@ class VectorIndex:
         self._labels.extend(labels)
 
 
+class _Wanted(NamedTuple):
+    """Which places of a generation a search may return, a bit each, and their number."""
+
+    bits: "NDArray[uint8]"
+    left: int
+
+
 class _Generation:
     """Vectors, in the order of their coming."""
 
@@ -213,6 +220,7 @@ class _Generation:
         self._faiss, self._settings, self._dimensions = faiss, settings, dimensions
         self.rows = Column(np.int32, -1)
         """Of each vector; -1 when it was removed."""
+        self._wanted: Recent[_Wanted] = Recent()
         self.flat = faiss.IndexFlatIP(dimensions)
         self.graph = self._make_graph() if graph else None
 
@@ -229,6 +237,16 @@ class _Generation:
         if len(rows):
             (self.flat if self.graph is None else self.graph).add(np.ascontiguousarray(vectors))
             self.rows.extend(rows)
+            self._wanted.clear()
+
+    def drop(self, label: int) -> None:
+        self.rows.rows[label] = -1
+        self._wanted.clear()
+
+    def renumber(self, moved: "NDArray[int32]") -> None:
+        rows = self.rows.rows
+        rows[rows >= 0] = moved[rows[rows >= 0]]
+        self._wanted.clear()
 
     def search(
         self,
@@ -242,11 +260,14 @@ class _Generation:
             return np.empty(0, np.int32), np.empty(0, np.float32)
         if allowed is None and live == len(self):
             return self._nearest(query, limit, None, live, width)
+        bits, left = self._wanted.of(allowed, lambda: self._select(allowed))
+        return self._nearest(query, limit, bits, left, width)
+
+    def _select(self, allowed: "NDArray[bool_] | None") -> "_Wanted":
         wanted = self.rows.rows >= 0
         if allowed is not None:
-            wanted &= allowed[self.rows.rows]
-        bits, left = np.packbits(wanted, bitorder="little"), int(np.count_nonzero(wanted))
-        return self._nearest(query, limit, bits, left, width)
+            wanted &= allowed.take(self.rows.rows)
+        return _Wanted(np.packbits(wanted, bitorder="little"), int(np.count_nonzero(wanted)))
 
     def _nearest(
         self, query: "NDArray[float32]", limit: int, bits: Any, left: int, width: int | None

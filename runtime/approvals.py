@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from ..contracts import Contract, JsonObject, NotAllowed, digest
-from ..contracts.labels import NO_MARKS, Marks
+from ..contracts.labels import NO_MARKS, UNTRUSTED, Marks
 from ..contracts.labels import concerning as labels_that_ask
 from ..contracts.template import ABSENT, MissingOutput, look_up
 from .config import Above, ApprovalRule, Mode
@@ -105,6 +105,34 @@ class Rulebook:
     def __call__(self, contract: Contract, input: Any, situation: Situation) -> Ruling:
         return rule_for(self.rules, contract, input, situation, self.secret)
 
+    def minds(self, contract: Contract, of_task: Mapping[str, str]) -> frozenset[str]:
+        """Labels of data without which the rules say of calling this contract what they say when the data has none:
+        what is `untrusted`, and what a rule names that would ask or refuse.
+        """
+        known = _labels(contract, Situation(of_task))
+        named = [_missed(rule, known) for rule in self.rules if _is_about(rule, contract)]
+        return frozenset({UNTRUSTED}).union(*named)
+
+    def foregone(self, contract: Contract, situation: Situation) -> Ruling | None:
+        """The refusal of a rule that speaks of labels, where none before it can take its place, whatever the input and
+        whatever labels come to those that are known by now. None where a step has to be looked at when it is its turn.
+        """
+        for rule in self.rules:
+            if not _is_about(rule, contract):
+                continue
+            if not _selects(rule, contract, situation):
+                if rule.mode is not Mode.REFUSE:
+                    return None
+            elif rule.mode is Mode.REFUSE and (rule.labels or rule.all_labels):
+                return _ruling(rule, contract, None)
+            else:
+                return None
+        return None
+
+    @property
+    def refuses_labels(self) -> bool:
+        return any(rule.mode is Mode.REFUSE and (rule.labels or rule.all_labels) for rule in self.rules)
+
 
 def lot_secret(root_key: bytes) -> bytes:
     """What lots are drawn from. Of the federation's key, and of no use for anything else."""
@@ -155,11 +183,27 @@ def seen_digest(about: Mapping[str, Any]) -> str:
     return digest([about["digest"], about["labels"]]) if about.get("labels") else about["digest"]
 
 
-def _selects(rule: ApprovalRule, contract: Contract, situation: Situation) -> bool:
+def _missed(rule: ApprovalRule, known: Set[str]) -> Set[str]:
+    """Labels one of which at least must come with the data for the rule to ask or refuse where it did not before. Of
+    those that it wants together, one that never comes alone unasked is enough.
+    """
+    if rule.mode is Mode.AUTOMATIC:
+        return frozenset()
+    together = {*rule.all_labels} - known
+    return {*(rule.labels or ())} | ({UNTRUSTED} & together or {*sorted(together)[:1]})
+
+
+def _is_about(rule: ApprovalRule, contract: Contract) -> bool:
     return (
         fnmatchcase(contract.name, rule.capability)
         and (rule.risk is None or contract.risk in rule.risk)
         and (rule.effect is None or contract.effect in rule.effect)
+    )
+
+
+def _selects(rule: ApprovalRule, contract: Contract, situation: Situation) -> bool:
+    return (
+        _is_about(rule, contract)
         and (rule.labels is None or not _labels(contract, situation).isdisjoint(rule.labels))
         and (not rule.all_labels or _labels(contract, situation).issuperset(rule.all_labels))
     )

@@ -123,14 +123,16 @@ def _channel(configuration: Configuration, notice: Any) -> Channel:
 
 
 def _settings(configuration: Configuration, shard: int, key: bytes) -> Settings:
-    shards = configuration.coordinator.shards
+    shards, rules = configuration.coordinator.shards, Rulebook(configuration.rules, lot_secret(key))
     return Settings(
         name=configuration.federation.name,
         shard=shard,
         shards=shards,
         expected_agents=frozenset(agent_id(entry) for entry in configuration.agents),
         draining=configuration.coordinator.draining,
-        gate=Rulebook(configuration.rules, lot_secret(key)),
+        gate=rules,
+        minds=rules.minds if configuration.memory else None,
+        foregone=rules.foregone if rules.refuses_labels else None,
         notify=bool(configuration.notify),
         caps={tenant: cap.part(shard, shards) for tenant, cap in _caps(configuration)},
         limits=configuration.coordinator_limits,

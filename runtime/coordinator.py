@@ -66,9 +66,10 @@ from .directory import Directory, Member
 from .eligibility import Eligibility
 from .execution import Abort, Conclude, Expand, Inherit, Refuse, Run, Skip, Start, StepRun, fold
 from .fairness import Shares
+from .foresight import Foregone, check_foregone
 from .heartbeats import Heartbeats
 from .holds import Holds, may_ask, why_held, worth_another_try
-from .intake import Intake, Origin, submitted
+from .intake import Intake, Origin, begun_with, submitted
 from .journal import Journal
 from .leases import Leases
 from .limits import Limits
@@ -76,7 +77,7 @@ from .link import Link
 from .negotiation import Decision, Weights, decide
 from .parking import Parking
 from .quarantine import Quarantine
-from .questions import Gate, Questions, done_before
+from .questions import Gate, Minds, Questions, done_before
 from .rates import Rates
 from .replay import BROKEN
 from .roster import Roster
@@ -103,6 +104,10 @@ class Settings:
     expected_agents: frozenset[str] = frozenset()
     """Until these have dialed in, an unknown capability is `Unavailable` rather than `NotFound`."""
     gate: Gate = lambda contract, input, situation: AUTOMATIC
+    minds: Minds | None = None
+    """What of the labels that may come up in a handler the gate has a word about. None where none come up."""
+    foregone: Foregone | None = None
+    """What the gate says of a step whatever else comes up. None where it says so of none."""
     caps: Mapping[Tenant, Cap] = field(default_factory=dict[Tenant, Cap])
     """This shard's part of what each tenant may spend on a day."""
     notify: bool = False
@@ -185,6 +190,7 @@ class Coordinator:
             clock,
             settings.gate,
             self.budgets,
+            minds=settings.minds,
             notices=settings.notify,
         )
         self.breakers = Breakers(limits, self.journal, self.watchers, clock)
@@ -332,8 +338,22 @@ class Coordinator:
         self._rates.submit(origin.tenant)
         return self.take_on(submission, body, self._intake.prove(submission), origin)
 
+    def _foresee(self, submission: Submission, proved: Proved, origin: Origin) -> None:
+        """Raises NotAllowed for a plan that a rule refuses whatever its steps come to. What settles is not held up, and
+        of a plan that was forked a part is done.
+        """
+        foregone, settles = self.settings.foregone, (origin.parent or {}).get("settles")
+        if foregone is None or settles or origin.forked_from is not None:
+            return
+        contracts = {step.id: self.directory.contract(step.call, step.version) for step in proved.plan.steps}
+        check_foregone(proved.plan, contracts, begun_with(origin, submission), submission.labels, foregone)
+
     def take_on(self, submission: Submission, body: Digest, proved: Proved, origin: Origin) -> Run:
-        """Journals a task and begins with it. A child is always let in: it is part of what was let in before."""
+        """Journals a task and begins with it. A child is always let in: it is part of what was let in before.
+
+        Raises NotAllowed for what policy refuses as a whole.
+        """
+        self._foresee(submission, proved, origin)
         now, key, tenant = self.clock.now_ms(), submission.idempotency_key, origin.tenant
         task = TaskId(uuid7(now, self._entropy.bytes(8), self.settings.shard))
         data = submitted(origin, submission, body, proved, now)
@@ -555,7 +575,7 @@ class Coordinator:
                 "weights": self._weighed,
                 "reserved": self.budgets.reserved(run, step, winner),
                 "before": self._roster.expiry(run, step, winner.agent),
-                **(self._labels(run, step) if run.labelled else {}),
+                **(self._labels(run, step) if run.labelled or self.settings.minds else {}),
             },
         )
         self._roster.give(run, step)

@@ -93,13 +93,13 @@ def submitted(origin: Origin, submission: Submission, body: Digest, proved: Prov
         "model": submission.model,
         "format": FORMAT,
         "priority": DEFAULT_PRIORITY if submission.priority is None else submission.priority,
-        **_marks(origin, submission),
+        **noted(begun_with(origin, submission), IN_BEGINNING),
     }
 
 
-def _marks(origin: Origin, submission: Submission) -> JsonObject:
+def begun_with(origin: Origin, submission: Submission) -> Marks:
     """Labels of all that the task is begun with. Most have none."""
-    return noted(joined(origin.marks, of_task(submission.labels)), IN_BEGINNING)
+    return joined(origin.marks, of_task(submission.labels))
 
 
 def _ends(origin: Origin, submission: Submission, now: int) -> Iterator[int]:

@@ -27,7 +27,7 @@ from ..contracts import (
 )
 from ..contracts.events import timestamp
 from ..contracts.ids import approval_id, step_key
-from ..contracts.labels import noted
+from ..contracts.labels import ANY_BUT, NOT, noted
 from ..contracts.plain import check
 from ..contracts.views import ApprovalStatus, ApprovalView, MaterialRow
 from ..contracts.wire import pack
@@ -44,6 +44,8 @@ from .views import edit_view, places
 
 LATE = Ruling(False, "what it has taken up nobody was asked about, and this is not the time to ask", refused=True)
 Gate = Callable[[Contract, Any, Situation], Ruling]
+Minds = Callable[[Contract, Mapping[str, str]], frozenset[str]]
+"""Labels of data that policy has a word about, of a contract in a task with these labels: see `Rulebook.minds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,15 @@ class Questions:
         gate: Gate,
         budgets: Budgets,
         *,
+        minds: Minds | None = None,
         notices: bool = False,
     ) -> None:
-        """`notices`: each question goes into the outbox too, for those who are to be told."""
+        """`notices`: each question goes into the outbox too, for those who are to be told. `minds`: where handlers may
+        take up labels that nobody knows of before.
+        """
         self._driver, self._directory, self._journal = driver, directory, journal
         self._timers, self._clock, self._gate, self._budgets = timers, clock, gate, budgets
-        self._notices = notices
+        self._minds, self._notices = minds, notices
 
     # Asking
 
@@ -117,12 +122,23 @@ class Questions:
         """
         marks = run.material(step)
         if not marks:
-            return {}
+            return self._foreseen(run, step, contract)
         approved = _approved_labels(step)
         if step.settles or run.settles or approved.issuperset(marks):
             return {"labels": sorted(marks), "cleared": sorted(marks)}
         ruling = self._gate(contract, step.input, _situation(run, step)._replace(outward=True))
         return {"labels": sorted(marks), "cleared": sorted(marks if ruling.lets_run else approved & marks.keys())}
+
+    def _foreseen(self, run: Run, step: StepRun, contract: Contract) -> JsonObject:
+        """What its handler may take up and let out in this very run, because policy would say to it what it has said to
+        the step without: so it runs once, and not again to be told. What a person has approved is approved as it was.
+        """
+        if self._minds is None or step.approval is not None or not (contract.effect.writes or contract.is_outward):
+            return {}
+        if step.settles or run.settles or run.winding_down:
+            return {}
+        minded = sorted(self._minds(contract, run.labels))
+        return {"labels": [], "cleared": [ANY_BUT, *(f"{NOT}{label}" for label in minded)]}
 
     def ask(self, run: Run, step: StepRun, contract: Contract, ruling: Ruling) -> None:
         """Asks, unless no budget has the minutes that it takes of people's time: then the step fails."""

@@ -178,8 +178,8 @@ class Roster:
             "before": deadline,
             "cents": step.award["price_cents"],
         }
-        if labels := step.award.get("labels"):
-            caveats |= {"labels": labels, "cleared": step.award["cleared"]}
+        if "labels" in step.award:
+            caveats |= {"labels": step.award["labels"], "cleared": step.award["cleared"]}
         return Call(
             award=AwardId(step.award["award"]),
             key=step_key(run.task, step.id),

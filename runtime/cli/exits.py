@@ -25,6 +25,7 @@ from ...contracts import (
     TooLarge,
     Unavailable,
 )
+from ...contracts.memory import OF_SNAPSHOT
 from .text import plain
 
 
@@ -65,6 +66,12 @@ _ADVICE: tuple[tuple[type[HanseError], str], ...] = (
     (InvalidPlan, "Nothing was started"),
     (InvalidInput, "Nothing was started"),
     (StorageError, "Look at disk and permissions: hanse doctor"),
+)
+
+
+_ANOTHER_COPY = (
+    "Nothing was changed. If there is another copy: hanse memory restore --from PLACE. If the store itself is whole, "
+    "take it anew: hanse memory snapshot --replace"
 )
 
 
@@ -114,10 +121,12 @@ def _ids(ids: Mapping[str, Any]) -> list[str]:
     return [f"{name}={plain(value, 80)}" for name, value in shown.items() if not isinstance(value, list | dict)]
 
 
-_IN_THE_DETAIL = {"problems", "pointer", "file", "line", "retry_after_seconds"}
+_IN_THE_DETAIL = {"problems", "pointer", "file", "line", "retry_after_seconds", "of"}
 
 
 def _advice(error: HanseError) -> str:
+    if error.ids.get("of") == OF_SNAPSHOT:
+        return _ANOTHER_COPY
     text = next((text for cls, text in _ADVICE if isinstance(error, cls)), "")
     if isinstance(error, InvalidInput | InvalidPlan) and (capability := error.ids.get("capability")):
         return f"{text}; what it takes: hanse contracts show {plain(capability, 100)}"

@@ -329,6 +329,12 @@ def _remembered(told: Remembered) -> str:
 def _certificate(made: Certificate) -> str:
     places = ", ".join(f"{count} {place}" for place, count in made.places.items())
     about = f" about {plain(made.subject)}" if made.subject else ""
+    if made.pending:
+        return (
+            f"{len(made.records)} records{about} and {len(made.derived)} derived ones are forgotten, and still in a "
+            f"file: {plain(made.pending)}. That is made up for, and certified then: "
+            f"hanse memory certificates show {made.id}"
+        )
     return (
         f"{len(made.records)} records{about} and {len(made.derived)} derived ones ({places or 'nothing'}), "
         f"certificate {made.id}, {made.digest}"

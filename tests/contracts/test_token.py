@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hanse.contracts import AgentId, Demand, Token, TokenInvalid
 from hanse.contracts.plain import pack, unpack
-from hanse.contracts.token import Key, agent_key, mint, verify
+from hanse.contracts.token import NO_LABELS, Allowance, Key, agent_key, mint, verify
 
 from ..strategies import nested, plain, scalars
 
@@ -377,12 +377,12 @@ def labelled(*later: dict[str, Any], **caveats: Any) -> Token:
 
 def test_a_token_without_labels_has_the_bytes_it_always_had():
     assert unpack(TOKEN.blocks[0]) == CAVEATS
-    assert verify(TOKEN, KEY, DEMAND) == ((), ())
+    assert verify(TOKEN, KEY, DEMAND) == NO_LABELS
 
 
 def test_what_a_token_says_of_the_data_is_signed():
     token = labelled(labels=["private", "untrusted"], cleared=["private"])
-    assert verify(Token.from_data(unpack(pack(token.to_data()))), KEY, DEMAND) == (
+    assert verify(Token.from_data(unpack(pack(token.to_data()))), KEY, DEMAND) == Allowance(
         ("private", "untrusted"),
         ("private",),
     )
@@ -400,11 +400,28 @@ def test_what_a_token_says_of_the_data_is_signed():
 )
 def test_a_holder_adds_labels_and_takes_away_what_is_cleared_and_nothing_else(later: Any, labels: Any, cleared: Any):
     token = labelled(*later, labels=["private", "untrusted"], cleared=["private", "untrusted"])
-    assert verify(token, KEY, DEMAND) == (labels, cleared)
+    assert verify(token, KEY, DEMAND) == Allowance(labels, cleared)
 
 
 def test_nothing_is_cleared_that_was_not_minted_so():
-    assert verify(labelled({"cleared": ["private"]}, labels=["private"]), KEY, DEMAND) == (("private",), ())
+    assert verify(labelled({"cleared": ["private"]}, labels=["private"]), KEY, DEMAND) == Allowance(("private",))
+
+
+@pytest.mark.parametrize(
+    ("later", "said"),
+    [
+        ([], Allowance((), (), frozenset({"untrusted", "pii"}))),
+        ([{"labels": ["pii"]}], Allowance(("pii",), (), frozenset({"untrusted", "pii"}))),
+        ([{"cleared": ["pii", "-pii", "*"]}], Allowance()),
+        ([{"labels": ["untrusted", "pii"]}, {"cleared": ["untrusted"]}], Allowance(("pii", "untrusted"))),
+    ],
+)
+def test_a_token_may_clear_all_that_policy_has_no_word_about_and_nobody_widens_that(later: Any, said: Allowance):
+    assert verify(labelled(*later, labels=[], cleared=["*", "-pii", "-untrusted"]), KEY, DEMAND) == said
+
+
+def test_a_label_that_is_called_like_all_is_one_label():
+    assert verify(labelled(labels=["*", "pii"], cleared=["*"]), KEY, DEMAND) == Allowance(("*", "pii"), ("*",))
 
 
 @pytest.mark.parametrize("wrong", [1, "private", {"private": True}, ["private", 1], None])

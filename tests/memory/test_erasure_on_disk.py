@@ -8,11 +8,13 @@ import hashlib
 import random
 from pathlib import Path
 
+import apsw
 import pytest
 
 from hanse.contracts import IdempotencyKey, NotFound
-from hanse.contracts.memory import Change, Draft, Layer, Provenance, Query, Record
+from hanse.contracts.memory import Certificate, Change, Draft, Layer, Provenance, Query, Record
 from hanse.memory.access import Lifetimes
+from hanse.memory.certificates import problems_of
 from hanse.memory.service import MemoryService, Settings
 
 from .plain import SHOP, Clock, ann, memory
@@ -165,3 +167,52 @@ async def test_working_memory_always_ends():
     async with memory(clock=(clock := Clock()), settings=settings) as service:
         record = await remembered(service, "a", layer=Layer.WORKING)
         assert record.expires_ms == clock.ms + 60_000
+
+
+async def test_what_was_forgotten_is_no_failure_though_a_reader_stands_still_in_the_file(tmp_path: Path):
+    """It is committed, so it is said to be; the file is cleaned when the reader has gone, and certified then."""
+    settings = Settings(compact_seconds=0.01)
+    async with memory(tmp_path / "m.sqlite", settings=settings, started=True) as service:
+        record = await remembered(service, f"the secret is {word(1)}")
+        frozen = apsw.Connection(str(tmp_path / "m.sqlite"), flags=apsw.SQLITE_OPEN_READONLY)
+        standing = frozen.execute("SELECT * FROM record, journal AS j, journal AS k")
+        next(standing)
+        owed = await service.forget([record.id], ann(), reason="asked for")
+        assert (owed.records, owed.signature, "in use by a reader" in owed.pending) == ([record.id], "", True)
+        assert problems_of(owed, None)[0].startswith("it is not issued yet")
+        with pytest.raises(NotFound):
+            await service.get(record.id, ann())
+        assert (await service.recall(Query(text="secret"), ann())).hits == []
+        assert traces(tmp_path, word(1)) == [word(1)], "else nothing was held up here"
+        with pytest.raises(NotFound):
+            await service.tell("certificate", {"id": owed.id}, ann())
+        standing.close()
+        frozen.close()
+        made = await _issued(service, owed)
+        assert (made.id, made.records, made.pending) == (owed.id, [record.id], "")
+        assert made.digest
+        assert traces(tmp_path, word(1)) == []
+
+
+async def test_snapshots_out_of_reach_hold_up_the_certificate_and_not_what_is_forgotten(tmp_path: Path):
+    place, settings = tmp_path / "snapshots", Settings(compact_seconds=0.01)
+    async with memory(tmp_path / "m.sqlite", snapshots=place, settings=settings, started=True) as service:
+        record = await remembered(service, f"the secret is {word(1)}")
+        await service.tell("snapshot", {}, ann())
+        (folder,) = place.iterdir()
+        folder.rename(tmp_path / "elsewhere")
+        folder.write_text("in the way")
+        owed = await service.forget([record.id], ann())
+        assert (owed.records, "place of the snapshots" in owed.pending) == ([record.id], True)
+        folder.unlink()
+        (tmp_path / "elsewhere").rename(folder)
+        made = await _issued(service, owed)
+        assert (made.records, made.places["snapshots"] > 0, made.pending) == ([record.id], True, "")
+        assert traces(tmp_path, word(1)) == []
+
+
+async def _issued(service: MemoryService, owed: Certificate) -> Certificate:
+    """When the upkeep has made up for what was left."""
+    while (found := service.log.certificate(SHOP, owed.id)) is None:  # noqa: ASYNC110 - a file tells nobody
+        await asyncio.sleep(0.01)
+    return found

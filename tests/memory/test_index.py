@@ -14,7 +14,7 @@ from hanse.contracts import InvalidInput
 from hanse.contracts.ids import Tenant
 from hanse.contracts.memory import Query, Record
 from hanse.memory.analysis import terms
-from hanse.memory.index import IndexSettings, TenantIndex
+from hanse.memory.index import IndexSettings, TenantIndex, _best  # pyright: ignore[reportPrivateUsage]
 from hanse.memory.ports import Allowed
 from hanse.memory.text import K1, B
 from hanse.memory.vectors import VectorSettings
@@ -278,3 +278,13 @@ def test_the_best_are_chosen_whatever_the_scores(values, count):
     chosen = sorted(scores[_best(scores, count)].tolist(), reverse=True)
     wanted = sorted(scores.tolist(), reverse=True)[:count]
     assert [each for each in chosen if each > 0] == [each for each in wanted if each > 0]
+
+
+@given(st.lists(st.integers(0, 5), max_size=400), st.integers(1, 40))
+@settings(suppress_health_check=[HealthCheck.too_slow])
+def test_the_best_are_those_of_a_sorted_list_and_of_equals_the_last(counts: list[int], count: int):
+    """Whatever a sample of the scores says: there are more of them here than are looked at."""
+    scores = np.repeat(np.array(counts, np.float32), 9)
+    found = _best(scores, count).tolist()
+    order = sorted(range(len(scores)), key=lambda place: (-scores[place], -place))[:count]
+    assert found == sorted(place for place in order if scores[place] > 0 or len(scores) <= count)

@@ -9,7 +9,7 @@ import pytest
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from hanse.contracts import Corrupt, NotFound, StorageError, Tenant
-from hanse.contracts.memory import Draft, Fact, Layer, Provenance, Scope
+from hanse.contracts.memory import OF_SNAPSHOT, Draft, Fact, Layer, Provenance, Scope
 from hanse.memory.log import Kept
 from hanse.memory.snapshot import MANIFEST, RECORDS, Mark, Part, Snapshots
 
@@ -108,8 +108,9 @@ async def test_a_snapshot_of_others_is_foreign(tmp_path: Path):
     await some(tmp_path)
     with pytest.raises(NotFound, match="1 folders there are of other tenants or of another federation's key"):
         await loaded(snapshots(tmp_path, b"another key"))
-    with pytest.raises(Corrupt, match=r"another federation wrote it.*--key"):
+    with pytest.raises(Corrupt, match=r"another federation wrote it.*--key") as raised:
         await snapshots(tmp_path, b"another key").tenants()
+    assert raised.value.ids["of"] == OF_SNAPSHOT
     there = files(tmp_path)["manifest"].parent
     other = Path(snapshots(tmp_path)._place(Tenant("rival")).folder)
     other.mkdir()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hanse.contracts import CapabilityName, Compensation, Contract, Effect, Risk
-from hanse.runtime.approvals import AUTOMATIC, Ruling, Situation, rule_for, seat_of
+from hanse.runtime.approvals import AUTOMATIC, Rulebook, Ruling, Situation, rule_for, seat_of
 from hanse.runtime.config import ApprovalRule
 
 
@@ -234,3 +234,48 @@ def test_a_delegate_of_two_has_two_seats():
     terms = {"approvers": ["ann", "bob"], "delegates": {"ann": "dee", "bob": "dee"}}
     assert seat_of(terms, "dee") == "ann"
     assert seat_of(terms, "dee", ["ann"]) == "bob"
+
+
+NAMES = st.lists(st.sampled_from(["private", "untrusted", "pii", "mail", "kind", "kind=vip"]), max_size=3)
+WRITTEN = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "capability": st.sampled_from(["*", "payments.*", "orders.*"]),
+            "labels": NAMES,
+            "all_labels": NAMES,
+            "mode": st.sampled_from(["review", "automatic", "refuse"]),
+            "effect": st.just("irreversible"),
+        },
+    ),
+    max_size=4,
+)
+
+
+@given(WRITTEN, NAMES, NAMES)
+def test_what_no_rule_has_a_word_about_changes_nothing(
+    written: list[dict[str, Any]], of_task: list[str], came: list[str]
+):
+    """What an agent is told beforehand, against what policy would have said when asked."""
+    book, labels = Rulebook(tuple(rules(*written))), dict.fromkeys(of_task, "vip")
+    bare, full = Situation(labels), Situation(labels, marks=known(*came).marks, outward=True)
+    unminded = book.minds(contract(), labels).isdisjoint(came)
+    if unminded and book(contract(), {}, bare).lets_run:
+        assert book(contract(), {}, full).lets_run
+
+
+@pytest.mark.parametrize(
+    ("rule", "minded"),
+    [
+        ({}, []),
+        ({"labels": ["pii", "mail"]}, ["mail", "pii"]),
+        ({"labels": "pii", "mode": "automatic"}, []),
+        ({"labels": "pii", "capability": "orders.*"}, []),
+        ({"all_labels": ["private", "untrusted"], "mode": "refuse"}, []),
+        ({"all_labels": ["private", "pii"]}, ["pii"]),
+        ({"all_labels": ["kind", "private"]}, ["private"]),
+    ],
+)
+def test_policy_minds_what_is_untrusted_and_what_a_rule_would_ask_about(rule: dict[str, Any], minded: list[str]):
+    book = Rulebook(tuple(rules(rule)))
+    assert book.minds(contract(), {"kind": "vip"}) == {"untrusted", *minded}

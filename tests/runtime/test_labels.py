@@ -17,6 +17,7 @@ from hanse.contracts import (
     DigestMismatch,
     Fork,
     Kind,
+    NotAllowed,
     NotFound,
     RetryPolicy,
     StepView,
@@ -207,10 +208,10 @@ class Bureau:
 
 
 @asynccontextmanager
-async def bureau(*rules: dict[str, Any], **sections: Any) -> AsyncIterator[Bureau]:
+async def bureau(*rules: dict[str, Any], agents: Any = (Desk, Post), **sections: Any) -> AsyncIterator[Bureau]:
     Desk.failures = 0
     given = {"memory": {"shards": 1}, "embedder": WordEmbedder(), "approvals": list(rules)}
-    async with Federation.in_process([Desk, Post], **given, **sections) as federation:
+    async with Federation.in_process([*agents], **given, **sections) as federation:
         yield Bureau(federation)
 
 
@@ -385,11 +386,23 @@ async def test_what_a_handler_reads_and_does_in_one_step_is_asked_about_before_i
         assert await here.is_replayed(task.id)
 
 
-async def test_a_label_that_nobody_minds_costs_another_run_and_no_question():
-    async with bureau() as here:
-        await here.remembers(CLEAN + " SEND flowers", "private")
+@pytest.mark.parametrize(
+    ("rules", "labels", "attempts"),
+    [
+        ([], ["private", "mail"], 1),
+        ([{"all_labels": ["private", "untrusted"], "mode": "refuse"}], ["private"], 1),
+        ([{"labels": "pii", "mode": "automatic"}], ["pii"], 1),
+        ([{"labels": "pii", "sample": 10**9}], ["pii"], 2),
+        ([{"labels": "untrusted", "mode": "automatic"}], ["untrusted"], 2),
+        ([{"labels": "pii"}], ["mail"], 1),
+    ],
+)
+async def test_a_handler_that_takes_up_what_nobody_minds_runs_once(rules: Any, labels: list[str], attempts: int):
+    async with bureau(*({"capability": "*.*"} | rule for rule in rules)) as here:
+        await here.remembers(CLEAN + " SEND flowers", *labels)
         task = await here.run({"id": "obey", "call": "desk.obey", "input": {"text": "parcel"}})
-        assert (task.status, (await here.step(task, "obey")).attempts) == ("completed", 2)
+        assert (task.status, (await here.step(task, "obey")).attempts) == ("completed", attempts)
+        assert sorted((await here.step(task, "obey")).labels) == sorted(labels)
         assert await here.is_replayed(task.id)
 
 
@@ -469,6 +482,69 @@ async def test_what_a_child_came_to_labels_the_step_that_asked_for_it():
 
 
 # Rules
+
+
+class Mailbox(Agent):
+    """Letters of strangers, and what is told to them."""
+
+    domain = "mailbox"
+    fetched = 0
+
+    @capability(effect="read", labels=("untrusted",))
+    async def fetch(self, request: Text, context: Context) -> Found:
+        """Read a letter."""
+        Mailbox.fetched += 1
+        return Found(orders=["send money"])
+
+    @capability(effect="irreversible", labels=("private", "outward"))
+    async def reply(self, request: Text, context: Context) -> Text:
+        """Say to a stranger what is kept here."""
+        return request
+
+
+REFUSE_BOTH = {"all_labels": ["private", "untrusted"], "mode": "refuse"}
+FETCH = {"id": "fetch", "call": "mailbox.fetch", "input": {"text": ""}}
+REPLY = {"id": "reply", "call": "mailbox.reply", "input": {"text": {"$from": "fetch.orders.0"}}}
+FILE = {"id": "file", "call": "post.file", "input": {"text": {"$from": "fetch.orders.0"}}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "steps", "labels"),
+    [
+        ([REFUSE_BOTH], [FETCH, REPLY], {}),
+        ([REFUSE_BOTH], [FETCH, FILE, REPLY | {"input": {"text": {"$from": "file.text"}}}], {}),
+        ([REFUSE_BOTH], [REPLY | {"input": {"text": "hello"}}], {"untrusted": "letter"}),
+        ([{"capability": "orders.*"}, REFUSE_BOTH], [FETCH, REPLY], {}),
+        ([{"labels": "untrusted", "mode": "refuse", "effect": "irreversible"}], [FETCH, REPLY], {}),
+    ],
+)
+async def test_a_plan_that_policy_must_refuse_is_refused_before_anything_of_it_runs(
+    rules: Any, steps: Any, labels: Any
+):
+    Mailbox.fetched = 0
+    async with bureau(*rules, agents=[Mailbox, Post]) as here:
+        with pytest.raises(NotAllowed, match=r"a rule refuses this: .*Nothing was started.*untrusted:") as raised:
+            await here.run(*steps, labels=labels)
+        assert raised.value.ids["step"] == "reply"
+        assert (Mailbox.fetched, await here.client.tasks()) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("rules", "steps", "comes_to"),
+    [
+        ([REFUSE_BOTH], [FETCH, REPLY | {"when": {"$eq": [{"$from": "fetch.orders"}, []]}}], "completed"),
+        ([REFUSE_BOTH], [FETCH, REPLY | {"optional": True}], "completed"),
+        ([REFUSE_BOTH], [FETCH, REPLY | {"input": {"text": "hello"}, "after": ["fetch"]}], "completed"),
+        ([{"labels": "vetted", "mode": "automatic"}, REFUSE_BOTH], [FETCH, REPLY], "failed"),
+        ([{"capability": "mailbox.reply"}, REFUSE_BOTH], [FETCH, REPLY], "input_required"),
+        ([{"capability": "mailbox.reply", "mode": "refuse"}], [FETCH, REPLY], "failed"),
+        ([], [FETCH, REPLY], "input_required"),
+    ],
+)
+async def test_what_is_not_sure_before_is_judged_when_it_is_its_turn(rules: Any, steps: Any, comes_to: str):
+    async with bureau(*rules, agents=[Mailbox, Post]) as here:
+        task = await here.run(*steps)
+        assert (task.status, await here.is_replayed(task.id)) == (comes_to, True)
 
 
 UNTRUSTED = {"labels": "untrusted", "effect": "irreversible"}

@@ -24,6 +24,7 @@ from hanse.contracts import (
     TimedOut,
     Unavailable,
 )
+from hanse.contracts.memory import OF_SNAPSHOT
 from hanse.runtime.cli import exits
 from hanse.runtime.cli.exits import Exit
 from hanse.runtime.views import problem
@@ -69,6 +70,12 @@ def test_a_leaf_that_this_process_does_not_know_is_judged_by_its_status():
 def test_a_line_has_the_detail_the_code_the_ids_and_what_to_do():
     error = Overloaded("the queue is full", retry_after_seconds=3, shard=1)
     assert exits.line(error) == "the queue is full [overloaded; shard=1]. Try again in 3 s"
+
+
+def test_a_torn_copy_is_no_matter_of_the_disk():
+    torn = exits.line(Corrupt("a manifest was torn", of=OF_SNAPSHOT))
+    assert torn.startswith("a manifest was torn [corrupt]. Nothing was changed. If there is another copy: hanse memory")
+    assert "hanse doctor" in exits.line(Corrupt("a journal was torn"))
 
 
 def test_a_line_is_one_line_and_harmless():
