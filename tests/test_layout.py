@@ -116,9 +116,9 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
     (
-        "hanse.models.replica",
+        "hanse.models.builds",
         "hanse.models.vllm_server",
-    ): "loads vLLM and torch, which only the process of a replica needs",
+    ): "loads vLLM and torch, which the pool's process has no use for",
     ("hanse.runtime.tiers", "hanse.models.serve_deployer"): "Ray Serve reads its settings when it is imported: they "
     "must be in the environment by then",
     ("hanse.runtime.loopback", "ray.serve._private"): "the same; it runs in the process of a replica",
