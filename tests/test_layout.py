@@ -128,6 +128,7 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.late_embedder", "hanse.models.embedder"): "it loads numpy, which a federation without models "
     "need not have, when it is imported",
     ("hanse.runtime.late_embedder", "hanse.models.encoder"): "as the embedder",
+    ("hanse.runtime.late_embedder", "hanse.models.sentence_encoder"): "as the embedder",
     ("hanse.runtime.models_assembly", "hanse.models.learned"): "as the embedder",
     **{
         ("hanse.benchmarks.pool", name): "Ray Serve reads its settings when it is imported: they must be in the "
