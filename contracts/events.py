@@ -134,7 +134,8 @@ class Kind(StrEnum):
     MODEL_CALLED = "model.called"
     """call, tenant, by, agent, capability, subject, purpose, template (name and version of the prompt file), prompt
     (digest), answer (digest), outcome (accepted, or the code of the error), tier, model (digest), cached, scores,
-    prompt_tokens, completion_tokens, microcents, latency_ms, shortened (turns left out), attempts"""
+    prompt_tokens, completion_tokens and microcents (of its attempts, and of what tiers did for it beside them, such as
+    judging), latency_ms, shortened (turns left out), attempts"""
     MODEL_SETTLED = "model.settled"
     """call, tenant, tier, microcents: so much of what was reserved for this call at this tier was spent"""
     MODEL_LAPSED = "model.lapsed"

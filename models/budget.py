@@ -22,6 +22,8 @@ from ..contracts.caller import Caller
 from .policy import Policy
 from .price import to_cents, to_microcents
 
+LEASE_SECONDS = 30.0
+"""Beyond the longest that an attempt may take, until its reservation lapses."""
 ACCOUNTS = 10_000
 """Kept in memory. An account that nothing is held in can be read from the store again."""
 

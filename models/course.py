@@ -17,6 +17,7 @@ from .policy import Policy
 from .price import to_cents
 from .prompt import Prompt, PromptBook
 from .proposal import Proposal
+from .purse import Purse
 from .record import Records, attempts_of, lessons
 from .router import Router
 from .rung import Rung
@@ -36,6 +37,8 @@ class Call:
     subject: str
     """What the router learns of: the capability, else the prompt, else the purpose."""
     money: CallBudget
+    purse: Purse
+    """Of the same money, for what tiers do beside answering."""
     rungs: list[Rung]
     """That may work for it, lowest first."""
     started: float
@@ -73,11 +76,12 @@ class Courses:
         return self._again(asked, corrected.answer, f"- {corrected.problem}").model_copy(update={"correction": None})
 
     async def guard(self, call: Call) -> None:
-        """Raises PersonNeeded for what goes in and is refused: no engine has seen it, and it has cost nothing. The
-        pool's own words about an answer before are no part of that.
+        """Raises PersonNeeded for what goes in and is refused: no tier was asked to answer it. The pool's own words
+        about an answer before are no part of that.
         """
         try:
-            call.guarded = await self._jury.guard(filled(call.came, call.template))
+            with call.purse.open():
+                call.guarded = await self._jury.guard(filled(call.came, call.template))
         except asyncio.CancelledError:
             self._failed(call, Canceled("whoever asked went away"))
             raise
@@ -88,7 +92,7 @@ class Courses:
     async def run(self, call: Call) -> Answer:
         """The accepted answer, when it is on disk. Raises what `Models.ask` raises."""
         rules = Rules(self._policy.repairs, self._policy.attempts)
-        ladder, judge = self.ladder(call), partial(self._jury.opinion, asked=call.ask, guarded=call.guarded)
+        ladder, judge = self.ladder(call), partial(self._opinion, call)
         try:
             move = await climb(call.ask, ladder, rules, self._proposer(call), judge, self._repaired, call.tries)
         except asyncio.CancelledError:
@@ -123,9 +127,12 @@ class Courses:
 
     def found(self, call: Call, kept: Answer, how: Cached) -> Answer:
         """An answer that was given before, as this call's."""
-        usage = Usage(latency_ms=self._milliseconds(call))
+        beside = call.purse.used
+        usage = Usage(
+            prompt_tokens=beside.prompt_tokens, cents=to_cents(beside.microcents), latency_ms=self._milliseconds(call)
+        )
         answer = kept.model_copy(update={"id": call.id, "usage": usage, "cached": how, "attempts": ()})
-        self._records.call(answer, call.ask, call.caller, call.subject, (), Outcome.ACCEPTED)
+        self._records.call(answer, call.ask, call.caller, call.subject, (), Outcome.ACCEPTED, beside)
         self._records.count_call(call.money.owner, "")
         return answer
 
@@ -141,7 +148,8 @@ class Courses:
     async def _accepted(self, call: Call, by: Try) -> Answer:
         self._learn(call)
         answer = self._answer(call, by)
-        self._records.call(answer, call.ask, call.caller, call.subject, call.tries, by.outcome)
+        beside = call.purse.used
+        self._records.call(answer, call.ask, call.caller, call.subject, call.tries, by.outcome, beside)
         self._records.count_call(call.money.owner, answer.tier)
         await self._recorder.durable()
         return answer
@@ -198,15 +206,18 @@ class Courses:
 
     async def _judged(self, call: Call, work: Work) -> Answer:
         assert work.proposal is not None
-        opinion = await self._jury.opinion(work.proposal, call.ask, call.guarded)
-        one = Try(work, opinion)
+        one = Try(work, await self._opinion(call, work.proposal))
         call.tries.append(one)
         answer = await self._accepted(call, one)
         refused = one.outcome is Outcome.REJECTED
         return answer.model_copy(update={"finish_reason": "content_filter"}) if refused else answer
 
+    async def _opinion(self, call: Call, proposal: Proposal) -> Opinion:
+        with call.purse.open():
+            return await self._jury.opinion(proposal, call.ask, call.guarded)
+
     def _answer(self, call: Call, by: Try) -> Answer:
-        proposal, used = by.work.proposal, [each.work.used for each in call.tries]
+        proposal, used = by.work.proposal, [call.purse.used, *(each.work.used for each in call.tries)]
         assert proposal is not None
         usage = Usage(
             prompt_tokens=sum(each.prompt_tokens for each in used),
@@ -233,7 +244,8 @@ class Courses:
 
     def _failed(self, call: Call, error: HanseError) -> None:
         milliseconds, scores = self._milliseconds(call), call.guarded.scores
-        self._records.failure(call.id, error, call.ask, call.caller, call.subject, call.tries, milliseconds, scores)
+        told, beside = (call.ask, call.caller, call.subject), call.purse.used
+        self._records.failure(call.id, error, *told, call.tries, milliseconds, scores, beside)
 
     def _milliseconds(self, call: Call) -> float:
         return round((self._clock.monotonic() - call.started) * 1000, 3)

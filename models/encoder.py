@@ -4,10 +4,8 @@ The graph is written once into a folder and found again by its name, which holds
 and of its own bytes: a file that was damaged or half written is never loaded.
 """
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +13,7 @@ import numpy as np
 
 from ..contracts import Digest, ModelUnavailable
 from ..contracts.schema import digest
+from .files import write_whole
 from .graph import Precision, graph
 from .minilm import DIMENSIONS, MAX_TOKENS, Weights, missing, sha256_of
 from .smoothing import factors, factors_digest
@@ -71,10 +70,10 @@ class OnnxEncoder:
 
     def tokens(self, texts: Sequence[str]) -> list[Ids]:
         """At most MAX_TOKENS each; what comes after them is not seen, as in sentence-transformers."""
-        sound = [_sound(text) for text in texts]
-        found = self._ids([_prefix(text) for text in sound])
-        cut = [i for i, text in enumerate(sound) if len(text) > _PREFIX_CHARACTERS and len(found[i]) < MAX_TOKENS]
-        for i, ids in zip(cut, self._ids([sound[i] for i in cut]), strict=True):
+        whole = [sound(text) for text in texts]
+        found = self._ids([_prefix(text) for text in whole])
+        cut = [i for i, text in enumerate(whole) if len(text) > _PREFIX_CHARACTERS and len(found[i]) < MAX_TOKENS]
+        for i, ids in zip(cut, self._ids([whole[i] for i in cut]), strict=True):
             found[i] = ids
         return found
 
@@ -107,25 +106,12 @@ def exported(weights: Weights, folder: Path, precision: Precision) -> Path:
 
 
 def _write(folder: Path, name: str, content: bytes) -> Path:
+    file = folder / f"{name}-{hashlib.sha256(content).hexdigest()}.onnx"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _temporary(folder) as temporary:
-            temporary.write_bytes(content)
-            file = folder / f"{name}-{sha256_of(temporary)}.onnx"
-            temporary.replace(file)
+        write_whole(file, content)
     except OSError as error:
         raise ModelUnavailable(f"the embedder's graph cannot be written to {folder}: {error.strerror}") from error
     return file
-
-
-@contextlib.contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
-    os.close(handle)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _session(file: Path, threads: int) -> Any:
@@ -141,7 +127,7 @@ def _session(file: Path, threads: int) -> Any:
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def _sound(text: str) -> str:
+def sound(text: str) -> str:
     """Half of a surrogate pair is no character; the tokenizer would refuse the whole batch for it."""
     try:
         text.encode()

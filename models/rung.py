@@ -28,7 +28,7 @@ from ..contracts.breaker import Passage
 from ..contracts.caller import Caller
 from ..contracts.pool import Ask, Message, TierView
 from .backend import Backend, Raw, RawPiece
-from .budget import CallBudget, Used
+from .budget import LEASE_SECONDS, CallBudget, Used
 from .cascade import Work
 from .compress import shorten
 from .entrance import Entrance
@@ -40,8 +40,6 @@ from .tier import Tier
 
 GRACE_SECONDS = 0.25
 """That an engine has to say itself that time is up."""
-LEASE_SECONDS = 30.0
-"""Beyond the longest that an attempt may take, until its reservation lapses."""
 LEAST_ROOM = 32
 """Tokens of an answer below which there is no use in asking."""
 

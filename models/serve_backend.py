@@ -108,7 +108,7 @@ class ServeBackend(_Standing):
 
     async def complete(self, ask: Ask, seconds: float) -> Raw:
         self._admit(ask)
-        return chat.raw(await self._call("chat", chat.request(ask, self._tier), seconds))
+        return chat.raw(await self._call("complete", chat.request(ask, self._tier), seconds))
 
     async def stream(self, ask: Ask, seconds: float) -> AsyncIterator[RawPiece]:
         self._admit(ask)

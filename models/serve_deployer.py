@@ -5,7 +5,6 @@ does.
 """
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -18,17 +17,14 @@ from ray.serve._private.common import ReplicaState
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ApplicationStatus
 
+from .builds import Builds, last_line
 from .deployer import Deployed
 from .door import Door
-from .replica import Prepare, Replica
 from .serve_door import ServeDoor
 from .source import Weights
 from .stages import announced, forget
 from .tier import Tier
-from .vllm_tier import bundles, deployment_options
-
-TRIES = 2
-"""Of a replica that cannot start, before it is called broken."""
+from .vllm_tier import Prepare, bundles, deployment_name
 
 
 class ServeDeployer:
@@ -37,7 +33,7 @@ class ServeDeployer:
     def __init__(self, prefix: str, prepare: Prepare | None = None) -> None:
         """`prepare` runs first in each replica's process: a function of a module."""
         self._prefix = prefix
-        self._prepare = prepare
+        self._builds = Builds(prepare)
 
     def engine(self) -> bool:
         return find_spec("vllm") is not None
@@ -61,38 +57,39 @@ class ServeDeployer:
         await asyncio.to_thread(_wish, bundles(tier) * max(1, tier.min_replicas))
 
     def door(self, tier: Tier) -> Door:
-        return ServeDoor(self._name(tier), tier.name)
+        return ServeDoor(self._name(tier), deployment_name(tier), tier.name)
 
     def _name(self, tier: Tier) -> str:
         return application_name(self._prefix, tier.name)
 
     def _deploy(self, tier: Tier, weights: Weights) -> None:
-        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         name = self._name(tier)
         forget(name)
-        made = serve.deployment(Replica, **deployment_options(tier), max_constructor_retry_count=TRIES)
-        target = serve.RunTarget(made.bind(tier, weights, name, self._prepare), name=name, route_prefix=None)
-        serve.run_many([target], wait_for_applications_running=False, wait_for_ingress_deployment_creation=False)
+        self._builds.begin(name, tier, weights)
 
     def _remove(self, tier: Tier) -> None:
+        name = self._name(tier)
+        self._builds.end(name)
         if _running():
-            serve.delete(self._name(tier), _blocking=False)
+            serve.delete(name, _blocking=False)
 
     def _deployed(self, tiers: Sequence[Tier]) -> dict[str, Deployed | None]:
+        """What is being built is looked at first: the application may be there a moment later."""
+        builds = {tier.name: self._builds.look(self._name(tier)) for tier in tiers}
         found = _applications()
-        return {tier.name: self._how(tier, found.get(self._name(tier))) for tier in tiers}
+        return {tier.name: builds[tier.name] or self._how(tier, found.get(self._name(tier))) for tier in tiers}
 
     def _how(self, tier: Tier, application: Mapping[str, Any] | None) -> Deployed | None:
         if application is None or application["status"] in (ApplicationStatus.DELETING, ApplicationStatus.NOT_STARTED):
             return None
-        deployment = application["deployments"].get(tier.name, {})
+        deployment = application["deployments"].get(deployment_name(tier), {})
         states = [replica["state"] for replica in deployment.get("replicas", ())]
         running = states.count(ReplicaState.RUNNING)
         return Deployed(
             running=running,
             wanted=max(tier.min_replicas, running),
             failed=application["status"] == ApplicationStatus.DEPLOY_FAILED,
-            message=_last_line(deployment.get("message") or application["message"]),
+            message=last_line(deployment.get("message") or application["message"]),
             stage=None if running or not states else announced(self._name(tier)),
         )
 
@@ -125,9 +122,3 @@ def _free() -> list[dict[str, float]]:
 
 def _wish(wanted: list[dict[str, float]]) -> None:
     request_resources(bundles=wanted)
-
-
-def _last_line(message: str) -> str:
-    """Serve reports a whole traceback; its last line names the error."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else ""

@@ -21,9 +21,8 @@ class ServeDoor:
     comes past it, such as texts to embed, waits in the replica.
     """
 
-    def __init__(self, application: str, deployment: str) -> None:
-        self._application = application
-        self._deployment = deployment
+    def __init__(self, application: str, deployment: str, tier: str) -> None:
+        self._application, self._deployment, self._tier = application, deployment, tier
         self._made: Any = None
 
     async def call(self, method: str, body: bytes) -> bytes:
@@ -34,12 +33,12 @@ class ServeDoor:
         try:
             answer = getattr(handle, method).remote(body)
         except Exception as error:
-            raise translated(error, self._deployment) from error
+            raise translated(error, self._tier) from error
         try:
             async for item in answer:
                 yield item
         except Exception as error:
-            raise translated(error, self._deployment) from error
+            raise translated(error, self._tier) from error
         finally:
             answer.cancel()
 
@@ -55,7 +54,7 @@ class ServeDoor:
             answer.cancel()
             raise
         except Exception as error:
-            raise translated(error, self._deployment) from error
+            raise translated(error, self._tier) from error
 
     @property
     def _handle(self) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..contracts import Digest, ModelUnavailable
+from .files import write_whole
 from .hub import INSTALL, Hub, absent, is_hub
 from .tiny import make_tiny
 
@@ -159,8 +160,7 @@ def _digest(folder: Path, cache: Path) -> Digest:
     if known.is_file():
         return Digest(known.read_text())
     digest = Digest(f"sha256:{_hash_all(folder, files)}")
-    known.parent.mkdir(parents=True, exist_ok=True)
-    known.write_text(digest)
+    write_whole(known, digest.encode())
     return digest
 
 

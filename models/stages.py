@@ -2,9 +2,12 @@
 made.
 """
 
+import os
 from enum import StrEnum
 
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+
+from .vllm_tier import STAGE_KEY
 
 _NAMESPACE = b"hanse-stages"
 
@@ -12,6 +15,7 @@ _NAMESPACE = b"hanse-stages"
 class Stage(StrEnum):
     """In the order in which they come."""
 
+    BUILDING = "putting its application together"
     LOADING = "loading the engine's program"
     STARTING = "loading the weights"
     READY = "ready"
@@ -19,7 +23,7 @@ class Stage(StrEnum):
     @property
     def progress(self) -> float:
         """Roughly how much of the time to readiness has passed when it begins."""
-        return {Stage.LOADING: 0.1, Stage.STARTING: 0.4, Stage.READY: 1.0}[self]
+        return {Stage.BUILDING: 0.02, Stage.LOADING: 0.2, Stage.STARTING: 0.5, Stage.READY: 1.0}[self]
 
 
 def announce(key: str, stage: Stage) -> None:
@@ -31,6 +35,15 @@ def announced(key: str) -> Stage | None:
     """The last stage that a replica announced under this key. Blocks for a call to the cluster's head."""
     said = _internal_kv_get(key, namespace=_NAMESPACE)
     return Stage(said.decode()) if said else None
+
+
+def begin() -> None:
+    """Ray calls it when a replica's process starts, before the replica's class is loaded, and the engine's program with
+    it. Processes that the engine starts for itself inherit the call.
+    """
+    key = os.environ[STAGE_KEY]
+    if announced(key) is not Stage.STARTING:
+        announce(key, Stage.LOADING)
 
 
 def forget(key: str) -> None:

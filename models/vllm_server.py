@@ -1,8 +1,16 @@
-"""vLLM in a replica's process, through Ray's `LLMServer`. Loads vLLM and torch: imported by replicas alone."""
+"""A tier as an application of `ray.serve.llm`: its `LLMConfig`, what `build_openai_app` makes of it, and its replica.
+
+The application has two deployments: Ray's OpenAI ingress, and the server behind it. The ingress sleeps. It has no
+route, so nobody can wake it, and no replica, so it costs no process: whoever asks a tier comes through Hanse's own
+door, which knows tenants, budgets and limits, and asks the server by a handle.
+
+Loads vLLM and torch: imported by replicas, and by the short-lived process that puts an application together.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
+from pydantic import SkipValidation
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.llm._internal.serve.core.configs.openai_api_models import (
     ChatCompletionRequest,
@@ -10,12 +18,15 @@ from ray.llm._internal.serve.core.configs.openai_api_models import (
     TokenizeChatRequest,
 )
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
-from ray.serve.llm import LLMConfig
+from ray.serve import Application
+from ray.serve.llm import LLMConfig, build_openai_app
 from ray.serve.llm.deployment import LLMServer
 
+from .replica import Answers
 from .source import Weights
+from .stages import Stage, announce
 from .tier import Tier
-from .vllm_tier import arguments
+from .vllm_tier import ASLEEP, Prepare, arguments
 
 
 class NothingToFetch(CallbackBase):
@@ -55,44 +66,64 @@ class Engine(VLLMEngine):
         return self._engine_client.get_num_unfinished_requests()  # type: ignore[attr-defined]
 
 
-class Server(LLMServer):
-    """Ray's server for one model, without the report of use that it sends when it has started."""
+class Config(LLMConfig):
+    """Ray's, and what our replica needs beside it."""
+
+    tier: SkipValidation[Tier]
+    key: str
+    """Under which a replica says how far it has come."""
+    prepare: SkipValidation[Prepare | None] = None
+    """Runs first in the replica."""
+
+
+class Replica(Answers, LLMServer):
+    """Ray's server for one model, with what our doors ask beside what Ray's ingress asks."""
+
+    _default_engine_cls = Engine
+
+    async def __init__(self, llm_config: Config) -> None:
+        """Takes as long as the engine needs."""
+        if llm_config.prepare is not None:
+            llm_config.prepare()
+        announce(llm_config.key, Stage.STARTING)
+        await super().__init__(llm_config)
+        self._answer_by(Asked(self.engine), llm_config.tier)
+        announce(llm_config.key, Stage.READY)
 
     async def _start_engine(self) -> None:
+        """Without the report of use that Ray sends when it has started."""
         await self.engine.start()  # type: ignore[union-attr]
 
 
-class Model:
-    """A running engine, asked in JSON."""
+class Asked:
+    """Keeps `Model` over an engine."""
 
-    def __init__(self, server: Any) -> None:
-        self._server = server
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
 
     def chat(self, body: bytes) -> AsyncIterator[Any]:
-        """Raises pydantic's ValidationError for a body that is no request, as the others do."""
-        return self._server.engine.chat(ChatCompletionRequest.model_validate_json(body))
+        return self._engine.chat(ChatCompletionRequest.model_validate_json(body))
 
     def embed(self, body: bytes) -> AsyncIterator[Any]:
-        return self._server.engine.embeddings(EmbeddingCompletionRequest.model_validate_json(body))
+        return self._engine.embeddings(EmbeddingCompletionRequest.model_validate_json(body))
 
     def tokens(self, body: bytes) -> AsyncIterator[Any]:
-        return self._server.engine.tokenize(TokenizeChatRequest.model_validate_json(body))
+        return self._engine.tokenize(TokenizeChatRequest.model_validate_json(body))
 
     def unfinished(self) -> int:
-        return self._server.engine.unfinished()
+        return self._engine.unfinished()
 
     async def check(self) -> None:
-        """Raises what is wrong with the engine."""
-        await self._server.check_health()
+        await self._engine.check_health()
 
 
-async def started(tier: Tier, weights: Weights) -> Model:
-    """Takes as long as the engine needs."""
-    server: Any = Server.sync_init(llm_config(tier, weights), engine_cls=Engine)
-    await server.start()
-    return Model(server)
-
-
-def llm_config(tier: Tier, weights: Weights) -> LLMConfig:
+def application(tier: Tier, weights: Weights, key: str, prepare: Prepare | None = None) -> Application:
     """Raises InvalidConfiguration for an option that may not be set."""
-    return LLMConfig(**arguments(tier, weights))
+    return build_openai_app(
+        {"llm_configs": [config_of(tier, weights, key, prepare)], "ingress_deployment_config": ASLEEP}
+    )
+
+
+def config_of(tier: Tier, weights: Weights, key: str, prepare: Prepare | None = None) -> Config:
+    """Raises InvalidConfiguration for an option that may not be set."""
+    return Config(**arguments(tier, weights, key), server_cls=Replica, tier=tier, key=key, prepare=prepare)

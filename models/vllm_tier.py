@@ -6,7 +6,7 @@ is bounded. Only options in `OPTIONS` may come from the configuration; the rest 
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..contracts import Digest, InvalidConfiguration
@@ -51,15 +51,43 @@ MARGIN = 64
 """Calls that a replica takes beyond what its engine runs at once: questions about it, and calls just let go."""
 
 
-def arguments(tier: Tier, weights: Weights) -> dict[str, Any]:
-    """Of Ray's `LLMConfig`. Raises InvalidConfiguration for an option that may not be set."""
+SERVER = "Replica"
+"""The class behind a tier's handles."""
+TRIES = 2
+"""Of a replica that cannot start, before it is called broken."""
+ASLEEP: dict[str, Any] = {
+    "autoscaling_config": {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1},
+    "ray_actor_options": {"num_cpus": 0},
+}
+"""Options of the ingress that Ray puts before a tier. A call would wake it, but no route leads to it."""
+HARMLESS = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+"""Environment of every process that loads vLLM."""
+STAGE_KEY = "HANSE_STAGE_KEY"
+"""In the environment of a replica's process: under what it announces its stages."""
+BEGIN = f"{__package__}.stages.begin"
+"""What Ray calls when such a process starts."""
+Prepare = Callable[[], None]
+
+
+def arguments(tier: Tier, weights: Weights, key: str) -> dict[str, Any]:
+    """Of Ray's `LLMConfig`; a replica announces its stages under `key`. Raises InvalidConfiguration for an option that
+    may not be set.
+    """
     return {
         "model_loading_config": {"model_id": tier.name, "model_source": str(weights.folder)},
         "engine_kwargs": engine_options(tier, weights) | {"disable_log_stats": True},
         "accelerator_type": tier.accelerator,
         "accelerator_config": {"kind": "gpu" if tier.accelerator else "cpu"},
         "placement_group_config": {"bundles": bundles(tier), "strategy": "PACK"},
-        "runtime_env": {"env_vars": environment_of(tier)},
+        "deployment_config": deployment_options(tier),
+        "runtime_env": {"env_vars": environment_of(tier) | {STAGE_KEY: key}},
         "log_engine_metrics": False,
         "callback_config": {"callback_class": f"{__package__}.vllm_server.NothingToFetch"},
     }
@@ -125,13 +153,7 @@ def environment_of(tier: Tier) -> dict[str, str]:
     thread: two of them would wait for one another at each of its steps. Threads are not bound to processors, because
     tiers of one node would be bound to the same ones.
     """
-    common = {
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_DO_NOT_TRACK": "1",
-        "VLLM_LOGGING_LEVEL": "WARNING",
+    common = HARMLESS | {
         "VLLM_XGRAMMAR_CACHE_MB": str(SCHEMA_CACHE_MB),
         "RAY_SERVE_ENABLE_HA_PROXY": "0",
         "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
@@ -167,12 +189,14 @@ def bundles(tier: Tier) -> list[dict[str, float]]:
 
 
 def deployment_options(tier: Tier) -> dict[str, Any]:
-    """Options of the Serve deployment."""
+    """Options of the Serve deployment, beside its name and what `LLMConfig` says itself."""
     return {
         "name": tier.name,
-        "ray_actor_options": {"num_cpus": 0, "runtime_env": {"env_vars": environment_of(tier)}},
-        "placement_group_bundles": bundles(tier),
-        "placement_group_strategy": "PACK",
+        "ray_actor_options": {
+            "num_cpus": 0,
+            "runtime_env": {"worker_process_setup_hook": BEGIN},
+        },
+        "max_constructor_retry_count": TRIES,
         "max_ongoing_requests": tier.concurrency + MARGIN,
         "health_check_period_s": HEALTH_SECONDS,
         "health_check_timeout_s": 15 * HEALTH_SECONDS,
@@ -181,6 +205,11 @@ def deployment_options(tier: Tier) -> dict[str, Any]:
         "logging_config": {"enable_access_log": False},
         **_scale(tier),
     }
+
+
+def deployment_name(tier: Tier) -> str:
+    """As `build_openai_app` names the server that it puts behind the ingress."""
+    return f"{SERVER}:{tier.name}"
 
 
 def _scale(tier: Tier) -> Mapping[str, Any]:

@@ -36,9 +36,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from ..contracts import Effect, HanseError, InvalidConfiguration, Risk
+from ..contracts import Digest, Effect, HanseError, InvalidConfiguration, Risk
 from ..contracts.delegation import CHILD_TASKS
 from ..contracts.pool import Purpose
+from ..models.minilm import MAX_TOKENS as MINILM_TOKENS
+from ..models.minilm import SOURCE as MINILM
 from ..models.policy import KNOWN, THRESHOLDS, VALIDATORS, Policy
 from ..models.prompt import PromptBook
 from ..models.source import Sources
@@ -585,6 +587,39 @@ class TierEntry(Section):
         return Tier(**own, min_replicas=self.replicas.min, max_replicas=most, heads=heads)
 
 
+class EmbedderEntry(Section):
+    """What turns texts into vectors in the processes of a federation: in those of the memory, and in the model pool's
+    where no tier embeds. Vectors of two of them are never compared: the memory computes its own anew.
+    """
+
+    backend: Literal["onnx", "sentence-transformers"] = "onnx"
+    """What computes them. `onnx` runs MiniLM in eight bits on ONNX Runtime, and is the default because it measured 3.4
+    times the texts a second of sentence-transformers (benchmarks/README.md). `sentence-transformers` runs that and any
+    other model of its kind, and has to be installed. Example: `backend: sentence-transformers`"""
+    source: str = Field(default=MINILM, min_length=1)
+    """Where its weights are: a folder, a hub id or `package:NAME`, as a tier's. Example: `source: /models/bge-small`"""
+    digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+    """What the weights must be; others are not loaded. Example: `digest: "sha256:0f1e…"`"""
+    context_window: int = Field(default=256, ge=16)
+    """Tokens of a text that are seen, if the model was made for so many. Example: `context_window: 512`"""
+
+    @property
+    def is_default(self) -> bool:
+        return self == EmbedderEntry()
+
+    @property
+    def pinned(self) -> Digest | None:
+        return Digest(self.digest) if self.digest else None
+
+    @model_validator(mode="after")
+    def _window_is_its_own(self) -> Self:
+        """MiniLM on ONNX Runtime sees as many tokens as it was trained with."""
+        if self.backend == "onnx" and self.context_window != MINILM_TOKENS:
+            problem = {"at": ("context_window",), "tokens": MINILM_TOKENS}
+            raise PydanticCustomError("window", "with backend: onnx it is {tokens}", problem)
+        return self
+
+
 class ModelPolicy(Section):
     """What the model pool may do and spend, and when an answer is refused."""
 
@@ -886,6 +921,8 @@ class Configuration(Section):
     """Example: `models: {tiers: [{name: planner, source: /models/llama}]}`"""
     memory: Memory | None = None
     """Example: `memory: {shards: 1}`"""
+    embedder: EmbedderEntry = EmbedderEntry()
+    """Example: `embedder: {backend: sentence-transformers, source: /models/bge-small}`"""
     folder: Path = Field(default_factory=Path.cwd, exclude=True, repr=False)
     """Where relative paths start and modules are looked for: the file's folder. Not written in the file.
     Example: none"""

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..contracts import Digest, HanseError, ModelUnavailable
 from ..contracts.pool import Embedder, TierState
 from ..models.backend import Condition
+from ..models.minilm import Weights as MiniLm
+from ..models.source import Sources
+from .config import Configuration, EmbedderEntry
+from .weights import sources_of
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -90,13 +93,26 @@ def _heard(loading: "asyncio.Task[Embedder]") -> None:
         loading.exception()
 
 
-def minilm(data: Path) -> LateEmbedder:
-    """MiniLM in this process. What is made of its weights lies in the data folder, for all processes."""
-    return LateEmbedder(partial(_load, data / "models"))
+def embedder_of(configuration: Configuration) -> LateEmbedder:
+    """The one that the configuration names, in this process."""
+    return LateEmbedder(partial(_load, configuration.embedder, sources_of(configuration)))
 
 
-def _load(folder: Path) -> Embedder:
+def minilm(configuration: Configuration) -> LateEmbedder:
+    """MiniLM on ONNX Runtime in this process: whose vectors the heads of trained validators take."""
+    return LateEmbedder(partial(_load, EmbedderEntry(), sources_of(configuration)))
+
+
+def _load(entry: EmbedderEntry, sources: Sources) -> Embedder:
+    """What is made of the weights lies in the data folder, for all processes."""
     from ..models.embedder import LocalEmbedder
     from ..models.encoder import OnnxEncoder
 
-    return LocalEmbedder(OnnxEncoder(folder))
+    if entry.is_default:
+        return LocalEmbedder(OnnxEncoder(sources.cache))
+    found = sources.locate(entry.source, entry.pinned)
+    if entry.backend == "onnx":
+        return LocalEmbedder(OnnxEncoder(sources.cache, weights=MiniLm(found.folder).checked()))
+    from ..models.sentence_encoder import SentenceEncoder
+
+    return LocalEmbedder(SentenceEncoder(found, context_window=entry.context_window))

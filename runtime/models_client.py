@@ -44,6 +44,7 @@ class ModelsClient:
                 if piece.answer is not None and not said:
                     for each in _retold(piece.answer):
                         yield each
+                    piece = piece.model_copy(update={"text": ""})  # it was told just now
                 said = True
                 yield piece
 

@@ -3,13 +3,10 @@
 from ..contracts.ports import Clock
 from ..models.gate import SchemaGate
 from ..models.keeper import Keeper
-from ..models.source import Sources
 from .config import Configuration, Models
 from .gateway.settings import is_loopback
 from .loopback import stay_on_loopback
-
-WEIGHTS = "models"
-"""Folder below the data, for weights that are made here and for digests."""
+from .weights import sources_of
 
 
 def make_keeper(configuration: Configuration, namespace: str, clock: Clock) -> Keeper:
@@ -17,11 +14,10 @@ def make_keeper(configuration: Configuration, namespace: str, clock: Clock) -> K
     from ..models.serve_deployer import ServeDeployer
 
     models = configuration.models or Models()
-    sources = Sources(configuration.folder, configuration.data / WEIGHTS, models.downloads)
     prepare = stay_on_loopback if is_loopback(configuration.gateway.host) else None
     return Keeper(
         [entry.tier() for entry in models.tiers],
-        sources.locate,
+        sources_of(configuration).locate,
         ServeDeployer(namespace, prepare),
         clock,
         SchemaGate(),

@@ -116,9 +116,9 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.cli.call", "hanse.runtime.cli.retail"): "only `hanse run retail` needs the store's agents; no "
     "other command should wait for them to load",
     (
-        "hanse.models.replica",
+        "hanse.models.builds",
         "hanse.models.vllm_server",
-    ): "loads vLLM and torch, which only the process of a replica needs",
+    ): "loads vLLM and torch, which the pool's process has no use for",
     ("hanse.runtime.tiers", "hanse.models.serve_deployer"): "Ray Serve reads its settings when it is imported: they "
     "must be in the environment by then",
     ("hanse.runtime.loopback", "ray.serve._private"): "the same; it runs in the process of a replica",
@@ -128,6 +128,7 @@ HIDDEN: dict[tuple[str, str], str] = {
     ("hanse.runtime.late_embedder", "hanse.models.embedder"): "it loads numpy, which a federation without models "
     "need not have, when it is imported",
     ("hanse.runtime.late_embedder", "hanse.models.encoder"): "as the embedder",
+    ("hanse.runtime.late_embedder", "hanse.models.sentence_encoder"): "as the embedder",
     ("hanse.runtime.models_assembly", "hanse.models.learned"): "as the embedder",
     **{
         ("hanse.benchmarks.pool", name): "Ray Serve reads its settings when it is imported: they must be in the "

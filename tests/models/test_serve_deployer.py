@@ -28,7 +28,11 @@ def deployer(monkeypatch: pytest.MonkeyPatch) -> ServeDeployer:
 
 def application(status: ApplicationStatus, states: Sequence[ReplicaState] = (), message: str = "") -> dict[str, Any]:
     deployment = {"replicas": [{"state": state} for state in states], "message": message}
-    return {"status": status, "message": "", "deployments": {"planner": deployment}}
+    return {
+        "status": status,
+        "message": "",
+        "deployments": {"Replica:planner": deployment, "OpenAiIngress": {"replicas": []}},
+    }
 
 
 @pytest.mark.parametrize("status", [ApplicationStatus.DELETING, ApplicationStatus.NOT_STARTED])

@@ -1,5 +1,6 @@
 """What vLLM and Serve are told about a tier."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hanse.models.vllm_tier import (
     OPTIONS,
     arguments,
     bundles,
+    deployment_name,
     deployment_options,
     digest_of,
     engine_options,
@@ -31,7 +33,7 @@ def test_nothing_of_the_models_own_is_run_and_nothing_is_fetched() -> None:
     options = engine_options(PLANNER, WEIGHTS)
     assert options["trust_remote_code"] is False
     assert options["load_format"] == "safetensors"
-    assert arguments(PLANNER, WEIGHTS)["model_loading_config"]["model_source"] == "/models/llama"
+    assert arguments(PLANNER, WEIGHTS, "key")["model_loading_config"]["model_source"] == "/models/llama"
     assert environment_of(PLANNER)["HF_HUB_OFFLINE"] == "1"
 
 
@@ -68,7 +70,7 @@ def test_a_replica_on_accelerators_has_a_bundle_for_each() -> None:
     first, second = bundles(LARGE)
     assert first == {"CPU": 4, "memory": 32 * GIB, "GPU": 1.0, "accelerator_type:H200": 0.001}
     assert second == {"GPU": 1.0, "accelerator_type:H200": 0.001}
-    assert arguments(LARGE, WEIGHTS)["accelerator_config"] == {"kind": "gpu"}
+    assert arguments(LARGE, WEIGHTS, "key")["accelerator_config"] == {"kind": "gpu"}
     assert "OMP_NUM_THREADS" not in environment_of(LARGE)
 
 
@@ -98,7 +100,7 @@ def test_replicas_are_fixed_or_follow_the_load() -> None:
 
 
 def test_a_replica_is_no_way_in() -> None:
-    variables = deployment_options(PLANNER)["ray_actor_options"]["runtime_env"]["env_vars"]
+    variables = arguments(PLANNER, WEIGHTS, "key")["runtime_env"]["env_vars"]
     assert variables["RAY_SERVE_ENABLE_HA_PROXY"] == variables["RAY_SERVE_ENABLE_DIRECT_INGRESS"] == "0"
 
 
@@ -118,13 +120,24 @@ def test_vllm_and_ray_know_all_of_it(tmp_path: Path) -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.cli_args import FrontendArgs
 
-    from hanse.models.vllm_server import llm_config
+    from hanse.models.vllm_server import application
 
     known = {field.name for cls in (AsyncEngineArgs, FrontendArgs) for field in dataclasses.fields(cls)}
     assert known >= OPTIONS
     for tier in (PLANNER, LARGE, HALF, replace(PLANNER, kind=Kind.EMBED)):
-        config = llm_config(tier, WEIGHTS)
-        engine: Any = config.get_engine_config()
-        assert engine.placement_bundles == bundles(tier)
+        ingress: Any = application(tier, WEIGHTS, "key")._bound_deployment
+        assert ingress._deployment_config.autoscaling_config.initial_replicas == 0
+        assert ingress._deployment_config.autoscaling_config.min_replicas == 0
+        (server,) = (each._bound_deployment for each in ingress.init_kwargs["llm_deployments"].values())
+        assert server.name == deployment_name(tier)
+        assert [_needed(bundle) for bundle in server._replica_config.placement_group_bundles] == bundles(tier)
+        assert server._replica_config.ray_actor_options["num_cpus"] == 0
+        assert server._deployment_config.num_replicas == tier.min_replicas
+        engine: Any = server.init_kwargs["llm_config"].get_engine_config()
         assert engine.trust_remote_code is False
         assert engine.accelerator_type == tier.accelerator
+
+
+def _needed(bundle: Mapping[str, float]) -> dict[str, float]:
+    """Ray asks for none of something, too."""
+    return {name: amount for name, amount in bundle.items() if amount}

@@ -11,6 +11,7 @@ from hanse.contracts import InvalidConfiguration, InvalidInput, Kind, ModelUnava
 from hanse.contracts.caller import Caller
 from hanse.contracts.pool import Ask, Message, TierState
 from hanse.models.head import FOLDER
+from hanse.models.minilm import SOURCE as LOCAL
 from hanse.models.prompt import FOLDER as PROMPTS
 from hanse.runtime.assembly import World
 from hanse.runtime.audit.anchors import read_anchors
@@ -19,7 +20,7 @@ from hanse.runtime.client import Shard
 from hanse.runtime.config import Configuration, load
 from hanse.runtime.federation import _piped
 from hanse.runtime.late_embedder import LateEmbedder
-from hanse.runtime.models_assembly import LOCAL, make_models
+from hanse.runtime.models_assembly import make_models
 from hanse.runtime.models_client import ModelsClient
 from hanse.runtime.models_part import ModelsPart
 

@@ -16,6 +16,8 @@ from unittest.mock import AsyncMock
 import numpy
 import pytest
 import pytest_asyncio
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ApplicationStatus
 
 from hanse.contracts import InvalidInput, ModelUnavailable, TimedOut
 from hanse.contracts.caller import Caller
@@ -29,12 +31,14 @@ from hanse.models.policy import Policy
 from hanse.models.pool import Pool
 from hanse.models.pooled import PooledEmbedder
 from hanse.models.serve_backend import ServeBackend, ServePooling
+from hanse.models.serve_deployer import application_name
 from hanse.models.validator import TRAINED, Validator
+from hanse.models.vllm_tier import deployment_name
 from hanse.runtime.world import SystemClock
 
 from ...support.models import SHOP, World, running
 from ...support.ports import listeners
-from .conftest import Serving, ask
+from .conftest import PREFIX, Serving, ask
 
 SCHEMA = {
     "type": "object",
@@ -286,6 +290,20 @@ async def test_listens_on_loopback_alone(serving: Serving) -> None:
     for name in ("planner", "vectors"):
         for pid in (await serving.pid(name), await serving.engine(name)):
             assert {address for address, _ in listeners(pid)} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+async def test_the_ingress_that_ray_puts_before_a_tier_sleeps_and_no_route_leads_to_it(serving: Serving) -> None:
+    """`build_openai_app` made the tiers: whoever came in by it would pass tenants, budgets and limits by."""
+    client: Any = _get_global_client()
+    found = (await asyncio.to_thread(client.get_serve_details))["applications"]
+    for tier in serving.keeper.tiers:
+        application = found[application_name(PREFIX, tier.name)]
+        states = {name: len(each["replicas"]) for name, each in application["deployments"].items()}
+        assert states == {deployment_name(tier): 1, "OpenAiIngress": 0}
+        assert application["status"] == ApplicationStatus.RUNNING
+        assert application["route_prefix"] is None
+    routes = await client._controller.get_all_endpoints.remote()
+    assert not [each for each in routes.values() if each.get("route")], routes
 
 
 async def test_trained_validators_judge_by_an_engine_in_its_batches(serving: Serving, judges: Judges) -> None:
