@@ -46,8 +46,8 @@ class FileAnchor:
     """A file to which a line is appended for each head, on disk before it counts.
 
     It stays open, and each head is one write: a thread that comes back from a system call waits for its turn at Python,
-    and opening, looking, writing, syncing and closing are ten of them. That took a twelfth of all the processor time of
-    a step. Each time it is looked at whether the name still leads to the file, so it may be moved away.
+    and opening, looking, writing, syncing and closing are ten of them, which took a twentieth of the processor time of
+    all steps. Each time it is looked at whether the name still leads to the file, so it may be moved away.
     """
 
     def __init__(self, path: Path) -> None:

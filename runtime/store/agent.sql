@@ -3,13 +3,15 @@
 CREATE TABLE IF NOT EXISTS writer ("only" INTEGER PRIMARY KEY CHECK ("only" = 1), epoch INTEGER NOT NULL);
 INSERT INTO writer VALUES (1, 0) ON CONFLICT DO NOTHING;
 
+-- State and receipts lie in the order in which they came, with their keys in an index: a commit then writes few pages.
+-- Laid out by their keys, rows of some hundred bytes each go into another page. Stores that were made so stay so.
 CREATE TABLE IF NOT EXISTS state (
     collection TEXT NOT NULL,
     key        TEXT NOT NULL,
     value      BLOB,
     version    INTEGER NOT NULL,
     PRIMARY KEY (collection, key)
-) WITHOUT ROWID;
+);
 
 CREATE TABLE IF NOT EXISTS receipt (
     key          TEXT PRIMARY KEY,
@@ -18,7 +20,7 @@ CREATE TABLE IF NOT EXISTS receipt (
     output       BLOB NOT NULL,
     award        TEXT NOT NULL,
     at_ms        INTEGER NOT NULL
-) WITHOUT ROWID;
+);
 
 CREATE TABLE IF NOT EXISTS receipt_labels (
     key    TEXT PRIMARY KEY,

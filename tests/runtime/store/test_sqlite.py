@@ -52,6 +52,28 @@ async def test_the_statements_of_a_commit_run_in_the_order_of_the_file(path: str
     await store.close()
 
 
+async def test_a_store_whose_rows_lie_in_the_order_of_their_keys_stays_so_and_is_read_and_written(tmp_path: Path):
+    """State and receipts of stores that were made before they lay in the order in which they came."""
+    path = tmp_path / "store.sqlite"
+    schema = load_statements("agent").schema
+    for table in ("state", "receipt"):
+        schema = re.sub(
+            rf"(CREATE TABLE IF NOT EXISTS {table} \(.*?\n\));", r"\1 WITHOUT ROWID;", schema, flags=re.DOTALL
+        )
+    assert schema.count("WITHOUT ROWID") == load_statements("agent").schema.count("WITHOUT ROWID") + 2
+    with apsw.Connection(str(path)) as before:
+        before.execute(schema)
+        before.execute("INSERT INTO receipt VALUES ('t/s0', 'a.b', 'sha256:0', x'c0', 't/s0#1', 1)")
+    store = SqliteStore.open(path, "agent")
+    assert store.read("receipt", ("t/s0",)) == [("a.b", "sha256:0", b"\xc0", "t/s0#1")]
+    await store.commit([state("k", b"1"), Write("insert_receipt", ("t/s1", "a.b", "sha256:0", b"", "t/s1#1", 1))])
+    await store.commit([state("k", b"2")])
+    assert store.read("state", ("c", "k"))[0][0] == b"2"
+    assert store.read("receipt_count") == [(2,)]
+    await store.close()
+    before.close()
+
+
 async def test_two_stores_in_memory_know_nothing_of_each_other():
     one, other = SqliteStore.open(":memory:", "agent"), SqliteStore.open(":memory:", "agent")
     await one.commit([state("k", b"v")])
