@@ -35,6 +35,7 @@ from .client import LinkClient, Shard
 from .config import Configuration, importable
 from .delegating import LinkDelegates
 from .link import Link, Receiver, dial, listen, socket_path
+from .log_file import keep_log
 from .memory_client import MemoryClient, memory_name, reader_name
 from .memory_readers import Readers
 from .models_client import ModelsClient
@@ -142,6 +143,7 @@ class _CoordinatorProcess:
         self._configuration = configuration
         self._shard = shard
         self._path = socket_path(configuration.data, coordinator_name(shard))
+        keep_log(configuration.data, coordinator_name(shard))
         self.process = _Process(self._main)
         self.links = Switchboard(self.process.loop)
         self.process.start()
@@ -192,6 +194,7 @@ class _HostProcess:
         self._keys = keys
         self._host = host
         self._namespace = namespace
+        keep_log(configuration.data, host)
         self.process = _Process(self._main)
         self.links = Switchboard(self.process.loop)
         self.process.start()
@@ -270,6 +273,7 @@ class _PartProcess:
         self._configuration = configuration
         self._make = make
         self._path = socket_path(configuration.data, name)
+        keep_log(configuration.data, name)
         self.process = _Process(self._main)
         self.process.start()
 

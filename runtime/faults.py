@@ -33,6 +33,8 @@ _KINDS = (
     Kind.TASK_CANCELED,
 )
 _UNDOING = (Kind.STEP_AWARDED, Kind.STEP_COMPLETED)
+_UNDOING_RARELY = (Kind.STEP_HELD, Kind.STEP_RESUMED)
+"""What was done cannot be undone, until somebody sees to it."""
 _RARE = (
     Kind.AGENT_JOINED,
     Kind.AGENT_LEFT,
@@ -71,7 +73,10 @@ POINTS: Final = (
     RECOVERING,
 )
 """Of the coordinator."""
-RARE_POINTS: Final = tuple(side(kind) for kind in _RARE for side in (before, after))
+RARE_POINTS: Final = (
+    *(side(kind) for kind in _RARE for side in (before, after)),
+    *(side(kind, undoing=True) for kind in _UNDOING_RARELY for side in (before, after)),
+)
 """Of the coordinator too."""
 MIGRATION_POINTS: Final = tuple(side(Kind.TASK_REPINNED) for side in (before, after))
 """Of `hanse up --stranded migrate`, while no coordinator runs."""

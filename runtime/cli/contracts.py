@@ -14,7 +14,7 @@ from ..config import Configuration
 from .command import Ended, Session, command
 from .exits import Exit
 from .output import table
-from .text import json_text, money, plain
+from .text import count, json_text, money, plain
 
 if TYPE_CHECKING:
     from ..contract_check import Finding, Offered
@@ -70,7 +70,9 @@ def _meant(session: Session, what: str | None) -> Configuration:
         return config.load(path / config.FILE)
     if path.suffix in (".yaml", ".yml"):
         return config.load(path)
-    if path.suffix == ".py" and path.is_file():
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise InvalidConfiguration(f"there is no file {what}")
         config.importable(path.absolute().parent)
         return _agents_of(path.stem)
     config.importable(Path.cwd())
@@ -106,7 +108,10 @@ def _drawn(agents: "list[Offered]", findings: "list[Finding]") -> RenderableType
     errors = sum(finding.severity == "error" for finding in findings)
     verdict = f"{errors} to mend" if errors else "every contract holds"
     parts.append(
-        Text(f"{len(rows)} capabilities of {len(agents)} agents: {verdict}", style="red" if errors else "green")
+        Text(
+            f"{count(len(rows), 'capability', 'capabilities')} of {count(len(agents), 'agent', 'agents')}: {verdict}",
+            style="red" if errors else "green",
+        )
     )
     return Group(*parts)
 

@@ -76,7 +76,8 @@ def running(options: Options) -> tuple[Path, RunFile]:
         raise Unavailable(
             f"the federation over {folder} is gone: its process {run.pid} ended. Start it again: hanse up"
         )
-    raise Unavailable("no federation runs here. Start one with hanse up, or say where one is: --url or HANSE_URL")
+    where = f"over {options.data.absolute()}" if options.data else "here"
+    raise Unavailable(f"no federation runs {where}. Start one with hanse up, or say where one is: --url or HANSE_URL")
 
 
 def folders(options: Options) -> Iterator[Path]:

@@ -65,7 +65,8 @@ async def run(session: Session) -> None:
         try:
             views = await store.serve(customer_tasks())
         except asyncio.CancelledError:
-            session.out.remark("the store goes on: hanse tasks list, hanse approvals list. Stop it: hanse down")
+            me = program()
+            session.out.remark(f"the store goes on: {me} tasks list, {me} approvals list. Stop it: {me} down")
             raise
         audit = await client.verify()
     _tell(session.out, server, data, store.tally.report(), views, audit)
@@ -146,7 +147,8 @@ class Store:
         if event.kind.ends_task:
             name = self._names.get(str(event.task), event.task)
             return f"{self._count_ended():3d} customer task {name}: {self.tally.tasks[str(event.task)]}"
-        return f"    {plain_line(event)}"
+        about = self._names.get(str(event.task))
+        return f"    {plain_line(event)}" + (f" (customer task {about})" if about else "")
 
     def _draw(self, expected: int) -> None:
         if self._live is not None and self._live.is_started:
@@ -242,7 +244,19 @@ def _begin(out: Output, data: Path) -> RunFile:
     put_aside(data)
     out.remark("starting Ray, the agents and the gateway")
     with as_file(files("hanse.agents.retail") / "federation.yaml") as file:
-        return up.start({"config": file, "folder": Path.cwd(), "mailbox": data / "mail"}, data)
+        try:
+            return up.start({"config": file, "folder": Path.cwd(), "mailbox": data / "mail"}, data)
+        except Conflict as error:
+            if "port" not in error.ids:
+                raise
+            raise Conflict(f"{error.detail.partition('. ')[0]}. Choose another: HANSE_PORT=0", **error.ids) from error
+
+
+def program() -> str:
+    """What to type for this program: `make run` calls it where no shell looks for it."""
+    called = sys.argv[0]
+    found = shutil.which("hanse")
+    return "hanse" if found and os.path.exists(called) and os.path.samefile(found, called) else called
 
 
 def put_aside(data: Path) -> None:
@@ -267,7 +281,8 @@ def _tell(
     verdict = f"{audit.entries} entries, {'unbroken' if audit.ok else 'BROKEN'}"
     body = {"report": report, "letters": len(came), "letters_twice": len(twice), "audit": audit, "url": server.url}
     out.show(body, lambda: closing(report, [("letters at the mail server", letters), ("audit", verdict)]))
-    out.remark(f"It keeps serving at {server.url}: hanse tasks list, hanse audit verify. Stop it: hanse down")
+    me = program()
+    out.remark(f"It keeps serving at {server.url}: {me} tasks list, {me} audit verify. Stop it: {me} down")
     not_completed = [view for view in views if view.status is not TaskStatus.COMPLETED]
     for view in not_completed:
         out.remark(f"hanse: task {view.id} {inline(view.labels)} is {view.status}", "red")

@@ -37,6 +37,11 @@ def shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def count(number: int, one: str, many: str) -> str:
+    """`1 agent`, `2 agents`."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def money(cents: float) -> str:
     """Cents as they are: `12¢`, `0.25¢`; nothing for nothing."""
     return f"{cents:g}¢" if cents else ""

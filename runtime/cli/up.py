@@ -56,7 +56,8 @@ def up(
     if foreground:
         return stay(session, order, data)
     run = start(order, data)
-    session.out.show(run, lambda: f"{run.name} runs: {run.url or 'no gateway'}, process {run.pid}, log {log_of(data)}")
+    logs = log_of(data).parent
+    session.out.show(run, lambda: f"{run.name} runs: {run.url or 'no gateway'}, process {run.pid}, logs in {logs}")
 
 
 @command(app)

@@ -1,6 +1,7 @@
 """Kills a real process at the points that only those come by who die, step in or ask for more: a step whose agent died,
-one that waits for a person, child tasks, forks, votes and changed inputs; an agent that comes back, and an effect in
-doubt that is being cleared up. All in one town, one death after the other; at the end it is looked at from outside.
+one that waits for a person, or cannot be undone; child tasks, forks, votes and changed inputs; an agent that comes
+back, and an effect in doubt that is being cleared up. All in one town, one death after the other; at the end it is
+looked at from outside.
 
 Faults F1, F2, F6; invariants I1, I2, I3, I5, I7, I10, I13. Each case proves that its crash really happened.
 """
@@ -43,6 +44,12 @@ CHAIN: dict[str, Any] = {
     "steps": [
         {"id": "first", "call": "vault.put", "input": {"name": "chain", "number": 1}},
         {"id": "last", "call": "vault.put", "input": {"name": "chain", "number": 10}, "after": ["first"]},
+    ]
+}
+STUCK: dict[str, Any] = {
+    "steps": [
+        {"id": "draft", "call": "notary.draft", "input": {"name": "will", "number": 1}},
+        {"id": "no", "call": "vault.refuse", "input": {"name": "will", "number": 1}, "after": ["draft"]},
     ]
 }
 
@@ -169,6 +176,18 @@ async def a_person_brings_the_seal(town: Town) -> None:
     assert await town.ended(task) == {"name": "paper", "number": 1}
 
 
+async def nobody_can_undo_a_draft(town: Town) -> None:
+    """The task is held with what still stands, until somebody has brought the seal."""
+    town.seal.unlink(missing_ok=True)
+    task = await town.federation.submit(plan=STUCK)
+    assert [held.why for held in (await town.people["ann"].wait(task.id, 60)).held] == ["compensation_failed"]
+    town.seal.touch()
+    await town.people["ann"].resume(task.id, "again")
+    await town.ended(task, TaskStatus.FAILED)
+    draft = (await task.steps())[0]
+    assert draft.status is StepStatus.COMPENSATED
+
+
 async def a_messenger_asks_the_vault(town: Town) -> None:
     task = await town.submit("messenger.bring", name="child", number=1)
     await town.ended(task)
@@ -228,6 +247,7 @@ STORIES: dict[Kind | str, Callable[[Town], Awaitable[None]]] = {
     **dict.fromkeys((Kind.AGENT_LEFT, Kind.AGENT_JOINED), a_carrier_dies),
     **dict.fromkeys((Kind.STEP_INTERRUPTED, Kind.STEP_SUSPECTED), a_carrier_dies),
     **dict.fromkeys((Kind.STEP_HELD, Kind.STEP_RESUMED), a_person_brings_the_seal),
+    **dict.fromkeys((f"undo.{Kind.STEP_HELD}", f"undo.{Kind.STEP_RESUMED}"), nobody_can_undo_a_draft),
     **dict.fromkeys((Kind.STEP_DELEGATED, Kind.STEP_RETURNED), a_messenger_asks_the_vault),
     Kind.STEP_INHERITED: a_task_is_forked,
     Kind.APPROVAL_VOTED: two_say_yes,

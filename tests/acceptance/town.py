@@ -91,6 +91,12 @@ class Notary(Agent):
     Options = NotaryOptions
     options: NotaryOptions
 
+    @capability(version="1.0", effect="reversible", compensation="sign")
+    async def draft(self, request: Put, context: Context) -> Put:
+        """Draft a paper, which is good until it is signed."""
+        await context.state.put("drafted", request.name, request.number)
+        return request
+
     @capability(version="1.0", effect="irreversible")
     async def sign(self, request: Put, context: Context) -> Put:
         """Sign a paper, which a person must make possible."""

@@ -47,6 +47,8 @@ def test_the_data_option_says_which(folder):
     with pytest.raises(Unavailable, match=r"several federations run here: .*Say which one with --data"):
         find(Options())
     assert find(Options(data=folder / "var" / "b")).url == "http://b"
+    with pytest.raises(Unavailable, match=f"no federation runs over {folder / 'var' / 'c'}"):
+        find(Options(data=folder / "var" / "c"))
 
 
 def test_a_process_that_is_gone_is_told_from_none(folder):

@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from hanse.agents.retail.customer_tasks import customer_tasks
-from hanse.contracts import ApprovalView, TaskStatus
+from hanse.contracts import ApprovalView, Conflict, TaskStatus
 from hanse.runtime import config
 from hanse.runtime.cli import retail
 from hanse.runtime.cli.output import Output
@@ -55,6 +56,7 @@ async def test_customers_are_served_people_stand_in_and_letters_go_out_once(tmp_
     assert all(each.note == RULE and each.decision in ("approved", "denied") for each in decided)
     assert f"nobody is at the terminal, so {RULE}" in said.err
     assert " 30 customer task" in said.out
+    assert re.search(r"approval\.decided a\d+_refund: denied by local \(customer task 16\)", said.out)
 
 
 async def test_a_person_at_the_terminal_decides_until_a_rule_may(tmp_path, monkeypatch):
@@ -87,6 +89,24 @@ def test_the_rule_approves_up_to_its_limit_and_nothing_that_it_cannot_judge(inpu
         requested_at="2026-11-21T09:00:00Z",
     )
     assert retail._rule_says(seen) is approved
+
+
+def test_who_may_not_find_the_program_is_told_where_it_is(tmp_path, monkeypatch):
+    (program := tmp_path / "hanse").touch(mode=0o700)
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert retail.program() == "hanse"
+    monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
+    assert retail.program() == str(program)
+
+
+def test_a_taken_port_says_how_to_choose_another(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise Conflict("127.0.0.1:8000 is taken. Write another port, or 0 for a free one", port=8000)
+
+    monkeypatch.setattr(retail.up, "start", refuse)
+    with pytest.raises(Conflict, match=r"8000 is taken\. Choose another: HANSE_PORT=0"):
+        retail._begin(Output(json=False), tmp_path / "retail")
 
 
 async def test_tasks_of_one_customer_run_one_after_the_other(tmp_path):
