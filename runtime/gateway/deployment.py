@@ -86,15 +86,15 @@ def _closing(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[
     return lifespan
 
 
-def deployment(settings: Settings, connect: Connect, replicas: int = 1, nodes: int | None = None) -> serve.Application:
-    """The Serve application, with so many replicas at the head, or on each of so many nodes. Settings that Serve has
+def deployment(settings: Settings, connect: Connect, replicas: int = 1, nodes: int = 0) -> serve.Application:
+    """The Serve application, with so many replicas at the head, or on each of so many `nodes`. Settings that Serve has
     too stand above the gateway's own, which answer more clearly.
     """
     inside = settings.in_flight + settings.waiting + MARGIN
+    spread: dict[str, Any] = {"max_replicas_per_node": replicas} if nodes else {}
     replica = serve.deployment(
         name="gateway",
         num_replicas=replicas * (nodes or 1),
-        max_replicas_per_node=replicas if nodes else None,
         ray_actor_options={
             "num_cpus": 0,
             "resources": {} if nodes else AT_THE_HEAD,
@@ -106,6 +106,7 @@ def deployment(settings: Settings, connect: Connect, replicas: int = 1, nodes: i
         health_check_period_s=HEALTH_SECONDS,
         health_check_timeout_s=6 * HEALTH_SECONDS,
         graceful_shutdown_timeout_s=5,
+        **spread,
     )(serve.ingress()(_Replica))
     return replica.bind(settings, connect)
 

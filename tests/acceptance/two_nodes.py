@@ -265,19 +265,19 @@ async def test_a_gateway_is_refused_on_a_node_that_is_not_the_head(name: str, no
 async def test_a_gateway_on_every_node_is_refused_where_the_proxy_of_one_would_be_rays_own(
     name: str, nodes: Nodes
 ) -> None:
-    refused = await started_from_far.remote(name, nodes="every")
+    refused = await started_from_far.remote(name, "every")
     assert refused.startswith(f"the gateway cannot be served on {FAR}: start Ray there with")
 
 
 @ray.remote(num_cpus=0, resources={"far": 0.01})
-def started_from_far(name: str, **gateway: Any) -> str:
-    return asyncio.run(_started_from_far(name, gateway))
+def started_from_far(name: str, nodes: str = "head") -> str:
+    return asyncio.run(_started_from_far(name, nodes))
 
 
-async def _started_from_far(name: str, gateway: dict[str, Any]) -> str:
+async def _started_from_far(name: str, nodes: str) -> str:
     sections: dict[str, Any] = {
         "federation": {"name": name},
-        "gateway": {"port": 0, "open_on_loopback": True, **gateway},
+        "gateway": {"port": 0, "open_on_loopback": True, "nodes": nodes},
     }
     with pytest.raises(Conflict) as refused:
         async with Federation.local([Ledger], data=f"~/{name}", http=True, **sections):

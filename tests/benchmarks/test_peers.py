@@ -6,12 +6,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hanse.benchmarks import peer_chain, peers
 
-SIZES = {"tasks": 5, "steps": 10, "concurrency": 3}
+SIZES: dict[str, Any] = {"tasks": 5, "steps": 10, "concurrency": 3}
 
 
 @asynccontextmanager
