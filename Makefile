@@ -1,9 +1,14 @@
 # One word to work, and the same word in CI. `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests are shared by so many processes. More than two do not help where two cores run clusters of processes.
-WORKERS ?= 2
+# Tests are shared by so many processes. Two of three have those with a cluster, which mostly wait: see tests/conftest.py.
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+# What the packages bring that nobody here imports, a third of it all: it is not compiled.
+UNUSED := /(tests|transformers/models|ray/(rllib|data|train|tune)|phonenumbers/geodata|anthropic|fontTools|pip)/
+# What was not compiled at set-up is when it is first imported, for good: on some machines this is set, and then each of a
+# cluster's processes would compile it anew.
+export PYTHONDONTWRITEBYTECODE :=
 # Set-up is done when this file exists: its name is the content of what set-up depends on, and where.
 READY := .make/ready-$(shell { cat pyproject.toml requirements.lock .ci/torch; pwd; } | cksum | tr ' ' '-')
 
@@ -49,7 +54,7 @@ setup: ## .venv from requirements.lock, with this checkout in it; does nothing w
 	$(PYTHON) -m venv .venv
 	.ci/torch $(BIN)/python $$(sed -n 's/^torch==//p' requirements.lock)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.lock
-	@$(BIN)/python -m compileall -q -j 0 .venv/lib agents contracts runtime models memory >/dev/null 2>&1 || true # on all cores; pip uses one
+	@$(BIN)/python -m compileall -q -j 0 -x '$(UNUSED)' .venv/lib agents contracts runtime models memory >/dev/null 2>&1 || true # on all cores; pip uses one
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@mkdir -p .make/path && ln -sfn ../.. .make/path/hanse
 	@touch $(READY)

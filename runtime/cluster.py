@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..contracts import Conflict, TimedOut, Unavailable
 from ..contracts.ids import coordinator_name
@@ -129,6 +130,24 @@ def check_at_head() -> None:
     if head is not None and head["NodeID"] != here:
         address = head["NodeManagerAddress"]
         raise Conflict(f"the gateway is served at the cluster's head, {address}, and this is {_here()}: start it there")
+
+
+async def check_prepared() -> None:
+    """The proxy of each node is what that node's Ray was told at its start. Raises Conflict with the nodes that were
+    told nothing while others were: Ray's own proxy there would open more than the gateway's port.
+    """
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    told = dict(zip(nodes, await asyncio.gather(*(_told_of_proxy(node) for node in nodes)), strict=True))
+    if any(told.values()) and (missing := sorted(nodes[node] for node, was in told.items() if not was)):
+        raise Conflict(
+            f"the gateway cannot be served on {', '.join(missing)}: start Ray there with what "
+            "`python -m hanse.runtime.gateway.proxy DATA` prints in its environment"
+        )
+
+
+async def _told_of_proxy(node: str) -> bool:
+    there: Any = ray.remote(num_cpus=0)(proxy.is_prepared)  # Ray's own types do not agree with one another
+    return await there.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
 
 
 def _stay_on_loopback() -> None:

@@ -411,7 +411,11 @@ class Gateway(Section):
     port: int = Field(default=8000, ge=0, le=65535)
     """0 takes a free one. Example: `port: 8080`"""
     replicas: int = Field(default=1, ge=1, le=256)
-    """Processes that answer. Example: `replicas: 2`"""
+    """Processes that answer, on each node that serves. Example: `replicas: 2`"""
+    nodes: Literal["head", "every"] = "head"
+    """Where in a cluster it is served: at the `head` alone, or on `every` node that is there at the start, so that
+    callers reach it at the node they are on, whatever becomes of the others. Then Ray is started on each of them with
+    what `python -m hanse.runtime.gateway.proxy DATA` prints in its environment. Example: `nodes: every`"""
     open_on_loopback: bool = False
     """Let requests without a token in, as the first tenant. Only on a loopback address.
     Example: `open_on_loopback: true`"""

@@ -22,7 +22,7 @@ async def launch(
     """A client of the running federation and the gateway's URL. What was started is stopped by `stack`.
 
     Raises InvalidConfiguration before anything is started, Conflict when the data is in use or a gateway is wanted on
-    another node than the head, Unavailable when the cluster does not answer, TimedOut when an agent does not come up.
+    nodes that cannot serve it, Unavailable when the cluster does not answer, TimedOut when an agent does not come up.
     """
     configuration = configuration.counting(http)
     for entry in configuration.agents:
@@ -65,8 +65,12 @@ async def _gateway(running: cluster.Cluster, stack: AsyncExitStack, begun: async
     """The gateway's URL. `begun` is set when its start is under way, or has failed."""
     from .gateway.deployment import serve_gateway, stop_gateway
 
-    cluster.check_at_head()
     configuration = running.configuration
+    everywhere = configuration.gateway.nodes == "every"
+    if everywhere:
+        await cluster.check_prepared()
+    else:
+        cluster.check_at_head()
     stack.push_async_callback(stop_gateway, name=running.namespace, end_serve=not running.owned)
     try:
         return await serve_gateway(
@@ -74,6 +78,7 @@ async def _gateway(running: cluster.Cluster, stack: AsyncExitStack, begun: async
             _connect(configuration, "gateway"),
             port=configuration.gateway.port,
             replicas=configuration.gateway.replicas,
+            everywhere=everywhere,
             name=running.namespace,
             begun=begun.set,
         )

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ from ray import serve
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from ray.serve.config import HTTPOptions, ProxyLocation
 from ray.serve.exceptions import RayServeException
-from ray.serve.schema import ApplicationStatus
+from ray.serve.schema import ApplicationStatus, ProxyStatus
 
 from ...contracts import Conflict, Tenant, TimedOut, Unavailable
 from ...models.serve_deployer import application_name
@@ -47,7 +47,7 @@ MARGIN = 256
 
 
 AT_THE_HEAD = {"node:__internal_head__": 0.001}
-"""Replicas live where the proxy does: a gateway on loopback can be reached from nowhere else."""
+"""Replicas live where a proxy does: a gateway on loopback can be reached from nowhere else."""
 REPLICA = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
 """Serve runs user code in its own thread, in case it blocks. This does not, and so answers a third more requests."""
 
@@ -86,15 +86,18 @@ def _closing(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[
     return lifespan
 
 
-def deployment(settings: Settings, connect: Connect, replicas: int = 1) -> serve.Application:
-    """The Serve application. Settings that Serve has too stand above the gateway's own, which answer more clearly."""
+def deployment(settings: Settings, connect: Connect, replicas: int = 1, nodes: int = 0) -> serve.Application:
+    """The Serve application, with so many replicas at the head, or on each of so many `nodes`. Settings that Serve has
+    too stand above the gateway's own, which answer more clearly.
+    """
     inside = settings.in_flight + settings.waiting + MARGIN
+    spread: dict[str, Any] = {"max_replicas_per_node": replicas} if nodes else {}
     replica = serve.deployment(
         name="gateway",
-        num_replicas=replicas,
+        num_replicas=replicas * (nodes or 1),
         ray_actor_options={
             "num_cpus": 0,
-            "resources": AT_THE_HEAD,
+            "resources": {} if nodes else AT_THE_HEAD,
             "runtime_env": {"env_vars": REPLICA | crash_points()},
         },
         logging_config={"enable_access_log": False},
@@ -103,6 +106,7 @@ def deployment(settings: Settings, connect: Connect, replicas: int = 1) -> serve
         health_check_period_s=HEALTH_SECONDS,
         health_check_timeout_s=6 * HEALTH_SECONDS,
         graceful_shutdown_timeout_s=5,
+        **spread,
     )(serve.ingress()(_Replica))
     return replica.bind(settings, connect)
 
@@ -113,20 +117,27 @@ async def serve_gateway(
     *,
     port: int,
     replicas: int = 1,
+    everywhere: bool = False,
     name: str = APPLICATION,
     begun: Callable[[], None] = lambda: None,
 ) -> str:
     """Starts the gateway in the Ray cluster of this process and returns its URL when it answers.
 
-    `name` is that of the Serve application; one that is there under this name already is replaced. Port 0 takes a free
-    one. `begun` is called when the first of its processes has been asked for. Raises Conflict when the port is taken or
-    another gateway is in this cluster, TimedOut when the gateway does not come up, Unavailable when it cannot.
+    It is served at the head, or `everywhere`: at the same port of each node that is there now, with so many `replicas`
+    each. `name` is that of the Serve application; one that is there under this name already is replaced. Port 0 takes a
+    free one. `begun` is called when the first of its processes has been asked for. Raises Conflict when the port is
+    taken or another gateway is in this cluster, TimedOut when the gateway does not come up, Unavailable when it cannot.
     """
     chosen = await asyncio.to_thread(_free_port, settings.host, port)
-    application = deployment(settings, connect, replicas)
-    await _run(name, application, settings.host, chosen, begun)
+    nodes = await asyncio.to_thread(_living_nodes) if everywhere else {}
+    location = ProxyLocation.EveryNode if everywhere else ProxyLocation.HeadOnly
+    options = HTTPOptions(
+        host=settings.host, port=chosen, keep_alive_timeout_s=KEEP_ALIVE_SECONDS, request_timeout_s=None
+    )
+    start = partial(serve.start, proxy_location=location, http_options=options)
+    await _run(name, deployment(settings, connect, replicas, len(nodes)), start, begun)
     url = f"http://{_reachable(settings.host)}:{chosen}"
-    await _answers(url, name)
+    await _answers(url, name, nodes)
     return url
 
 
@@ -148,15 +159,18 @@ async def end_serve(*, name: str = APPLICATION, seconds: float = READY_SECONDS) 
     await asyncio.to_thread(_end, name, seconds)
 
 
-async def _run(name: str, application: serve.Application, host: str, port: int, begun: Callable[[], None]) -> None:
+def _living_nodes() -> dict[str, str]:
+    """The address of each, by its id."""
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+
+
+async def _run(name: str, application: serve.Application, start: Callable[[], None], begun: Callable[[], None]) -> None:
     """Makes Serve and the application in it side by side: neither the proxy nor the replica needs the other to start.
 
     A Serve that a killed process has left behind is ended first: its port could not be changed.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    options = HTTPOptions(host=host, port=port, keep_alive_timeout_s=KEEP_ALIVE_SECONDS, request_timeout_s=None)
     await asyncio.to_thread(_make_way, name)
-    start = partial(serve.start, proxy_location=ProxyLocation.HeadOnly, http_options=options)
     starting = asyncio.create_task(asyncio.to_thread(start))
     while not starting.done() and not await asyncio.to_thread(_has_begun):  # noqa: ASYNC110 - it tells nobody
         await asyncio.sleep(0.01)
@@ -229,19 +243,34 @@ def _reachable(host: str) -> str:
     return f"[{'::1' if host == '::' else host}]" if ":" in host else host
 
 
-async def _answers(url: str, name: str) -> None:
-    """Returns when requests get through the proxy to a replica, whatever the replica says of the coordinator."""
+async def _answers(url: str, name: str, nodes: Mapping[str, str]) -> None:
+    """Returns when requests get through the proxy to a replica, whatever the replica says of the coordinator, and each
+    of `nodes`, addresses by id, has its proxy.
+    """
     failing = asyncio.create_task(_fails(name))
     try:
         async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(trust_env=False) as http:
-            while not await _is_ours(http, f"{url}/openapi.json"):
-                if failing.done():
-                    failing.result()
-                await asyncio.sleep(0.05)
+            await _comes_true(lambda: _is_ours(http, f"{url}/openapi.json"), failing)
+            await _comes_true(lambda: asyncio.to_thread(_has_proxies, nodes), failing)
     except TimeoutError:
-        raise TimedOut(f"the gateway at {url} did not come up within {READY_SECONDS:g} s") from None
+        where = f"{url}, or on another of {', '.join(sorted(nodes.values()))}," if nodes else url
+        raise TimedOut(f"the gateway at {where} did not come up within {READY_SECONDS:g} s") from None
     finally:
         failing.cancel()
+
+
+async def _comes_true(look: Callable[[], Awaitable[bool]], failing: asyncio.Task[None]) -> None:
+    while not await look():
+        if failing.done():
+            failing.result()
+        await asyncio.sleep(0.05)
+
+
+def _has_proxies(nodes: Collection[str]) -> bool:
+    if not nodes:
+        return True
+    there = serve.status().proxies
+    return all(there.get(node) == ProxyStatus.HEALTHY for node in nodes)
 
 
 async def _fails(name: str) -> None:

@@ -6,8 +6,9 @@ the machine may write to, and a log of all requests to whoever listens at UDP 51
 setting. What can be set is the program that is started as HAProxy. So that is ours: it closes those doors in the
 configuration that Ray wrote, refuses to start when another is open than it should be, and then becomes HAProxy.
 
-All of Ray's processes read these settings from their environment when they start, so they are set before Ray is. For a
-cluster that `ray start` begins, its head does that: `eval "$(python -m hanse.runtime.gateway.proxy DATA)"`.
+All of Ray's processes read these settings from their environment when they start, so they are set before Ray is. Where
+`ray start` begins or joins a cluster, this does it: `eval "$(python -m hanse.runtime.gateway.proxy DATA)"`. The head
+needs it, and with `gateway: {nodes: every}` each node.
 """
 
 import hashlib
@@ -76,6 +77,11 @@ def environment(data: Path) -> dict[str, str]:
     }
 
 
+def is_prepared() -> bool:
+    """Whether this process has such an environment."""
+    return Path(os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH", "/")).is_file()
+
+
 def discard(data: Path) -> None:
     """Removes what `environment` made for this data folder. Nothing of it outlives the proxy."""
     shutil.rmtree(_folder(data), ignore_errors=True)
@@ -135,7 +141,7 @@ def _haproxy() -> str | None:
 
 
 def main() -> None:
-    """Prints what the head of a cluster exports before `ray start`."""
+    """Prints what a node of a cluster exports before `ray start`."""
     for name, value in environment(Path(sys.argv[1])).items():
         print(f"export {name}={shlex.quote(value)}")
 

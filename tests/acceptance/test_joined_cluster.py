@@ -2,9 +2,9 @@
 node that joined it. Started and stopped as `cluster.yaml` does it, by the command line; in between it loses a node.
 
 Two nodes on one machine are two sets of Ray's processes, each with an address of 127/8 and a home folder of its own.
-The gateway has one proxy, at the head (`ProxyLocation.HeadOnly`), and its replicas live beside it. A proxy on every
-node would want the same port on each, which two nodes of one machine cannot have; so what is left to show of the second
-node is that none of its processes listens there, and that who calls at the head is served by agents of both.
+The gateway is served at the head alone first, where none of the second node's processes listens, and then on every
+node. There each has a proxy at the same port, which two nodes of one machine cannot have; so the second one's Ray is
+told another (`RAY_SERVE_WORKER_PROXY_HTTP_PORT`). Nothing else differs from two machines, but for what lies between.
 
 Fault F10; invariants I1, I2, I3, I7, I11, I13.
 """
@@ -29,7 +29,7 @@ from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR
 
 from hanse.runtime.gateway import proxy
 
-from ..support.ports import listeners, processes_with
+from ..support.ports import free_port, listeners, processes_with
 from ..support.tree import ROOT
 from . import outside
 from .test_two_nodes import HEALTH
@@ -45,6 +45,7 @@ agents:
   - class: tests.acceptance.bank:Clerk
 gateway: {host: 127.0.0.1, port: 0, open_on_loopback: true}
 """
+EVERYWHERE = CONFIGURATION.replace("open_on_loopback", "nodes: every, open_on_loopback")
 HEAD = ("--head", f"--node-ip-address={NEAR}", "--port=0", "--dashboard-host=127.0.0.1", "--include-dashboard=false")
 CALLS = {
     "ledger": {"call": "ledger.deposit", "input": {"account": "a", "cents": 5}},
@@ -59,13 +60,17 @@ class Cluster:
         self.near, self.far, self._sessions = folder / "near", folder / "far", sessions
         for home in (self.near, self.far):
             home.mkdir()
-        (self.near / "hanse.yaml").write_text(CONFIGURATION)
+        self.configure(CONFIGURATION)
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self._environment = {**os.environ, **HEALTH, **token, "PYTHONPATH": path, "COLUMNS": "200"}
         self._environment.pop(ENABLE_RAY_CLUSTERS_ENV_VAR, None)  # set where a cluster of one machine was started
         self._id = secrets.token_hex(8)
         self.address = ""
+        self.far_url = f"http://127.0.0.1:{free_port()}"
+
+    def configure(self, text: str) -> None:
+        (self.near / "hanse.yaml").write_text(text)
 
     @property
     def data(self) -> Path:
@@ -78,7 +83,8 @@ class Cluster:
         self.address = f"{NEAR}:{next(Path(session).glob('gcs_server_port*')).read_text()}"
 
     def start_far(self) -> None:
-        self._ray_start(self.far, f"--address={self.address}", f"--node-ip-address={FAR}")
+        told = {"RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(_port(self.far_url)), **proxy.environment(self.far / "bank")}
+        self._ray_start(self.far, f"--address={self.address}", f"--node-ip-address={FAR}", **told)
 
     def _ray_start(self, home: Path, *words: str, **environment: str) -> None:
         ports = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
@@ -120,7 +126,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     finally:
         for home in (cluster.near, cluster.far):
             cluster.power_off(home)
-        proxy.discard(cluster.data)
+            proxy.discard(home / "bank")
         shutil.rmtree(sessions, ignore_errors=True)
 
 
@@ -128,15 +134,23 @@ def test_it_is_served_over_both_nodes_and_survives_the_second_one(cluster: Clust
     cluster.start_near()
     cluster.start_far()
     url = cluster.hanse("up", "--address", cluster.address)["url"]
-    with httpx.Client(base_url=url, trust_env=False, timeout=60) as http:
+    assert _port(url) in _ports(cluster, cluster.near, "haproxy")
+    assert not _ports(cluster, cluster.far) & {_port(url), _port(cluster.far_url)}
+    assert cluster.hanse("down")["stopped"] == "joined"
+
+    cluster.configure(EVERYWHERE)
+    url = cluster.hanse("up", "--address", cluster.address)["url"]
+    with _client(url) as http, _client(cluster.far_url) as there:
         places = {agent["id"]: agent["pid"] for agent in http.get("/v1/agents").json()["agents"]}
         (stays,) = set(places) & {each for each, pid in places.items() if pid in cluster.processes(cluster.near)}
         (goes,) = set(places) & {each for each, pid in places.items() if pid in cluster.processes(cluster.far)}
         assert _port(url) in _ports(cluster, cluster.near, "haproxy")
-        assert _port(url) not in _ports(cluster, cluster.far)
+        assert _ports(cluster, cluster.far, "haproxy") == {_port(cluster.far_url)}
 
-        before = [_done(http, CALLS[each]) for each in (stays, goes)]
+        before = [_done(each, CALLS[agent]) for each in (http, there) for agent in (stays, goes)]
         cluster.power_off(cluster.far)
+        with pytest.raises(httpx.TransportError):
+            there.get("/healthz")
         during = _done(http, CALLS[stays])
         waiting = _submit(http, CALLS[goes], wait=0)
         _until(lambda: not _agents(http)[goes]["healthy"])
@@ -146,14 +160,30 @@ def test_it_is_served_over_both_nodes_and_survives_the_second_one(cluster: Clust
         cluster.start_far()
         _until(lambda: _task(http, waiting)["status"] == "completed")
         assert _agents(http)[goes]["pid"] in cluster.processes(cluster.far)
-        states = {task: http.post(f"/v1/tasks/{task}:replay").json()["state"] for task in (*before, during, waiting)}
+        _until(lambda: _is_served(there))
+        after = _done(there, CALLS[stays])
+        states = {
+            task: http.post(f"/v1/tasks/{task}:replay").json()["state"] for task in (*before, during, waiting, after)
+        }
     assert cluster.hanse("down")["stopped"] == "joined"
-    with pytest.raises(httpx.TransportError):
-        httpx.get(url, trust_env=False)
+    for each in (url, cluster.far_url):
+        with pytest.raises(httpx.TransportError):
+            httpx.get(each, trust_env=False)
     assert any("gcs_server" in name for name in cluster.processes(cluster.near).values()), "the cluster was not its own"
     told = outside.check_journal(cluster.data, states)
     outside.check_receipts(cluster.data, told, cluster.far / "bank")
     outside.check_states(cluster.data, states)
+
+
+def _client(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, trust_env=False, timeout=60)
+
+
+def _is_served(http: httpx.Client) -> bool:
+    try:
+        return http.get("/healthz").is_success
+    except httpx.TransportError:
+        return False
 
 
 def _done(http: httpx.Client, body: dict[str, Any]) -> str:

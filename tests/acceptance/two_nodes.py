@@ -26,6 +26,7 @@ from hanse.contracts import Conflict, Kind, Submission, TaskStatus, TimedOut
 from hanse.runtime import actors, cluster
 from hanse.runtime.config import AgentEntry
 from hanse.runtime.federation import Task
+from hanse.runtime.gateway import proxy
 from hanse.runtime.store.place import ADDRESS
 
 from ..support.postgres import Server
@@ -51,7 +52,8 @@ class Nodes:
     def __init__(self, folder: Path) -> None:
         self.homes = {NEAR: Path.home(), FAR: folder}
         self._sessions = tempfile.mkdtemp(prefix="ray-")  # not below pytest's: sockets have short paths
-        head = {"node_ip_address": NEAR, "resources": {"near": 1, "any": 1}, "temp_dir": self._sessions}
+        told = {"env_vars": proxy.environment(folder)}  # the near one alone
+        head = {"node_ip_address": NEAR, "resources": {"near": 1, "any": 1}, "temp_dir": self._sessions, **told}
         self.cluster = Cluster(initialize_head=True, head_node_args={**head, **_SIZE})
         self.add_far()
 
@@ -67,6 +69,7 @@ class Nodes:
     def end(self) -> None:
         self.cluster.shutdown()
         shutil.rmtree(self._sessions, ignore_errors=True)
+        proxy.discard(self.homes[FAR])
 
 
 @pytest.fixture(scope="module")
@@ -259,13 +262,23 @@ async def test_a_gateway_is_refused_on_a_node_that_is_not_the_head(name: str, no
     assert refused == f"the gateway is served at the cluster's head, {NEAR}, and this is {FAR}: start it there"
 
 
+async def test_a_gateway_on_every_node_is_refused_where_the_proxy_of_one_would_be_rays_own(
+    name: str, nodes: Nodes
+) -> None:
+    refused = await started_from_far.remote(name, "every")
+    assert refused.startswith(f"the gateway cannot be served on {FAR}: start Ray there with")
+
+
 @ray.remote(num_cpus=0, resources={"far": 0.01})
-def started_from_far(name: str) -> str:
-    return asyncio.run(_started_from_far(name))
+def started_from_far(name: str, nodes: str = "head") -> str:
+    return asyncio.run(_started_from_far(name, nodes))
 
 
-async def _started_from_far(name: str) -> str:
-    sections: dict[str, Any] = {"federation": {"name": name}, "gateway": {"port": 0, "open_on_loopback": True}}
+async def _started_from_far(name: str, nodes: str) -> str:
+    sections: dict[str, Any] = {
+        "federation": {"name": name},
+        "gateway": {"port": 0, "open_on_loopback": True, "nodes": nodes},
+    }
     with pytest.raises(Conflict) as refused:
         async with Federation.local([Ledger], data=f"~/{name}", http=True, **sections):
             pytest.fail("it started")

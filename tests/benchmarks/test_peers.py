@@ -6,18 +6,19 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hanse.benchmarks import peer_chain, peers
 
-SIZES = {"tasks": 5, "steps": 10, "concurrency": 3}
+SIZES: dict[str, Any] = {"tasks": 5, "steps": 10, "concurrency": 3}
 
 
 @asynccontextmanager
-async def diarist(folder: Path, steps: int, payload: str, at_once: int) -> AsyncIterator[peer_chain.Chain]:
+async def diarist(place: peer_chain.Place, steps: int, payload: str, at_once: int) -> AsyncIterator[peer_chain.Chain]:
     """A peer that writes a row for each step."""
-    with sqlite3.connect(folder / "peer.sqlite") as database:
+    with sqlite3.connect(place.sqlite) as database:
         database.execute("CREATE TABLE step (payload TEXT)")
 
         async def run(task: int) -> int:
@@ -28,9 +29,13 @@ async def diarist(folder: Path, steps: int, payload: str, at_once: int) -> Async
         yield run
 
 
+def _rows(place: peer_chain.Place) -> int:
+    return place.count("SELECT count(*) FROM step")
+
+
 async def test_the_steps_on_disk_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(peer_chain.PEERS, "diarist", (diarist, "SELECT count(*) FROM step"))
-    told = await peer_chain.measured({"peer": "diarist", "folder": tmp_path, "payload": "x", **SIZES})
+    monkeypatch.setitem(peer_chain.PEERS, "diarist", peer_chain.Peer(diarist, _rows))
+    told = await peer_chain.measured({"peer": "diarist", "folder": tmp_path, "server": "", "payload": "x", **SIZES})
     assert told["durable_steps"] == (5 + peer_chain.WARM_UP) * 10
     assert len(told["times"]) == 5
     assert 0 < max(told["times"]) <= told["seconds"]
@@ -49,7 +54,7 @@ def test_a_peer_that_keeps_less_than_it_did_is_no_result(tmp_path: Path, monkeyp
     told = {"seconds": 1.0, "times": [0.1], "durable_steps": 249}
     forgetful.write_text(f"print({json.dumps(told)!r})")
     monkeypatch.setattr(peer_chain, "__file__", str(forgetful))
-    with pytest.raises(SystemExit, match="has 249 steps in its database, and did 250"):
+    with pytest.raises(SystemExit, match="has 249 steps on disk, and did 250"):
         peers.measure(Path(sys.executable), "dbos", tmp_path, **SIZES)
 
 

@@ -291,7 +291,7 @@ def test_a_condition_that_would_always_hold_or_never_is_refused(condition: Any, 
 
 
 @pytest.mark.parametrize("name", sorted(MALFORMATIONS))
-@settings(max_examples=25)
+@settings(max_examples=10)  # and all of them together are a property of their own
 @given(data=st.data())
 def test_every_way_to_spoil_a_plan_is_refused(name: str, data: st.DataObject):
     spoiled = data.draw(plans())
@@ -329,9 +329,9 @@ def test_who_only_waits_for_a_cycle_is_not_named():
 
 def test_a_cycle_of_ten_thousand_steps_is_found_soon_and_said_shortly():
     circle = [step(f"s{i}", after=[f"s{(i + 1) % MAX_STEPS}"]) for i in range(MAX_STEPS)]
-    started = time.perf_counter()
+    started = time.process_time()
     detail = refused(plan(*circle))[1]
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert "s0 -> s1 -> s2 -> s3 -> s4 -> s5 -> s6 -> s7 -> (9989 more) -> s9997 -> s9998 -> s9999 -> s0" in detail
     assert len(detail) < 300
 
@@ -379,10 +379,10 @@ def braid(i: int) -> dict[str, Any]:
 @pytest.mark.parametrize("make", [chain, star, braid])
 def test_a_plan_of_ten_thousand_steps_is_read_soon(make: Any):
     data = plan(*(make(i) for i in range(MAX_STEPS)))
-    started = time.perf_counter()
+    started = time.process_time()
     parsed = Plan.parse(data)
     parsed.digest  # noqa: B018
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert len(parsed.dependencies) == MAX_STEPS
 
 

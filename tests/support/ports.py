@@ -1,11 +1,19 @@
 """Who listens where, as the kernel says it."""
 
 import os
+import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 LISTENING = "0A"
+
+
+def free_port() -> int:
+    """On loopback, until somebody else takes it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def listeners(pid: int) -> set[tuple[str, int]]:

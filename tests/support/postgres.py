@@ -2,6 +2,8 @@
 
 The programs come with a Python package, so a machine needs nothing installed. They refuse to run as root; then they are
 copied to where the user `nobody` may read them, and run as that.
+
+    python -m tests.support.postgres COMMAND ... URL ...        # the command has a server while it runs, at URL
 """
 
 import os
@@ -9,6 +11,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -89,3 +92,15 @@ def _programs(folder: Path, *, copied: bool) -> Path:
     for part in (inside, Path(f"{_PACKAGE}.libs")):  # which its programs look for in their place
         shutil.copytree(packages / part, folder / part, symlinks=True)
     return folder / inside / "bin"
+
+
+def main(words: list[str]) -> int:
+    server = Server()
+    try:
+        return subprocess.run([server.url if word == "URL" else word for word in words], check=False).returncode
+    finally:
+        server.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from typing import Any
 import pytest
 
 from hanse.runtime import runfile
+
+from ...support.ports import free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -51,12 +52,6 @@ class Shell:
 
     def _log(self) -> str:
         return "\n".join(path.read_text()[-4000:] for path in self.folder.glob("var/**/log/federation.log"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from hanse.contracts import InvalidConfiguration
 from hanse.runtime.gateway import closed_haproxy, proxy
 
-from ...support.ports import listeners
+from ...support.ports import free_port, listeners
 
 CONFIGURATION = """global
     log 127.0.0.1:514 local0 info
@@ -52,12 +52,6 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     environment = proxy.environment(tmp_path)
     yield Path(environment["RAY_SERVE_HAPROXY_BINARY_PATH"]).parent
     proxy.discard(tmp_path)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def written(folder: Path) -> tuple[Path, int]:
