@@ -4,7 +4,7 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..contracts import Budget, Digest, JsonObject, ModelUnavailable, NotFound, Submission, Tenant, Unavailable
+from ..contracts import Budget, Digest, InvalidInput, JsonObject, NotFound, Submission, Tenant, Unavailable
 from ..contracts.events import FORMAT
 from ..contracts.labels import IN_BEGINNING, NO_MARKS, Marks, joined, noted, of_task
 from .checker import Checker, Proved, check_input
@@ -39,7 +39,7 @@ class Intake:
         self._checker = Checker(directory)
 
     def prove(self, submission: Submission) -> Proved:
-        """Raises InvalidPlan, InvalidInput, NotFound, ModelUnavailable for a goal in words, Unavailable."""
+        """Raises InvalidPlan, InvalidInput (for a goal in words too), NotFound, Unavailable."""
         try:
             proved = self._checker.prove(plan_of(submission))
             if submission.call is not None:
@@ -59,10 +59,10 @@ class Intake:
 def plan_of(submission: Submission) -> JsonObject:
     """The plan of a submission, as data. A call is a plan of one step whose input is the task's.
 
-    Raises ModelUnavailable for a goal in words: no planner makes plans of them yet, whatever tiers there are.
+    Raises InvalidInput for a goal in words: nothing here makes plans of them yet, however often it is sent again.
     """
     if submission.goal is not None:
-        raise ModelUnavailable("a goal in words needs a planner, and there is none yet. Send call and input, or a plan")
+        raise InvalidInput("a goal in words needs a planner, and there is none yet. Send call and input, or a plan")
     if submission.call is not None:
         step = {"id": "call", "call": submission.call, "input": {"$from": "input"}}
         return {"steps": [step], "output": {"$from": "call"}}

@@ -77,6 +77,7 @@ class _FromBothEnds(LoadGroupScheduling):
         super()._assign_work_unit(node)
 
 
+@pytest.hookimpl(optionalhook=True)  # with -p no:xdist nobody asks
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadGroupScheduling | None:
     return _FromBothEnds(config, log) if config.getoption("dist") == "loadgroup" else None
 

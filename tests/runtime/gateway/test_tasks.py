@@ -175,10 +175,11 @@ async def test_what_is_no_task_is_refused_and_nothing_starts(http: httpx.AsyncCl
     assert (await http.get("/v1/tasks")).json()["tasks"] == []
 
 
-async def test_a_goal_in_words_says_that_no_planner_is_there(http: httpx.AsyncClient):
+async def test_a_goal_in_words_says_that_no_planner_is_there_and_is_not_worth_sending_again(http: httpx.AsyncClient):
     answer = await http.post("/v1/tasks", json={"goal": "make everybody happy"})
-    assert_problem(answer, 503, "model_unavailable")
-    assert answer.headers["retry-after"]
+    assert_problem(answer, 422, "invalid_input")
+    assert "planner" in answer.json()["detail"]
+    assert "retry-after" not in answer.headers
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "status=nonsense", f"before={'x' * 65}"])
