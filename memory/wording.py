@@ -102,8 +102,10 @@ class Token(NamedTuple):
 
     word: str
     """In small letters, numbers in one spelling."""
+    stem: str | None
+    """None when it says nothing by itself."""
     sense: str | None
-    """Its stem, or the plainest that says the same. None when it says nothing by itself."""
+    """Its stem, or that of the plainest word that says the same. None where the stem is."""
     mark: str
     """A number or a negation that it is; else empty."""
     negates: bool
@@ -162,7 +164,7 @@ class Wording:
 def wording(text: str) -> Wording:
     """The words of a text."""
     parts = sentences(text)
-    said = [_tokens(part) for part in parts]
+    said = [tokens_of(part) for part in parts]
     tokens = list(chain.from_iterable(said))
     content = [token.sense for token in tokens if token.sense is not None]
     denied = Counter(chain.from_iterable(map(_denied, said)) if any(token.negates for token in tokens) else ())
@@ -179,9 +181,15 @@ def wording(text: str) -> Wording:
     )
 
 
+def tokens_of(text: str) -> list[Token]:
+    """Its words, in order."""
+    plain = text.lower() if text.isascii() else plain_text(text)
+    return [_kept_token(word) if word.isalpha() else _token(word) for word in _WORD.findall(plain)]
+
+
 def keys_of(text: str) -> set[str]:
     """The keys of its wording, without the rest of that."""
-    return {token.sense[:KEY_LETTERS] for token in _tokens(text) if token.sense is not None}
+    return {token.sense[:KEY_LETTERS] for token in tokens_of(text) if token.sense is not None}
 
 
 def forget_texts() -> None:
@@ -277,12 +285,7 @@ def _single(word: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return [token.word for token in _tokens(text)]
-
-
-def _tokens(text: str) -> list[Token]:
-    plain = text.lower() if text.isascii() else plain_text(text)
-    return [_kept_token(word) if word.isalpha() else _token(word) for word in _WORD.findall(plain)]
+    return [token.word for token in tokens_of(text)]
 
 
 @lru_cache(KEPT_STEMS)
@@ -294,9 +297,12 @@ def _kept_token(word: str) -> Token:
 def _token(spelt: str) -> Token:
     word = _number(spelt)
     if any(map(str.isdigit, spelt)):
-        return Token(word, word, word, _negates(word), spelt)  # no list has words with digits, and they have no forms
+        return Token(
+            word, word, word, word, _negates(word), spelt
+        )  # no list has words with digits, and they have no forms
     return Token(
         word=word,
+        stem=stem(word) if is_content(word) else None,
         sense=sense(word) if is_content(word) else None,
         mark=_mark(word),
         negates=_negates(word),
