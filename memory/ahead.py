@@ -39,7 +39,7 @@ class Ahead:
     def may_find(self, text: str) -> bool:
         """Never False where one of them is found."""
         signs = text if text.isascii() else text.translate(_SIGNS)
-        if self._any is not None and (_UNLIKE.search(signs) or self._any.search(signs)):
+        if self._any is not None and (_UNLIKE.search(signs) or self._any.search(signs.encode())):
             return True
         return any(pattern.search(text) for pattern in self._slow)
 

@@ -181,20 +181,21 @@ def wording(text: str) -> Wording:
     )
 
 
-def tokens_of(text: str) -> list[Token]:
+@lru_cache(KEPT_WORDINGS)
+def tokens_of(sentence: str) -> Sequence[Token]:
     """Its words, in order."""
-    plain = text.lower() if text.isascii() else plain_text(text)
-    return [_kept_token(word) if word.isalpha() else _token(word) for word in _WORD.findall(plain)]
+    return _tokens(sentence)
 
 
 def keys_of(text: str) -> set[str]:
     """The keys of its wording, without the rest of that."""
-    return {token.sense[:KEY_LETTERS] for token in tokens_of(text) if token.sense is not None}
+    return {token.sense[:KEY_LETTERS] for token in _tokens(text) if token.sense is not None}
 
 
 def forget_texts() -> None:
     """No text is kept ready: some of them may have been erased."""
     wording.cache_clear()
+    tokens_of.cache_clear()
 
 
 def _has_form(word: str, stems: frozenset[str]) -> bool:
@@ -285,7 +286,12 @@ def _single(word: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return [token.word for token in tokens_of(text)]
+    return [token.word for token in _tokens(text)]
+
+
+def _tokens(text: str) -> list[Token]:
+    plain = text.lower() if text.isascii() else plain_text(text)
+    return [_kept_token(word) if word.isalpha() else _token(word) for word in _WORD.findall(plain)]
 
 
 @lru_cache(KEPT_STEMS)

@@ -102,7 +102,7 @@ _BOILERPLATE = re.compile(
 )
 """Phrases that stand at the bottom of letters and pages and in the mouths of machines that answer."""
 
-_ANY_GREETING, _ANY_BOILERPLATE = Ahead([_GREETING]), Ahead([_BOILERPLATE])
+_ANY_PHRASE = Ahead([_GREETING, _BOILERPLATE])
 
 _MACHINE = re.compile(
     r"^\s*(?:"
@@ -300,9 +300,10 @@ def _says_something(part: str) -> bool:
 
 def _objection_to(part: str) -> str:
     """Why a sentence of words says nothing."""
-    if _ANY_BOILERPLATE.may_find(part) and _BOILERPLATE.search(part):
+    phrases = _ANY_PHRASE.may_find(part)
+    if phrases and _BOILERPLATE.search(part):
         return "is boilerplate"
-    said = _GREETING.sub(" ", part) if _ANY_GREETING.may_find(part) else part
+    said = _GREETING.sub(" ", part) if phrases else part
     left = {token.stem for token in tokens_of(said) if token.stem is not None and not token.word.isdecimal()}
     left -= _COURTESY_STEMS
     if not left:
