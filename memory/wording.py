@@ -9,7 +9,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise
@@ -187,9 +187,13 @@ def tokens_of(sentence: str) -> Sequence[Token]:
     return _tokens(sentence)
 
 
-def keys_of(text: str) -> set[str]:
+def keys_of(text: str) -> frozenset[str]:
     """The keys of its wording, without the rest of that."""
-    return {token.sense[:KEY_LETTERS] for token in _tokens(text) if token.sense is not None}
+    return keys_in(_tokens(text))
+
+
+def keys_in(tokens: Iterable[Token]) -> frozenset[str]:
+    return frozenset([token.sense[:KEY_LETTERS] for token in tokens if token.sense is not None])
 
 
 def forget_texts() -> None:
