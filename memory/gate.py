@@ -222,6 +222,8 @@ def _new(case: _Case, now_ms: int) -> Decision:
         why = f"contradicts {found.against_pinned[0]}, which a person pinned"
         return _decision("quarantined", why, case, contradicts=found.contradicts)
     stored = _decision("stored", found.reason, case, contradicts=found.contradicts)
+    if not found.supersedes:
+        return stored
     return replace(stored, ends={id: ending(case.draft, now_ms) for id in found.supersedes})
 
 

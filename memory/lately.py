@@ -16,7 +16,7 @@ from itertools import count
 
 from ..contracts import Tenant
 from ..contracts.memory import Record
-from .wording import fingerprint, sentences, without_frame, wording
+from .wording import fingerprint, keys_in, sentences, tokens_of, without_frame, wording
 
 KEPT = 4096
 """Records of a tenant that are remembered as given out, at most."""
@@ -187,7 +187,7 @@ def _asked(text: str) -> Iterator[frozenset[str]]:
 
 
 def _of_sentences(text: str) -> set[frozenset[str]]:
-    return {keys for part in sentences(without_frame(text)) if (keys := wording(part).keys)}
+    return {keys for part in sentences(without_frame(text)) if (keys := keys_in(tokens_of(part)))}
 
 
 def _whole(text: str) -> str:

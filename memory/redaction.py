@@ -23,6 +23,7 @@ from stdnum import luhn
 
 from ..contracts import InvalidInput, Tenant
 from ..contracts.memory import Draft, Fact
+from .ahead import Ahead
 
 SECRET, CARD, EMAIL, PHONE, PATTERN = "secret", "card", "e-mail", "phone", "pattern"
 KINDS = (SECRET, CARD, EMAIL, PHONE)
@@ -236,6 +237,8 @@ def _joined(found: Sequence[Finding]) -> Iterator[Finding]:
 
 
 def _secrets(text: str) -> Iterator[Finding]:
+    if not _any_secret().may_find(text):
+        return
     for match in _PRIVATE_KEY.finditer(text):
         yield Finding(match.start(), match.end(), SECRET)
     for pattern in _secret_patterns():
@@ -265,6 +268,11 @@ def _looks_secret(value: str) -> bool:
 
 def _is_of_mixed_case(value: str) -> bool:
     return value != value.lower() and value != value.upper() and not value.istitle()
+
+
+@cache
+def _any_secret() -> Ahead:
+    return Ahead([_PRIVATE_KEY, *_secret_patterns(), _ASSIGNED, _BEARER])
 
 
 @cache

@@ -9,7 +9,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise
@@ -102,8 +102,10 @@ class Token(NamedTuple):
 
     word: str
     """In small letters, numbers in one spelling."""
+    stem: str | None
+    """None when it says nothing by itself."""
     sense: str | None
-    """Its stem, or the plainest that says the same. None when it says nothing by itself."""
+    """Its stem, or that of the plainest word that says the same. None where the stem is."""
     mark: str
     """A number or a negation that it is; else empty."""
     negates: bool
@@ -162,7 +164,7 @@ class Wording:
 def wording(text: str) -> Wording:
     """The words of a text."""
     parts = sentences(text)
-    said = [_tokens(part) for part in parts]
+    said = [tokens_of(part) for part in parts]
     tokens = list(chain.from_iterable(said))
     content = [token.sense for token in tokens if token.sense is not None]
     denied = Counter(chain.from_iterable(map(_denied, said)) if any(token.negates for token in tokens) else ())
@@ -179,14 +181,25 @@ def wording(text: str) -> Wording:
     )
 
 
-def keys_of(text: str) -> set[str]:
+@lru_cache(KEPT_WORDINGS)
+def tokens_of(sentence: str) -> Sequence[Token]:
+    """Its words, in order."""
+    return _tokens(sentence)
+
+
+def keys_of(text: str) -> frozenset[str]:
     """The keys of its wording, without the rest of that."""
-    return {token.sense[:KEY_LETTERS] for token in _tokens(text) if token.sense is not None}
+    return keys_in(_tokens(text))
+
+
+def keys_in(tokens: Iterable[Token]) -> frozenset[str]:
+    return frozenset([token.sense[:KEY_LETTERS] for token in tokens if token.sense is not None])
 
 
 def forget_texts() -> None:
     """No text is kept ready: some of them may have been erased."""
     wording.cache_clear()
+    tokens_of.cache_clear()
 
 
 def _has_form(word: str, stems: frozenset[str]) -> bool:
@@ -294,9 +307,12 @@ def _kept_token(word: str) -> Token:
 def _token(spelt: str) -> Token:
     word = _number(spelt)
     if any(map(str.isdigit, spelt)):
-        return Token(word, word, word, _negates(word), spelt)  # no list has words with digits, and they have no forms
+        return Token(
+            word, word, word, word, _negates(word), spelt
+        )  # no list has words with digits, and they have no forms
     return Token(
         word=word,
+        stem=stem(word) if is_content(word) else None,
         sense=sense(word) if is_content(word) else None,
         mark=_mark(word),
         negates=_negates(word),

@@ -11,13 +11,16 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
-from .wording import FUNCTION_WORDS, is_content, plain_text, sentences, stem, word_set, wording
+from .ahead import Ahead
+from .wording import FUNCTION_WORDS, KEPT_STEMS, plain_text, sentences, stem, tokens_of, word_set
 
 MACHINE = "is the output of a machine"
 
 _LETTERS = re.compile(r"[^\W\d_]")
 _LATIN = re.compile(r"[a-z]{3,}")
+_LONG = re.compile(r"\S{24}")
 
 _COURTESY = word_set(
     "absolutely afk agree ah aha alright amazing anybody anytime apologies apologise apologize appreciate appreciated "
@@ -98,6 +101,8 @@ _BOILERPLATE = re.compile(
     re.IGNORECASE,
 )
 """Phrases that stand at the bottom of letters and pages and in the mouths of machines that answer."""
+
+_ANY_PHRASE = Ahead([_GREETING, _BOILERPLATE])
 
 _MACHINE = re.compile(
     r"^\s*(?:"
@@ -183,7 +188,7 @@ def _is_noise(text: str, visible: str) -> str:
         return "is encoded data"
     if _repeats_itself(visible):
         return "repeats itself"
-    if not _is_of_names(text) and (_is_gibberish(visible) or _holds_no_sentence(text)):
+    if (_is_gibberish(visible) or _holds_no_sentence(text)) and not _is_of_names(text):
         return "is no language"
     return ""
 
@@ -196,6 +201,8 @@ def _is_of_names(text: str) -> bool:
 
 def _is_encoded(text: str) -> bool:
     """Most of it is in words that are too long, and too mixed, to be words."""
+    if not _LONG.search(text):
+        return False
     blobs = [word for word in text.split() if len(word) >= 24 and _is_mixed(word) and "://" not in word]
     return sum(map(len, blobs)) > 0.6 * len("".join(text.split()))
 
@@ -216,7 +223,8 @@ def _repeats_itself(visible: str) -> bool:
     words = visible.split()
     if len(words) >= 6 and len(set(words)) <= len(words) / 4:
         return True
-    if max(Counter(visible.replace(" ", "")).values()) > 0.6 * len(visible.replace(" ", "")) and len(visible) >= 4:
+    characters = "".join(words)
+    if len(visible) >= 4 and max(map(characters.count, set(characters))) > 0.6 * len(characters):
         return True
     data = visible.encode()
     return len(data) >= 200 and len(zlib.compress(data, 9)) < 0.15 * len(data)
@@ -225,11 +233,11 @@ def _repeats_itself(visible: str) -> bool:
 def _is_gibberish(visible: str) -> bool:
     """Letters in an order that hardly any text in Latin letters has. Other scripts are not judged."""
     words = _LATIN.findall(_folded(visible))
-    letters = len(_LETTERS.findall(visible))
-    if sum(map(len, words)) < 0.5 * letters:
+    latin = sum(map(len, words))
+    if latin < 0.5 * len(visible) and latin < 0.5 * len(_LETTERS.findall(visible)):
         return False
     if not words:
-        return letters > 8 and len(visible.split()) > 3
+        return len(_LETTERS.findall(visible)) > 8 and len(visible.split()) > 3
     return _strange_share(words) > 0.5 and _mean_rank(words) > STRANGE_RANK
 
 
@@ -248,6 +256,8 @@ def _holds_no_sentence(text: str) -> bool:
 
 def _folded(visible: str) -> str:
     """Without accents, so that a word stays one word."""
+    if visible.isascii():
+        return visible
     apart = unicodedata.normalize("NFKD", visible.replace("ł", "l").replace("ø", "o").replace("đ", "d"))
     return "".join(character for character in apart if not unicodedata.combining(character))
 
@@ -264,6 +274,7 @@ def _strange_share(words: Sequence[str]) -> float:
     return strange / sum(map(len, words))
 
 
+@lru_cache(KEPT_STEMS)
 def _is_strange(word: str) -> bool:
     """More than a third of its pairs are rare ones, or it has no vowel. Abbreviations of three letters are let be."""
     if len(word) < 4 or word in FUNCTION_WORDS:
@@ -274,30 +285,30 @@ def _is_strange(word: str) -> bool:
 
 
 def _says_nothing(text: str) -> str:
-    reasons = Counter(reason for part in sentences(text) if (reason := _of_sentence(part)) != "")
-    if reasons[MACHINE] > 0.6 * reasons.total():
+    parts = list(filter(_LETTERS.search, sentences(text)))
+    said = [part for part in parts if not _MACHINE.match(part)]
+    if len(parts) - len(said) > 0.6 * len(parts):
         return MACHINE
-    if not reasons or "something" in reasons:
+    if not parts or any(map(_says_something, sorted(said, key=len, reverse=True))):  # one is enough: the longest first
         return ""
-    return reasons.most_common(1)[0][0]
+    return Counter(_objection_to(part) if part in said else MACHINE for part in parts).most_common(1)[0][0]
 
 
-def _of_sentence(part: str) -> str:
-    """`something`, or why it says nothing; empty for what has no words, which decides nothing."""
-    if not _LETTERS.search(part):
-        return ""
-    if _MACHINE.match(part):
-        return MACHINE
-    if _BOILERPLATE.search(part):
+def _says_something(part: str) -> bool:
+    return not _objection_to(part)
+
+
+def _objection_to(part: str) -> str:
+    """Why a sentence of words says nothing."""
+    phrases = _ANY_PHRASE.may_find(part)
+    if phrases and _BOILERPLATE.search(part):
         return "is boilerplate"
-    words = wording(_GREETING.sub(" ", part)).words
-    stems = {stem(word) for word in words if is_content(word) and not word.isdecimal()}
-    left = stems - _COURTESY_STEMS
+    said = _GREETING.sub(" ", part) if phrases else part
+    left = {token.stem for token in tokens_of(said) if token.stem is not None and not token.word.isdecimal()}
+    left -= _COURTESY_STEMS
     if not left:
-        return "something" if _has_numbers(part) else "is courtesy"
-    if not left - _WORKING_STEMS:
-        return "is talk about work"
-    return "something"
+        return "" if _has_numbers(part) else "is courtesy"
+    return "" if left - _WORKING_STEMS else "is talk about work"
 
 
 def _has_numbers(part: str) -> bool:

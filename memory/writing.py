@@ -44,7 +44,7 @@ from .log import Kept, Log, Receipt
 from .numbering import Numbering
 from .ports import Decision, Erasure, Gate, Graph, PlanErasure, Scored, Sought, together
 from .shelf import Shelf
-from .wording import forget_texts, keys_of
+from .wording import forget_texts, wording
 
 NEAR = 5
 """Records that the gate looks at for each draft."""
@@ -53,6 +53,8 @@ Clean = Callable[[Draft, Tenant], Draft]
 
 Plan = Callable[[Graph], Sequence[Claim]]
 """Of an erasure: made when nobody else writes, and each claim gets a certificate."""
+AT_A_STRETCH = 4
+"""Drafts that are judged until others have a turn: about a millisecond."""
 MAX_DRAFTS = 1000
 """At once."""
 _GONE = "it was forgotten since"
@@ -83,7 +85,7 @@ class _Batch:
     ids: list[str] = field(default_factory=list[str])
     """Of those in `new` that have a vector, by their row in `vectors`."""
     vectors: Any = None
-    keys: list[set[str]] = field(default_factory=list[set[str]])
+    keys: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
     """Of the texts in `new`."""
     all_keys: set[str] = field(default_factory=set[str])
     aside: bool = False
@@ -93,7 +95,7 @@ class _Batch:
         """One more of at most so many."""
         self.new[each.record.id] = each
         self.aside |= each.record.state is State.QUARANTINED
-        self.keys.append(keys_of(each.record.text))
+        self.keys.append(wording(each.record.text).keys)
         self.all_keys |= self.keys[-1]
         if each.vector is not None:
             if self.vectors is None:
@@ -188,7 +190,8 @@ class Writing:
             decision = await self._decision(shelf, batch, draft, vector, caller)
             record = self._record(shelf, batch, draft, vectors.model, now_ms)
             self._follow(shelf, batch, decision, Kept(record, vector), len(drafts))
-            await asyncio.sleep(0)  # a thousand drafts take a second, and whoever recalls or embeds has work meanwhile
+            if len(batch.results) % AT_A_STRETCH == 0:
+                await asyncio.sleep(0)  # whoever recalls or embeds has work meanwhile
         return batch
 
     async def _decision(self, shelf: Shelf, batch: _Batch, draft: Draft, vector: Any, caller: Caller) -> Decision:
@@ -212,9 +215,11 @@ class Writing:
             result = Remembered(record=target.record, outcome=decision.outcome, reason=decision.reason)
         else:
             aside = decision.outcome == "quarantined"
-            labels = tuple(sorted({*each.record.labels, *decision.labels}))
-            state = State.QUARANTINED if aside else State.LIVE
-            record = each.record.model_copy(update={"labels": labels, "state": state})
+            record = each.record
+            if aside or decision.labels:
+                labels = tuple(sorted({*record.labels, *decision.labels}))
+                state = State.QUARANTINED if aside else State.LIVE
+                record = record.model_copy(update={"labels": labels, "state": state})
             batch.store(Kept(record, each.vector), most)
             self._end(shelf, batch, decision.ends)
             outcome = "quarantined" if aside else "stored"
@@ -255,6 +260,8 @@ class Writing:
 
     def _with_sources(self, shelf: Shelf, draft: Draft, caller: Caller) -> Draft:
         """The draft with the labels of what it was derived from. Raises InvalidInput for sources that are not there."""
+        if not draft.provenance.derived_from:
+            return draft
         labels = {*draft.labels} | self._labels_of(shelf, draft.provenance.derived_from, caller)
         return draft.model_copy(update={"labels": tuple(sorted(labels))})
 
