@@ -252,6 +252,8 @@ class Restored(BaseModel):
     """That were there, or had gone, and so stayed as they were."""
     left_out: int = 0
     """Of what the log knows as forgotten, or was derived from it."""
+    evicted: int = 0
+    """That went again, because the tenant's budget is smaller than what it has now."""
 
 
 class Memory(Protocol):

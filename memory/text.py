@@ -10,7 +10,9 @@ many words of the question are near, not that one is often there.
 
 A library's index (tantivy) was weighed against this: a write that is to be seen at once costs it 3.5 ms of processor
 time, a tenant of a hundred records 2.4 MB, and it gives scores of its best rows alone; here it is 0.05 ms, 40 kB, and
-every row's score, which filters, neighbours and fusion ask for.
+every row's score, which filters, neighbours and fusion ask for. SQLite's FTS5, which is there with `apsw` already,
+takes a write as cheaply (0.04 ms for one in and one out), but walks the rows that have any word of a question one by
+one: among 100,000 records 27 ms of processor time for every score, 30 ms for the best thousand, where this takes 0.34.
 
     BM25: Robertson and Zaragoza, The Probabilistic Relevance Framework (2009). Its statistics are those of the live
     rows, so the scores are those of an index made anew.

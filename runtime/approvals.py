@@ -156,7 +156,8 @@ def rule_for(
 
 def _guarded(ruling: Ruling, spoken_of: Set[str], contract: Contract, situation: Situation) -> Ruling:
     """The default of all policies: what is untrusted, alone or with what is private, goes outward when a person says
-    so.
+    so. What can be undone stays inside, keeps the labels and hands them on to whatever would go out; to ask about all
+    of it would tire the person whose yes is to count. A rule asks there, too: `{labels: untrusted, effect: reversible}`
     """
     concerning = labels_that_ask(situation.marks) if situation.marks else frozenset[str]()
     if concerning <= spoken_of or not ruling.lets_run or not (contract.is_outward or situation.outward):

@@ -67,8 +67,14 @@ async def _restore(
     merge: bool,
     by: str,
 ) -> Restored:
+    """What is over the tenant's budget goes again at once: nobody tidies here later, and a federation that starts looks
+    only after what is written then.
+    """
+    caller = Caller(tenant=tenant, by=by)
     async with _service(configuration, section, shard_of_tenant(tenant, section.shards)) as service:
-        return await watch(service, tenant, service.restore(snapshots, Caller(tenant=tenant, by=by), merge=merge))
+        restored = await watch(service, tenant, service.restore(snapshots, caller, merge=merge))
+        tidied = await service.tell("tidy", {}, caller)
+    return restored.model_copy(update={"evicted": len(tidied["evicted"])})
 
 
 def _service(configuration: Configuration, section: Section, shard: int) -> AbstractAsyncContextManager[MemoryService]:

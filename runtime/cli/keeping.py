@@ -151,7 +151,8 @@ def _restored(told: Restored) -> str:
     known = f", {told.known} were known already" if told.known else ""
     left = f", {told.left_out} stay forgotten" if told.left_out else ""
     day = timestamp(told.taken_ms).replace("T", " ").partition(".")[0]
-    return f"{plain(told.tenant)}: {told.records} records in {told.versions} versions as of {day}{known}{left}"
+    over = f", {told.evicted} went again, over the tenant's budget" if told.evicted else ""
+    return f"{plain(told.tenant)}: {told.records} records in {told.versions} versions as of {day}{known}{left}{over}"
 
 
 def _tidied(told: Mapping[str, Any]) -> str:

@@ -143,7 +143,7 @@ async def memory(
     embedder: WordEmbedder | None = None,
     clock: Any = None,
     settings: Settings | None = None,
-    snapshots: Path | None = None,
+    snapshots: Path | str | None = None,
     faults: Any = None,
     started: bool = False,
     store: Any = None,

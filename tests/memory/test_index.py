@@ -14,7 +14,7 @@ from hanse.contracts import InvalidInput
 from hanse.contracts.ids import Tenant
 from hanse.contracts.memory import Query, Record
 from hanse.memory.analysis import terms
-from hanse.memory.index import IndexSettings, TenantIndex, _best  # pyright: ignore[reportPrivateUsage]
+from hanse.memory.index import IndexSettings, TenantIndex, _best
 from hanse.memory.ports import Allowed
 from hanse.memory.text import K1, B
 from hanse.memory.vectors import VectorSettings
@@ -268,16 +268,6 @@ def test_an_index_of_a_thousand_says_about_what_it_takes():
     few, many = filled(100).nbytes, filled(1000).nbytes
     assert few < 200_000
     assert 5 * few < many < 20 * few
-
-
-@given(st.lists(st.integers(0, 5), max_size=40), st.integers(1, 6))
-def test_the_best_are_chosen_whatever_the_scores(values, count):
-    from hanse.memory.index import _best
-
-    scores = np.array(values * 7, np.float32)
-    chosen = sorted(scores[_best(scores, count)].tolist(), reverse=True)
-    wanted = sorted(scores.tolist(), reverse=True)[:count]
-    assert [each for each in chosen if each > 0] == [each for each in wanted if each > 0]
 
 
 @given(st.lists(st.integers(0, 5), max_size=400), st.integers(1, 40))

@@ -302,6 +302,13 @@ async def test_what_can_be_undone_is_not_asked_about_and_passes_the_label_on():
         }
 
 
+async def test_a_rule_asks_about_what_can_be_undone_too():
+    async with bureau({"labels": "untrusted", "effect": "reversible"}) as here:
+        await here.remembers(POISON, "untrusted")
+        task = await here.run(read(), {"id": "file", "call": "post.file", "input": {"text": ORDER}})
+        assert (task.status, (await here.question()).step) == ("input_required", "file")
+
+
 async def test_what_says_that_it_is_outward_is_so_whatever_its_effect():
     async with bureau() as here:
         await here.remembers(POISON, "untrusted")

@@ -234,6 +234,17 @@ def test_a_store_that_was_lost_comes_back_with_no_federation_running(old):
     assert "2 were known already" in command(old)
 
 
+def test_what_comes_back_is_no_more_than_the_tenant_may_keep(old):
+    text = json.loads((old / "hanse.yaml").read_text())
+    text["memory"] |= {"records_per_tenant": 1}
+    (old / "hanse.yaml").write_text(json.dumps(text))
+    [store] = (old / "var").glob("memory-0.sqlite")
+    store.unlink()
+    assert "default: 2 records in 2 versions" in (told := command(old))
+    assert "1 went again, over the tenant's budget" in told
+    assert len(texts(old)) == 1
+
+
 def test_a_new_federation_takes_over_with_the_key_of_the_old_one(old, tmp_path):
     async def begin() -> None:
         async with federation(tmp_path / "new"):
