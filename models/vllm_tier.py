@@ -186,10 +186,7 @@ def deployment_options(tier: Tier) -> dict[str, Any]:
     """Options of the Serve deployment, beside its name and what `LLMConfig` says itself."""
     return {
         "name": tier.name,
-        "ray_actor_options": {
-            "num_cpus": 0,
-            "runtime_env": {"worker_process_setup_hook": BEGIN},
-        },
+        "ray_actor_options": {"num_cpus": 0},
         "max_constructor_retry_count": TRIES,
         "max_ongoing_requests": tier.concurrency + MARGIN,
         "health_check_period_s": HEALTH_SECONDS,
