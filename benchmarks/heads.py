@@ -1,6 +1,11 @@
 """Trains the heads that ship: injected instructions, risk of a request, support of an answer by its sources.
 
     python -m hanse.benchmarks.heads --data FOLDER --out models/heads
+    python -m hanse.benchmarks.heads --own texts.jsonl --name refunds --out heads
+
+With `--own` it trains one head of your own, which `models.heads` in hanse.yaml names. Each line is an object with a
+`text`, its `label` (1 for what is to be found, 0 for the rest), and if need be a `group`: texts of one group, such as
+wordings of one request, are never on both sides of a split.
 
 Each head is measured on what it was not trained on (see `report` in its file), calibrated on those same held-out
 scores, and then trained once more on everything. The same data and embedder give the same files.
@@ -8,6 +13,7 @@ scores, and then trained once more on everything. The same data and embedder giv
 
 import argparse
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +23,14 @@ import numpy as np
 from ..models.embedder import LocalEmbedder
 from ..models.encoder import OnnxEncoder
 from ..models.head import Head
-from ..models.learned import CLOSENESS, closeness
+from ..models.learned import CLOSENESS, MODEL, TEXT_FEATURES, closeness
 from ..models.logistic import Line, auroc, calibrate, fit, reliability, sigmoid
-from ..models.signs import NAMES
 from ..models.windows import windows
 from . import guard, heads_data
 from .guard import Guard, Table
 from .heads_data import Sample
 from .machine import show
 
-MODEL = "all-MiniLM-L6-v2"
 SEED = 7
 FOLDS = 5
 
@@ -56,7 +60,7 @@ async def injection(data: Path, embedder: LocalEmbedder) -> Head:
     report = {"found_at_1_percent": rows} | _report(scores, labels)
     line = own.table.fit([*own.attacked, *own.embedded, *own.others, *own.dojo_benign])
     trained = ("agentdojo (MIT)", "WorkBench (MIT)", "tau2-bench retail (MIT)", "BFCL memory, NESTFUL (Apache-2.0)")
-    return _head("injection", _text_features(), line, scores, labels, report, INJECTION_LIMITS, trained)
+    return _head("injection", TEXT_FEATURES, line, scores, labels, report, INJECTION_LIMITS, trained)
 
 
 def _held_out(own: Guard) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +82,28 @@ async def risk(data: Path, embedder: LocalEmbedder) -> Head:
     scores, labels = _crossed(samples, lambda kept: _texts(table, kept), lambda line, s: table.score(line, s.text))
     report = _report(scores, labels) | _by_source(samples, table)
     trained = ("WorkBench (MIT)", "agentdojo (MIT)", "tau2-bench retail (MIT)", "NESTFUL (Apache-2.0)")
-    return _head("risk", _text_features(), _texts(table, samples), scores, labels, report, RISK_LIMITS, trained)
+    return _head("risk", TEXT_FEATURES, _texts(table, samples), scores, labels, report, RISK_LIMITS, trained)
+
+
+async def own(file: Path, name: str, limits: str, embedder: LocalEmbedder) -> Head:
+    """Raises ValueError for texts of which nothing can be learned."""
+    samples = _samples(file)
+    table = await Table.of((each.text for each in samples), embedder)
+    scores, labels = _crossed(samples, lambda kept: _texts(table, kept), lambda line, s: table.score(line, s.text))
+    report = _report(scores, labels)
+    return _head(name, TEXT_FEATURES, _texts(table, samples), scores, labels, report, limits, (file.name,))
+
+
+def _samples(file: Path) -> list[Sample]:
+    lines = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    samples = [
+        Sample(line["text"], int(line["label"]), file.name, line.get("group") or str(number))
+        for number, line in enumerate(lines)
+    ]
+    for label in (0, 1):
+        if len({each.group for each in samples if each.label == label}) < 2 * FOLDS:
+            raise ValueError(f"{file}: at least {2 * FOLDS} groups of texts with the label {label} are needed")
+    return samples
 
 
 def _texts(table: Table, samples: Sequence[Sample]) -> Line:
@@ -168,16 +193,15 @@ def _head(
     return Head(name, MODEL, tuple(features), rounded, round(slope, 6), round(shift, 6), report, limits, trained)
 
 
-def _text_features() -> tuple[str, ...]:
-    return ("embedding:384", *NAMES)
-
-
-async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    options.out.mkdir(parents=True, exist_ok=True)
-    async with LocalEmbedder(OnnxEncoder(options.folder)) as embedder:
-        heads = [await train(options.data, embedder) for train in (injection, risk, support)]
+async def run(given: argparse.Namespace) -> list[dict[str, Any]]:
+    given.out.mkdir(parents=True, exist_ok=True)
+    async with LocalEmbedder(OnnxEncoder(given.folder)) as embedder:
+        if given.own:
+            heads = [await own(given.own, given.name, given.limits, embedder)]
+        else:
+            heads = [await train(given.data, embedder) for train in (injection, risk, support)]
     for head in heads:
-        (options.out / f"{head.name}.json").write_text(head.to_json() + "\n")
+        (given.out / f"{head.name}.json").write_text(head.to_json() + "\n")
     return [_row(head) for head in heads]
 
 
@@ -186,12 +210,20 @@ def _row(head: Head) -> dict[str, Any]:
     return {"head": head.name, "bytes": len(head.to_json())} | {name: head.report[name] for name in names}
 
 
-def main() -> None:
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="the folder with guard/agentdojo, workbench, …")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path, help="the folder with guard/agentdojo, workbench, …")
+    what.add_argument("--own", type=Path, help="texts with labels, a JSON object in each line")
+    parser.add_argument("--name", default="own", help="of your own head")
+    parser.add_argument("--limits", default="Nobody has written down what it cannot see.", help="of your own head")
     parser.add_argument("--out", type=Path, default=Path("models/heads"))
     parser.add_argument("--folder", type=Path, default=Path("var/graphs"), help="where the embedder's graph lies")
-    show("heads", asyncio.run(run(parser.parse_args())))
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    show("heads", asyncio.run(run(options())))
 
 
 if __name__ == "__main__":

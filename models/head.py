@@ -88,10 +88,18 @@ class Head:
 def load(name: str, folder: Path = FOLDER) -> Head:
     """One of those that ship. Raises NotFound, Corrupt."""
     try:
-        content = (folder / f"{name}.json").read_bytes()
-    except OSError:
+        return read(folder / f"{name}.json", name)
+    except NotFound:
         there = ", ".join(sorted(file.stem for file in folder.glob("*.json")))
         raise NotFound(f"there is no head {name!r}, only {there or 'none'}") from None
+
+
+def read(file: Path, name: str) -> Head:
+    """The head in a file. Raises NotFound, and Corrupt for a file that holds something else."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        raise NotFound(f"there is no file {file} for the head {name!r}", name=name) from None
     head = Head.from_json(content)
     if head.name != name:
         raise Corrupt(f"the file of the head {name!r} holds {head.name!r}")

@@ -18,6 +18,7 @@ from .backend import Condition
 from .counting import TokenCounter
 from .deployer import Deployed, Deployer
 from .gate import SchemaGate
+from .minilm import Weights as MiniLm
 from .room import fits, shortage
 from .serve_backend import ANSWERING, ServeBackend, ServePooling
 from .source import Locate, Weights
@@ -143,6 +144,8 @@ class Keeper:
             kept.weights = await asyncio.to_thread(self._locate, kept.tier.source, kept.tier.digest)
             if isinstance(kept.standing, ServeBackend):
                 kept.standing.count_with(await asyncio.to_thread(TokenCounter.load, kept.weights.folder))
+        if kept.tier.kind is Kind.CLASSIFY:
+            MiniLm(kept.weights.folder).checked()  # the heads take no other model's vectors
         digest_of(kept.tier, kept.weights)  # raises for an option that may not be set, before anything is started
         weigh(kept.tier, kept.weights.bytes)
         if (reason := await self._reason_to_wait(kept)) is not None:

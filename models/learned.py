@@ -4,21 +4,28 @@ They keep the `Validator` protocol over any `Embedder`. They are opinions with k
 names; whoever writes a text can also write it so that a head does not mind. Nothing may rely on them as a boundary.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..contracts import ModelUnavailable
+from ..contracts import Corrupt, HanseError, ModelUnavailable, NotFound
 from ..contracts.pool import Embedder, Judgement
-from .head import Head, load
-from .signs import signs
+from .head import Head, load, read
+from .signs import NAMES, signs
 from .validator import TRAINED, LooksAt, Validator
 from .windows import MAX_WINDOWS, windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_log = logging.getLogger(__name__)
+
+MODEL = "all-MiniLM-L6-v2"
+TEXT_FEATURES = ("embedding:384", *NAMES)
+"""What heads for one text take of each of its windows."""
 SHOWN = 160
 MAX_CHARACTERS = 400_000
 
@@ -60,6 +67,35 @@ class Injection(_Learned):
         logits = self.head.logits(await self._rows(pieces))
         place = int(logits.argmax())
         return self._judgement(float(logits[place]), f"most like an instruction: {pieces[place][:SHOWN]!r}")
+
+
+class OfText(_Learned):
+    """A head of one's own over one text: the probability of whatever it was trained to find."""
+
+    def __init__(self, embedder: Embedder, head: Head, looks_at: LooksAt) -> None:
+        """Raises Corrupt for a head that takes something else than MiniLM's vectors and the signs of a text."""
+        super().__init__(embedder, head)
+        self.looks_at = looks_at
+        if head.model != MODEL or head.features != TEXT_FEATURES:
+            takes = f"{', '.join(head.features)} of {head.model}"
+            raise Corrupt(f"the head {head.name!r} takes {takes}, and there is {', '.join(TEXT_FEATURES)} of {MODEL}")
+
+    async def judge(self, text: str, sources: Sequence[str] = ()) -> Judgement:
+        """The reason is the window that decided."""
+        pieces = _pieces(text)
+        logits = self.head.logits(await self._rows(pieces))
+        place = int(logits.argmax())
+        return self._judgement(float(logits[place]), f"{self.name}, most in: {pieces[place][:SHOWN]!r}")
+
+
+class Silent:
+    """In the place of a validator that could not be made: it has no opinion, and says why."""
+
+    def __init__(self, name: str, looks_at: LooksAt, why: HanseError) -> None:
+        self.name, self.looks_at, self._why = name, looks_at, why
+
+    async def judge(self, text: str, sources: Sequence[str] = ()) -> Judgement:
+        raise ModelUnavailable(self._why.detail)
 
 
 class Risk(_Learned):
@@ -104,6 +140,15 @@ def learned(embedder: Embedder, others: Mapping[str, Embedder] | None = None) ->
     """
     by = dict.fromkeys(TRAINED, embedder) | dict(others or {})
     return {"injection": Injection(by["injection"]), "risk": Risk(by["risk"]), "support": Support(by["support"])}
+
+
+def of_ones_own(name: str, file: Path, looks_at: LooksAt, embedder: Embedder) -> Validator:
+    """The head in a file that `hanse.benchmarks.heads --own` wrote. One that is missing or damaged has no opinion."""
+    try:
+        return OfText(embedder, read(file, name), looks_at)
+    except (NotFound, Corrupt) as error:
+        _log.error("the head %s cannot be used: %s", name, error.detail, extra={"action": "head.refused"})
+        return Silent(name, looks_at, error)
 
 
 def rows(vectors: "NDArray[np.float32]", pieces: Sequence[str]) -> "NDArray[np.float32]":

@@ -63,7 +63,9 @@ class Weights:
             )
         if strange := self._strange():
             raise ModelUnavailable(
-                f"{self.config_file} is not of all-MiniLM-L6-v2: {strange}. Serve another model as a pooling tier."
+                f"{self.config_file} is not of all-MiniLM-L6-v2: {strange}",
+                remedy=f"Name {SOURCE} as the source. Another model embeds as a tier of kind: embed, or in the "
+                "processes themselves with embedder: {backend: sentence-transformers}",
             )
         return self
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from ..contracts import Digest, ModelUnavailable
 from ..contracts.schema import digest
 from .encoder import Ids, sound
-from .minilm import missing
 from .source import WEIGHTS, Weights
 
 VERSION = 1
@@ -75,7 +74,11 @@ def _loaded(folder: Path, threads: int) -> tuple[Any, Any]:
         import torch
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        raise missing("sentence-transformers", "which the embedder is to be run by") from None
+        raise ModelUnavailable(
+            "sentence-transformers is not installed, which the embedder is to be run by. Install it: pip install "
+            "'hanse[sentence-transformers]', or leave out embedder.backend",
+            package="sentence-transformers",
+        ) from None
     torch.set_num_threads(threads)
     safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:

@@ -22,7 +22,7 @@ from .deployer import Deployed
 from .door import Door
 from .serve_door import ServeDoor
 from .source import Weights
-from .stages import announced, forget
+from .stages import Stage, announced, forget
 from .tier import Tier
 from .vllm_tier import Prepare, bundles, deployment_name
 
@@ -62,6 +62,11 @@ class ServeDeployer:
     def _name(self, tier: Tier) -> str:
         return application_name(self._prefix, tier.name)
 
+    def _stage(self, tier: Tier) -> Stage:
+        """A process that says nothing yet is being started; what one said that is gone counts no more."""
+        said = announced(self._name(tier))
+        return Stage.LOADING if said in (None, Stage.READY) else said
+
     def _deploy(self, tier: Tier, weights: Weights) -> None:
         name = self._name(tier)
         forget(name)
@@ -90,7 +95,7 @@ class ServeDeployer:
             wanted=max(tier.min_replicas, running),
             failed=application["status"] == ApplicationStatus.DEPLOY_FAILED,
             message=last_line(deployment.get("message") or application["message"]),
-            stage=None if running or not states else announced(self._name(tier)),
+            stage=None if running or not states else self._stage(tier),
         )
 
 

@@ -2,12 +2,9 @@
 made.
 """
 
-import os
 from enum import StrEnum
 
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
-
-from .vllm_tier import STAGE_KEY
 
 _NAMESPACE = b"hanse-stages"
 
@@ -16,7 +13,7 @@ class Stage(StrEnum):
     """In the order in which they come."""
 
     BUILDING = "putting its application together"
-    LOADING = "loading the engine's program"
+    LOADING = "starting a process with the engine's program"
     STARTING = "loading the weights"
     READY = "ready"
 
@@ -35,15 +32,6 @@ def announced(key: str) -> Stage | None:
     """The last stage that a replica announced under this key. Blocks for a call to the cluster's head."""
     said = _internal_kv_get(key, namespace=_NAMESPACE)
     return Stage(said.decode()) if said else None
-
-
-def begin() -> None:
-    """Ray calls it when a replica's process starts, before the replica's class is loaded, and the engine's program with
-    it. Processes that the engine starts for itself inherit the call.
-    """
-    key = os.environ[STAGE_KEY]
-    if announced(key) is not Stage.STARTING:
-        announce(key, Stage.LOADING)
 
 
 def forget(key: str) -> None:

@@ -126,4 +126,4 @@ def application(tier: Tier, weights: Weights, key: str, prepare: Prepare | None 
 
 def config_of(tier: Tier, weights: Weights, key: str, prepare: Prepare | None = None) -> Config:
     """Raises InvalidConfiguration for an option that may not be set."""
-    return Config(**arguments(tier, weights, key), server_cls=Replica, tier=tier, key=key, prepare=prepare)
+    return Config(**arguments(tier, weights), server_cls=Replica, tier=tier, key=key, prepare=prepare)

@@ -69,17 +69,11 @@ HARMLESS = {
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
 """Environment of every process that loads vLLM."""
-STAGE_KEY = "HANSE_STAGE_KEY"
-"""In the environment of a replica's process: under what it announces its stages."""
-BEGIN = f"{__package__}.stages.begin"
-"""What Ray calls when such a process starts."""
 Prepare = Callable[[], None]
 
 
-def arguments(tier: Tier, weights: Weights, key: str) -> dict[str, Any]:
-    """Of Ray's `LLMConfig`; a replica announces its stages under `key`. Raises InvalidConfiguration for an option that
-    may not be set.
-    """
+def arguments(tier: Tier, weights: Weights) -> dict[str, Any]:
+    """Of Ray's `LLMConfig`. Raises InvalidConfiguration for an option that may not be set."""
     return {
         "model_loading_config": {"model_id": tier.name, "model_source": str(weights.folder)},
         "engine_kwargs": engine_options(tier, weights) | {"disable_log_stats": True},
@@ -87,7 +81,7 @@ def arguments(tier: Tier, weights: Weights, key: str) -> dict[str, Any]:
         "accelerator_config": {"kind": "gpu" if tier.accelerator else "cpu"},
         "placement_group_config": {"bundles": bundles(tier), "strategy": "PACK"},
         "deployment_config": deployment_options(tier),
-        "runtime_env": {"env_vars": environment_of(tier) | {STAGE_KEY: key}},
+        "runtime_env": {"env_vars": environment_of(tier)},
         "log_engine_metrics": False,
         "callback_config": {"callback_class": f"{__package__}.vllm_server.NothingToFetch"},
     }
@@ -192,10 +186,7 @@ def deployment_options(tier: Tier) -> dict[str, Any]:
     """Options of the Serve deployment, beside its name and what `LLMConfig` says itself."""
     return {
         "name": tier.name,
-        "ray_actor_options": {
-            "num_cpus": 0,
-            "runtime_env": {"worker_process_setup_hook": BEGIN},
-        },
+        "ray_actor_options": {"num_cpus": 0},
         "max_constructor_retry_count": TRIES,
         "max_ongoing_requests": tier.concurrency + MARGIN,
         "health_check_period_s": HEALTH_SECONDS,

@@ -45,7 +45,7 @@ from ..models.policy import KNOWN, THRESHOLDS, VALIDATORS, Policy
 from ..models.prompt import PromptBook
 from ..models.source import Sources
 from ..models.tier import Kind, Tier
-from ..models.validator import TRAINED
+from ..models.validator import TRAINED, LooksAt
 from ..models.vllm_tier import check
 from ..models.weighing import weigh
 from . import yaml_lines
@@ -562,17 +562,13 @@ class TierEntry(Section):
     engine: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Options of vLLM, as vLLM names them. Example: `engine: {tensor_parallel_size: 2, quantization: fp8}`"""
     heads: tuple[str, ...] | None = None
-    """Of a tier that classifies: the trained validators that judge by its vectors, out of `injection`, `risk` and
-    `support`; all of them when left out. Example: `heads: [injection]`"""
+    """Of a tier that classifies: the trained validators that judge by its vectors, out of `injection`, `risk`,
+    `support` and those of `models.heads`; the first three when left out. Example: `heads: [injection]`"""
 
     @model_validator(mode="after")
     def _has_heads(self) -> Self:
         if self.heads is not None and self.kind is not Kind.CLASSIFY:
             raise PydanticCustomError("heads", "heads belong to a tier of kind: classify", {"at": ("heads",)})
-        for place, name in enumerate(self.heads or ()):
-            if name not in TRAINED:
-                problem = {"at": ("heads", place), "name": name, "known": ", ".join(TRAINED)}
-                raise PydanticCustomError("heads", "no trained validator is called {name}. There is {known}", problem)
         return self
 
     @model_validator(mode="after")
@@ -589,6 +585,21 @@ class TierEntry(Section):
         heads = () if self.kind is not Kind.CLASSIFY else TRAINED if self.heads is None else self.heads
         most = self.replicas.max or self.replicas.min
         return Tier(**own, min_replicas=self.replicas.min, max_replicas=most, heads=heads)
+
+
+class HeadEntry(Section):
+    """A validator of your own: a head over the vectors of all-MiniLM-L6-v2, which
+    `python -m hanse.benchmarks.heads --own texts.jsonl --name refunds --out heads` trains and calibrates on your texts.
+    """
+
+    name: str = Field(pattern=_NAME)
+    """What policies and clients name it by, and the name that it was trained under. Example: `name: refunds`"""
+    file: Path
+    """Where it lies, seen from the file's folder. One that is missing or was changed has no opinion.
+    Example: `file: ./heads/refunds.json`"""
+    looks_at: LooksAt = LooksAt.ANSWER
+    """What it is handed: `answer`, `material` (sources and outputs of tools) or `request`.
+    Example: `looks_at: request`"""
 
 
 class EmbedderEntry(Section):
@@ -675,19 +686,13 @@ class ModelPolicy(Section):
     shadow_share: float = Field(default=0.1, ge=0, le=1, allow_inf_nan=False)
     """Of the calls of such a prompt. Example: `shadow_share: 0.1`"""
 
-    @model_validator(mode="after")
-    def _validators_are_known(self) -> Self:
-        """One that is misspelt would refuse nothing, and nobody would know."""
+    def named(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """The validators that it names, each with its place."""
         named: list[tuple[tuple[str | int, ...], str]] = [(("thresholds", name), name) for name in self.thresholds]
         named += [(("required", place), name) for place, name in enumerate(self.required)]
         for purpose, names in self.validators.items():
             named += [(("validators", purpose.value, place), name) for place, name in enumerate(names)]
-        for at, name in named:
-            if name not in KNOWN:
-                problem = {"at": at, "name": name, "hint": _near(name, KNOWN), "known": ", ".join(sorted(KNOWN))}
-                words = "no validator is called {name}.{hint} There is {known}"
-                raise PydanticCustomError("validator", words, problem)
-        return self
+        return named
 
     def policy(self) -> Policy:
         """The same as the model pool knows it."""
@@ -710,6 +715,8 @@ class Models(Section):
     Example: `downloads: true`"""
     start_at_once: int = Field(default=1, ge=1)
     """Tiers that start side by side; starting one keeps two processors busy. Example: `start_at_once: 2`"""
+    heads: tuple[HeadEntry, ...] = ()
+    """Example: `heads: [{name: refunds, file: ./heads/refunds.json, looks_at: request}]`"""
     prompts: tuple[Path, ...] = ()
     """Folders of prompt files of your own, seen from the file's folder: `extract@2.md` is a further version of
     `extract`, and the current one as the highest, unless `policy.shadows` names it. Example: `prompts: [./prompts]`"""
@@ -719,6 +726,33 @@ class Models(Section):
     @model_validator(mode="after")
     def _named_once(self) -> Self:
         _distinct("models.tiers", [tier.name for tier in self.tiers])
+        return self
+
+    @model_validator(mode="after")
+    def _validators_are_known(self) -> Self:
+        """One that is misspelt would refuse nothing, and nobody would know."""
+        own = [head.name for head in self.heads]
+        _distinct("models.heads", own)
+        for place, name in enumerate(own):
+            if name in KNOWN:
+                raise PydanticCustomError("head", "{name} is Hanse's own", {"at": ("heads", place), "name": name})
+        known = KNOWN.union(own)
+        for at, name in self.policy.named():
+            if name not in known:
+                problem = {"at": ("policy", *at), "name": name, "hint": _near(name, known)}
+                words = "no validator is called {name}.{hint} There is {known}"
+                raise PydanticCustomError("validator", words, problem | {"known": ", ".join(sorted(known))})
+        return self
+
+    @model_validator(mode="after")
+    def _heads_are_known(self) -> Self:
+        known = (*TRAINED, *(head.name for head in self.heads))
+        for number, tier in enumerate(self.tiers):
+            for place, name in enumerate(tier.heads or ()):
+                if name not in known:
+                    problem = {"at": ("tiers", number, "heads", place), "name": name, "known": ", ".join(known)}
+                    words = "no trained validator is called {name}. There is {known}"
+                    raise PydanticCustomError("heads", words, problem)
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ tiers run on Ray Serve, each with an engine of its own.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from ..contracts import Clock, InvalidConfiguration, NotFound
 from ..contracts.pool import Embedder, TierState
@@ -20,9 +21,9 @@ from ..models.pool import Pool
 from ..models.pooled import PooledEmbedder
 from ..models.prompt import PromptBook
 from ..models.tier import Kind, Tier, embedding, idle
-from ..models.validator import Validator
+from ..models.validator import TRAINED, Validator
 from .assembly import World, namespace_of, open_store, witnessed
-from .config import Configuration, EmbedderEntry, Models
+from .config import Configuration, EmbedderEntry, HeadEntry, Models
 from .journal import Journal
 from .late_embedder import embedder_of, minilm
 from .models_part import ModelsPart
@@ -60,7 +61,7 @@ def make_models(configuration: Configuration, world: World, on_failure: Callable
         clock=world.clock,
         entropy=world.entropy,
         embedder=served or late,
-        validators=_validators(judging, tiers, features),
+        validators=_validators(models.heads, configuration.folder, judging, tiers, features),
         policy=policy,
         prompts=prompts,
         conditions={
@@ -118,12 +119,21 @@ def _features(
     return found
 
 
-def _validators(local: Embedder, tiers: Sequence[Tier], features: Mapping[str, Features]) -> Mapping[str, Validator]:
-    """Those that were trained. None where numpy or their files are not installed; they advise, and nothing more."""
+def _validators(
+    own: Sequence[HeadEntry], folder: Path, local: Embedder, tiers: Sequence[Tier], features: Mapping[str, Features]
+) -> Mapping[str, Validator]:
+    """Those that were trained, and the configuration's own. None where numpy or the files of the first are not
+    installed; they advise, and nothing more.
+    """
     try:
-        from ..models.learned import learned
+        from ..models.learned import learned, of_ones_own
 
-        return learned(local, {head: features[tier.name] for tier in tiers for head in tier.heads})
+        by = {head: features[tier.name] for tier in tiers for head in tier.heads}
+        theirs = learned(local, {name: by[name] for name in TRAINED if name in by})
+        return theirs | {
+            each.name: of_ones_own(each.name, folder / each.file, each.looks_at, by.get(each.name, local))
+            for each in own
+        }
     except (ModuleNotFoundError, NotFound) as error:
         _log.warning("there are no trained validators: %s", error, extra={"action": "validators.missing"})
         return {}

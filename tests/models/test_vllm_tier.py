@@ -33,7 +33,7 @@ def test_nothing_of_the_models_own_is_run_and_nothing_is_fetched() -> None:
     options = engine_options(PLANNER, WEIGHTS)
     assert options["trust_remote_code"] is False
     assert options["load_format"] == "safetensors"
-    assert arguments(PLANNER, WEIGHTS, "key")["model_loading_config"]["model_source"] == "/models/llama"
+    assert arguments(PLANNER, WEIGHTS)["model_loading_config"]["model_source"] == "/models/llama"
     assert environment_of(PLANNER)["HF_HUB_OFFLINE"] == "1"
 
 
@@ -70,7 +70,7 @@ def test_a_replica_on_accelerators_has_a_bundle_for_each() -> None:
     first, second = bundles(LARGE)
     assert first == {"CPU": 4, "memory": 32 * GIB, "GPU": 1.0, "accelerator_type:H200": 0.001}
     assert second == {"GPU": 1.0, "accelerator_type:H200": 0.001}
-    assert arguments(LARGE, WEIGHTS, "key")["accelerator_config"] == {"kind": "gpu"}
+    assert arguments(LARGE, WEIGHTS)["accelerator_config"] == {"kind": "gpu"}
     assert "OMP_NUM_THREADS" not in environment_of(LARGE)
 
 
@@ -100,7 +100,7 @@ def test_replicas_are_fixed_or_follow_the_load() -> None:
 
 
 def test_a_replica_is_no_way_in() -> None:
-    variables = arguments(PLANNER, WEIGHTS, "key")["runtime_env"]["env_vars"]
+    variables = arguments(PLANNER, WEIGHTS)["runtime_env"]["env_vars"]
     assert variables["RAY_SERVE_ENABLE_HA_PROXY"] == variables["RAY_SERVE_ENABLE_DIRECT_INGRESS"] == "0"
 
 
