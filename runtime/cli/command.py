@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -52,12 +52,13 @@ class Ended(Exception):
 
 
 Body = Callable[..., "Awaitable[None] | None"]
+Command = TypeVar("Command", bound=Body)
 
 
-def command(app: typer.Typer, name: str | None = None, **settings: Any) -> Callable[[Body], Body]:
+def command(app: typer.Typer, name: str | None = None, **settings: Any) -> Callable[[Command], Command]:
     """Makes a function a command of `app`."""
 
-    def register(body: Body) -> Body:
+    def register(body: Command) -> Command:
         app.command(name or body.__name__.removesuffix("_"), **settings)(_shell(body))
         return body
 

@@ -7,7 +7,7 @@ import pytest_asyncio
 
 from hanse.contracts import Kind as Entry
 from hanse.contracts import digest
-from hanse.contracts.pool import Judgement, TierState
+from hanse.contracts.pool import Judgement, Purpose, TierState
 from hanse.models.backend import Condition
 from hanse.models.features import Features
 from hanse.models.policy import Policy
@@ -136,9 +136,8 @@ async def test_a_judgement_in_this_process_costs_nothing(court: Court) -> None:
 async def test_a_stream_pays_for_its_judgement(court: Court) -> None:
     """One whose validator only advises: it is judged at its end."""
     await court.opens()
-    pool = court.world.pool(
-        {SMALL: ScriptedBackend(ANSWERED)}, Policy(validators={"complete": ("injection",)}), [Guard(court.features)]
-    )
+    advised = Policy(validators={Purpose.COMPLETE: ("injection",)})
+    pool = court.world.pool({SMALL: ScriptedBackend(ANSWERED)}, advised, [Guard(court.features)])
     async with running(pool):
         pieces = [piece async for piece in pool.stream(ask(ASKED), caller())]
     assert len(pieces) > 2, "it was held back"

@@ -9,7 +9,7 @@ import pytest
 
 from hanse.benchmarks import heads
 from hanse.contracts import InvalidConfiguration, ModelUnavailable, PersonNeeded
-from hanse.contracts.pool import TierState
+from hanse.contracts.pool import Purpose, TierState
 from hanse.models.embedder import LocalEmbedder
 from hanse.models.encoder import OnnxEncoder
 from hanse.models.head import Head
@@ -67,7 +67,7 @@ async def test_what_it_refuses_goes_to_no_tier(folder: Path) -> None:
     world, engine = support.World(), support.ScriptedBackend("Gladly")
     async with LocalEmbedder(OnnxEncoder(folder / "graphs")) as embedder:
         own = of_ones_own("refunds", folder / "heads" / "refunds.json", LooksAt.REQUEST, embedder)
-        rules = Policy(validators={"complete": ("refunds",)}, thresholds={"refunds": 0.5})
+        rules = Policy(validators={Purpose.COMPLETE: ("refunds",)}, thresholds={"refunds": 0.5})
         async with support.running(world.pool({support.tier("small"): engine}, rules, [own])) as pool:
             with pytest.raises(PersonNeeded, match="refund"):
                 await pool.ask(support.ask(REFUND), support.caller())

@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from hanse.contracts.pool import Judgement
+from hanse.contracts.pool import Judgement, Purpose
 from hanse.models.policy import Policy
 from hanse.models.validator import LooksAt
 from hanse.runtime.federation import Federation
@@ -69,7 +69,7 @@ async def said(client: openai.AsyncOpenAI, heard: list[str], **more: Any) -> str
 
 
 REQUIRED = Policy(required=frozenset({"censor"}), thresholds={"censor": 0.5}, repairs=0, judge_seconds=15)
-ADVISING = Policy(validators={"chat": ("censor",)}, thresholds={"censor": 0.5}, judge_seconds=15)
+ADVISING = Policy(validators={Purpose.CHAT: ("censor",)}, thresholds={"censor": 0.5}, judge_seconds=15)
 
 
 async def test_it_leaves_when_it_was_judged_and_in_one_piece(censor: Censor) -> None:
@@ -111,6 +111,6 @@ async def test_data_under_a_schema_comes_once(censor: Censor) -> None:
     """What has a schema is judged before it leaves, too."""
     heard: list[str] = []
     form: Any = {"type": "json_schema", "json_schema": {"name": "code", "schema": {"type": "integer"}}}
-    async with client_of(Policy(validators={"chat": ()}), censor, says="4711") as client:
+    async with client_of(Policy(validators={Purpose.CHAT: ()}), censor, says="4711") as client:
         assert await said(client, heard, response_format=form) == "stop"
     assert heard == ["4711"]
