@@ -258,7 +258,7 @@ async def test_with_stores_in_a_database_agents_of_a_lost_node_go_on_elsewhere(
 
 
 async def test_a_gateway_is_refused_on_a_node_that_is_not_the_head(name: str, nodes: Nodes) -> None:
-    refused = await started_from_far.remote(name)
+    refused = await started_from_far.remote(name, "head")
     assert refused == f"the gateway is served at the cluster's head, {NEAR}, and this is {FAR}: start it there"
 
 
@@ -270,7 +270,7 @@ async def test_a_gateway_on_every_node_is_refused_where_the_proxy_of_one_would_b
 
 
 @ray.remote(num_cpus=0, resources={"far": 0.01})
-def started_from_far(name: str, nodes: str = "head") -> str:
+def started_from_far(name: str, nodes: str) -> str:
     return asyncio.run(_started_from_far(name, nodes))
 
 
