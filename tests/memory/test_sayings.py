@@ -33,7 +33,8 @@ def test_of_many_rows_those_that_only_share_some_keys_are_told_apart():
     sayings = Sayings()
     for row in range(20_000):
         sayings.put(row, [f"{place}-{row // 5**place % 5}" for place in range(6)])
-    assert not any(sayings.may_say([*(f"{place}-0" for place in range(3)), f"gone {n}"]) for n in range(100))
+    mistaken = sum(sayings.may_say([*(f"{place}-0" for place in range(3)), f"gone {n}"]) for n in range(100))
+    assert mistaken <= 5  # half a one is to be expected, by hashes that are others in each process
     assert sayings.may_say([f"{place}-3" for place in range(6)])
 
 

@@ -1,9 +1,7 @@
 """What vLLM and Serve are told about a tier."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,10 +10,8 @@ from hanse.models.room import fits, shortage
 from hanse.models.source import Weights
 from hanse.models.tier import GIB, Kind, Tier
 from hanse.models.vllm_tier import (
-    OPTIONS,
     arguments,
     bundles,
-    deployment_name,
     deployment_options,
     digest_of,
     engine_options,
@@ -108,36 +104,3 @@ def test_the_digest_is_of_weights_and_options() -> None:
     assert digest_of(PLANNER, WEIGHTS) == digest_of(replace(PLANNER, name="other", rank=3), WEIGHTS)
     assert digest_of(PLANNER, WEIGHTS) != digest_of(replace(PLANNER, engine={"dtype": "float32"}), WEIGHTS)
     assert digest_of(PLANNER, WEIGHTS) != digest_of(PLANNER, replace(WEIGHTS, digest=Digest("sha256:" + "2" * 64)))
-
-
-@pytest.mark.vllm
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # vLLM's own, when it is imported
-def test_vllm_and_ray_know_all_of_it(tmp_path: Path) -> None:
-    """The real classes take what is said here, for processors and for accelerators."""
-    pytest.importorskip("vllm")
-    import dataclasses
-
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.entrypoints.launchers.cli_args import FrontendArgs
-
-    from hanse.models.vllm_server import application
-
-    known = {field.name for cls in (AsyncEngineArgs, FrontendArgs) for field in dataclasses.fields(cls)}
-    assert known >= OPTIONS
-    for tier in (PLANNER, LARGE, HALF, replace(PLANNER, kind=Kind.EMBED)):
-        ingress: Any = application(tier, WEIGHTS, "key")._bound_deployment
-        assert ingress._deployment_config.autoscaling_config.initial_replicas == 0
-        assert ingress._deployment_config.autoscaling_config.min_replicas == 0
-        (server,) = (each._bound_deployment for each in ingress.init_kwargs["llm_deployments"].values())
-        assert server.name == deployment_name(tier)
-        assert [_needed(bundle) for bundle in server._replica_config.placement_group_bundles] == bundles(tier)
-        assert server._replica_config.ray_actor_options["num_cpus"] == 0
-        assert server._deployment_config.num_replicas == tier.min_replicas
-        engine: Any = server.init_kwargs["llm_config"].get_engine_config()
-        assert engine.trust_remote_code is False
-        assert engine.accelerator_type == tier.accelerator
-
-
-def _needed(bundle: Mapping[str, float]) -> dict[str, float]:
-    """Ray asks for none of something, too."""
-    return {name: amount for name, amount in bundle.items() if amount}

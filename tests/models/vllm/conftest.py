@@ -90,7 +90,15 @@ class Serving:
 
 def children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task")
-    return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+    return [int(child) for task in tasks.iterdir() for child in _read(task / "children").split()]
+
+
+def _read(file: Path) -> str:
+    """Nothing of a thread that has ended since."""
+    try:
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def command(pid: int) -> str:

@@ -5,11 +5,12 @@ and they come back by themselves.
 """
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -32,12 +33,14 @@ from hanse.models.pool import Pool
 from hanse.models.pooled import PooledEmbedder
 from hanse.models.serve_backend import ServeBackend, ServePooling
 from hanse.models.serve_deployer import application_name
+from hanse.models.tier import Kind
 from hanse.models.validator import TRAINED, Validator
-from hanse.models.vllm_tier import deployment_name
+from hanse.models.vllm_tier import OPTIONS, bundles, deployment_name
 from hanse.runtime.world import SystemClock
 
 from ...support.models import SHOP, World, running
 from ...support.ports import listeners
+from ..test_vllm_tier import HALF, LARGE, PLANNER, WEIGHTS
 from .conftest import PREFIX, Serving, ask
 
 SCHEMA = {
@@ -304,6 +307,35 @@ async def test_the_ingress_that_ray_puts_before_a_tier_sleeps_and_no_route_leads
         assert application["route_prefix"] is None
     routes = await client._controller.get_all_endpoints.remote()
     assert not [each for each in routes.values() if each.get("route")], routes
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # vLLM's own, when it is imported
+async def test_vllm_and_ray_take_all_that_is_said_of_a_tier(serving: Serving) -> None:
+    """For processors and for accelerators. In a process of a cluster: Ray starts one where there is none."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.cli_args import FrontendArgs
+
+    from hanse.models.vllm_server import application
+
+    known = {field.name for cls in (AsyncEngineArgs, FrontendArgs) for field in dataclasses.fields(cls)}
+    assert known >= OPTIONS
+    for tier in (PLANNER, LARGE, HALF, replace(PLANNER, kind=Kind.EMBED)):
+        ingress: Any = application(tier, WEIGHTS, "key")._bound_deployment
+        assert ingress._deployment_config.autoscaling_config.initial_replicas == 0
+        assert ingress._deployment_config.autoscaling_config.min_replicas == 0
+        (server,) = (each._bound_deployment for each in ingress.init_kwargs["llm_deployments"].values())
+        assert server.name == deployment_name(tier)
+        assert [_needed(bundle) for bundle in server._replica_config.placement_group_bundles] == bundles(tier)
+        assert server._replica_config.ray_actor_options["num_cpus"] == 0
+        assert server._deployment_config.num_replicas == tier.min_replicas
+        engine: Any = server.init_kwargs["llm_config"].get_engine_config()
+        assert engine.trust_remote_code is False
+        assert engine.accelerator_type == tier.accelerator
+
+
+def _needed(bundle: Mapping[str, float]) -> dict[str, float]:
+    """Ray asks for none of something, too."""
+    return {name: amount for name, amount in bundle.items() if amount}
 
 
 async def test_trained_validators_judge_by_an_engine_in_its_batches(serving: Serving, judges: Judges) -> None:
