@@ -31,6 +31,8 @@ def test_a_federation_over_two_nodes(tmp_path: Path) -> None:
         "-q",
         "-p",
         "no:cacheprovider",
+        "-W",  # nodes are started in that process: what they leave to the collector is said, and fails nobody
+        "default::pytest.PytestUnraisableExceptionWarning",
         str(Path(__file__).with_name("two_nodes.py")),
     ]
     ended = subprocess.run(inner, env=environment, capture_output=True, text=True, timeout=580)
