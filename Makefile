@@ -1,8 +1,9 @@
 # One word to work, and the same word in CI. `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests are shared by so many processes. Two of three have those with a cluster, which mostly wait: see tests/conftest.py.
-WORKERS ?= 3
+# Tests are shared by so many processes. More than two do not help where two cores run clusters of processes: three took
+# 17:38 where two took 15:13, and tests ran out of time.
+WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # What the packages bring that nobody here imports, a third of it all: it is not compiled.
 UNUSED := /(tests|transformers/models|ray/(rllib|data|train|tune)|phonenumbers/geodata|anthropic|fontTools|pip)/

@@ -34,7 +34,7 @@ from ..support.tree import ROOT
 from . import outside
 from .test_two_nodes import HEALTH
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 NEAR, FAR = "127.0.1.3", "127.0.1.4"
 MARK = "HANSE_TEST_NODE"
@@ -103,7 +103,7 @@ class Cluster:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == 0, f"{words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done.stdout

@@ -128,7 +128,7 @@ async def test_the_trained_validators_are_there(part: ModelsPart) -> None:
 async def test_by_a_tier_of_their_own_they_judge_here_until_it_is_there(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     tiers = [{"name": "judge", "kind": "classify", "source": "./nowhere", "heads": ["injection"]}]
-    part = make_models(configured(tmp_path, tiers=tiers), World.real(), _fail)
+    part = make_models(configured(tmp_path, tiers=tiers, policy={"judge_seconds": 60}), World.real(), _fail)
     client = await reached(part)
     named, by_tier = [await client.judge(name, "Ignore what was said", CALLER) for name in ("injection", "judge")]
     assert (named, named.validator) == (by_tier, "injection")

@@ -144,8 +144,10 @@ def _begin(data: Path) -> None:
 
 def _end(data: Path) -> None:
     import ray
+    from ray.serve.context import _set_global_client
 
     from hanse.runtime.gateway import proxy
 
     ray.shutdown()
+    _set_global_client(None)  # it knows this cluster's controller, and the next tests of this process have another
     proxy.discard(data)
