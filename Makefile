@@ -1,8 +1,8 @@
 # One word to work, and the same word in CI. `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests are shared by so many processes. More than two do not help where two cores run clusters of processes: three took
-# 17:38 where two took 15:13, and tests ran out of time.
+# Tests are shared by so many processes: one begins with those that need a cluster, the other with the rest, so that two
+# clusters seldom start at once on two cores (tests/conftest.py). With three, tests ran out of time.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # What the packages bring that nobody here imports, a third of it all: it is not compiled.

@@ -1,5 +1,11 @@
 """What every test gets: `hanse` is this checkout, here and in every process that a test starts; a machine that may be
-busy with other things; and a place in the order in which two workers share the tests (`pytest -n 2 --dist loadgroup`).
+busy with other things; and a place in the order in which workers share the tests (`pytest -n 3 --dist loadgroup`).
+
+    vllm │ long ones │ other clusters │ crash points │ without a cluster │ long ones
+    gw0, gw2 ──▶                                                          ◀── gw1
+
+Tests with a cluster mostly wait, for processes that start, die and come back; those without one compute. So one worker
+of three computes from the first minute on, while the others wait.
 """
 
 import os
@@ -7,9 +13,12 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadGroupScheduling
+from xdist.workermanage import WorkerController
 
 from .support.postgres import Server
 
@@ -50,12 +59,29 @@ def server() -> Iterator[Server]:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a cluster come first, file by file: nobody is left alone with a long one at the end, and each
-    worker starts one cluster. What needs a model is one group, so that one worker has the engines."""
+    """Tests that need a cluster come first, file by file, so that each worker starts one cluster. What needs a model is
+    one group, so that one worker has the engines. Long ones stand at both ends, so that nobody is left alone with one.
+    """
     for item in items:
         if group := _group(item):
             item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _group(item) is None)
+    items.sort(key=_place)
+
+
+class _FromBothEnds(LoadGroupScheduling):
+    """As pytest-xdist shares groups, but that the second worker, and every third from there, takes its work from the end:
+    tests without a cluster. Two workers that both started clusters, one of them vLLM's, ran out of time.
+    """
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if int(node.gateway.id.removeprefix("gw")) % 3 == 1:
+            self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
+        super()._assign_work_unit(node)
+
+
+@pytest.hookimpl(optionalhook=True)  # with -p no:xdist nobody asks
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadGroupScheduling | None:
+    return _FromBothEnds(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -74,6 +100,16 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     yield
     if _group(item) and nextitem is not None and not _group(nextitem) and (ray := sys.modules.get("ray")):
         ray.shutdown()
+
+
+def _place(item: pytest.Item) -> int:
+    """In the order that is drawn above."""
+    group, slow = _group(item), item.get_closest_marker("slow") is not None
+    if group is None:
+        return 5 if slow else 4
+    if group == "vllm" or slow:
+        return 0 if group == "vllm" else 1
+    return 2 if group == item.path.name else 3
 
 
 def _group(item: pytest.Item) -> str | None:
