@@ -69,8 +69,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _FromBothEnds(LoadGroupScheduling):
-    """As pytest-xdist shares groups, but that the second worker, and every third from there, takes its work from the end:
-    tests without a cluster. Two workers that both started clusters, one of them vLLM's, ran out of time.
+    """As pytest-xdist shares groups, but that the second worker, and every third from there, begins at the end: with
+    tests that need no cluster. Two workers that both started clusters, one of them vLLM's, ran out of time.
     """
 
     def _assign_work_unit(self, node: WorkerController) -> None:
