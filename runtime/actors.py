@@ -30,7 +30,7 @@ from ray.exceptions import RayError
 from ..contracts import AgentId, HanseError, Tenant, Unavailable
 from ..contracts.ids import coordinator_name
 from ..contracts.token import Key
-from .assembly import World, make_coordinator, make_host, root_key
+from .assembly import World, make_coordinator, make_host
 from .client import LinkClient, Shard
 from .config import Configuration, importable
 from .delegating import LinkDelegates
@@ -40,6 +40,7 @@ from .memory_client import MemoryClient, memory_name, reader_name
 from .memory_readers import Readers
 from .models_client import ModelsClient
 from .ray_link import AskLink, Switchboard, answer, answered
+from .secret_key import root_key
 from .world import crash_points, faults_from_environment
 
 _log = logging.getLogger(__name__)

@@ -3,11 +3,8 @@
 Nothing here is Ray; `actors.py` and `federation.py` call it.
 """
 
-import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +28,7 @@ from .coordinator import Coordinator, Settings
 from .host import Host
 from .journal import Journal
 from .notify import Channel, Mail, Notifier, Webhook
+from .secret_key import root_key
 from .service import Service
 from .store.place import OpenStore, Reader, in_memory_store, settled
 from .world import SystemClock, SystemEntropy
@@ -55,21 +53,6 @@ class World:
 def namespace_of(configuration: Configuration) -> str:
     """The Ray namespace of a federation's actors."""
     return f"hanse-{configuration.federation.name}"
-
-
-def root_key(data: Path) -> bytes:
-    """The federation's signing key: 32 random bytes that only this user may read, made at the first start."""
-    path = data / "secret.key"
-    data.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(handle, "wb") as file:
-        file.write(secrets.token_bytes(32))
-        file.flush()
-        os.fsync(file.fileno())
-    return path.read_bytes()
 
 
 def open_store(configuration: Configuration, name: str, schema: str, *, secure_delete: bool = False) -> OpenStore:

@@ -14,13 +14,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ..contracts import Conflict, TimedOut, Unavailable
 from ..contracts.ids import coordinator_name
 from . import actors
-from .assembly import agent_id, agent_keys, namespace_of, root_key
+from .assembly import agent_id, agent_keys, namespace_of
 from .config import AgentEntry, Configuration
 from .gateway import proxy
 from .lean_ray import lean_node
 from .parts import parts_of
 from .placement import place
 from .ray_link import answer
+from .secret_key import root_key
 from .store.place import place_of
 
 START_SECONDS = 60.0

@@ -17,7 +17,7 @@ from ..agents.models import Questions
 from ..contracts import Tenant
 from ..contracts.ids import coordinator_name
 from ..contracts.pool import Administration, Embedder, Models
-from .assembly import Failure, World, agent_keys, in_memory, make_coordinator, make_host, root_key
+from .assembly import Failure, World, agent_keys, in_memory, make_coordinator, make_host
 from .client import Client, LinkClient, Shard
 from .config import Configuration
 from .delegating import LinkDelegates
@@ -29,6 +29,7 @@ from .memory_readers import Readers
 from .models_client import ModelsClient
 from .models_part import counter_of
 from .parts import memory_reader, memory_shard
+from .secret_key import root_key
 from .service import read_submission
 from .statistics import Keeper, Sources
 from .statistics_part import FILE as STATISTICS_FILE

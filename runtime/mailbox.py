@@ -16,7 +16,7 @@ from typing import Self
 
 from ..contracts import InvalidConfiguration, Unavailable
 from .config import LOOPBACK, Configuration, SmtpConnector
-from .runfile import sync_folder
+from .files import sync_folder
 
 MAX_LINE = 64 * 1024
 MAX_LETTER = 16 * 1024 * 1024

@@ -24,7 +24,7 @@ from ..memory.service import MemoryService, Parts, Settings
 from ..memory.snapshot import Snapshots
 from ..memory.writing import Budget
 from .answering import Asked, Counter
-from .assembly import Failure, World, in_memory, open_store, root_key, witnessed
+from .assembly import Failure, World, in_memory, open_store, witnessed
 from .audit.head import Signer
 from .config import Configuration, TenantMemory
 from .config import Memory as Section
@@ -34,6 +34,7 @@ from .late_embedder import LateEmbedder, embedder_of
 from .link import Receiver
 from .memory_client import memory_name
 from .memory_parts import parts
+from .secret_key import root_key
 from .store.place import OpenStore
 
 _DAY = 86_400.0

@@ -8,18 +8,19 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from ..contracts import InvalidConfiguration, InvalidInput, NotFound, Tenant
+from ..contracts import Corrupt, InvalidConfiguration, InvalidInput, NotFound, Tenant
 from ..contracts.caller import Caller
 from ..contracts.memory import Restored
 from ..memory.service import MemoryService
 from ..memory.snapshot import Snapshots
-from .assembly import World, in_memory, open_store, root_key
+from .assembly import World, in_memory, open_store
 from .config import Configuration
 from .config import Memory as Section
 from .data_lock import DataLock
 from .memory_client import memory_name, shard_of_tenant
 from .memory_part import settings_of, signer_of, snapshots_at
 from .memory_parts import parts, shard_over
+from .secret_key import read_secret_key, root_key
 
 Watch = Callable[[MemoryService, Tenant, Awaitable[Restored]], Awaitable[Restored]]
 """Waits for a restoring, and may show how far it is."""
@@ -94,9 +95,8 @@ def _service(configuration: Configuration, section: Section, shard: int) -> Abst
 def read_secret(file: Path) -> bytes:
     """The secret key of another federation. Raises InvalidInput."""
     try:
-        secret = file.read_bytes()
+        return read_secret_key(file)
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error.strerror}") from error
-    if len(secret) < 32:
-        raise InvalidInput(f"{file} is no secret.key: it has {len(secret)} bytes, and a key has 32")
-    return secret
+    except Corrupt as error:
+        raise InvalidInput(f"{file} is no secret.key: {error.detail}") from error

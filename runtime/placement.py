@@ -7,11 +7,11 @@ name a resource that one node has.
 """
 
 import json
-import os
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 from ..contracts import Corrupt, Unavailable
+from .files import write_whole
 
 
 def place(hosts: Iterable[str], nodes: Sequence[str], here: str, at_home: Container[str], file: Path) -> dict[str, str]:
@@ -32,7 +32,7 @@ def place(hosts: Iterable[str], nodes: Sequence[str], here: str, at_home: Contai
                 f"the node back; or, if the state was moved, say where to in {file.name}",
                 host=host,
             )
-    _write(file, placed)
+    write_whole(file, json.dumps(placed, indent=2, sort_keys=True).encode(), 0o644)
     return placed
 
 
@@ -46,13 +46,3 @@ def _read(file: Path) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(node, str) for node in found.values()):
         raise Corrupt(f"{file.name} does not say where agents live")
     return found
-
-
-def _write(file: Path, placed: dict[str, str]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_suffix(".new")
-    with new.open("w") as handle:
-        json.dump(placed, handle, indent=2, sort_keys=True)
-        handle.flush()
-        os.fsync(handle.fileno())
-    new.replace(file)

@@ -8,13 +8,13 @@ lies in a file of its own that only the owner can read.
 import json
 import os
 import secrets
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..contracts import Corrupt
+from .files import write_whole
 
 FORMAT = 1
 
@@ -63,7 +63,7 @@ def path_in(data: Path) -> Path:
 
 def write(data: Path, run: RunFile) -> None:
     """Makes `run` the run file, on disk when this returns."""
-    _replace(path_in(data), json.dumps(run.model_dump(), indent=2) + "\n", 0o644)
+    write_whole(path_in(data), (json.dumps(run.model_dump(), indent=2) + "\n").encode(), 0o644)
 
 
 def read(data: Path) -> RunFile | None:
@@ -88,7 +88,7 @@ def keep_token(data: Path, token: str | None = None) -> Path:
     path = data / "run" / "token"
     if token is None and path.is_file():
         return path
-    _replace(path, (token or secrets.token_urlsafe(32)) + "\n", 0o600)
+    write_whole(path, f"{token or secrets.token_urlsafe(32)}\n".encode(), 0o600)
     return path
 
 
@@ -109,32 +109,6 @@ def _without_proc(pid: int) -> int | None:
     except PermissionError:
         pass
     return 0
-
-
-def _replace(path: Path, text: str, mode: int) -> None:
-    """The whole text under that name, or what was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            os.fchmod(number, mode)
-            file.write(text)
-            file.flush()
-            os.fsync(number)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable, where a file's own fsync makes only its bytes."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def this_process() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ...contracts import HanseError, InvalidInput, StorageError, Unavailable
-from ..runfile import sync_folder
+from ..files import sync_folder
 from .head import SignedHead
 
 _TAIL = 1 << 20

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...contracts import StorageError
-from ..runfile import sync_folder
+from ..files import sync_folder
 
 ARCHIVE = "archive"
 """The folder of archives in a data folder."""

@@ -11,6 +11,8 @@ from ..audit.bundle import Notary, make_bundle, read_bundle
 from ..audit.head import read_key
 from ..audit.proofs import Findings, prove
 from ..audit.reasons import check
+from ..secret_key import FILE as SECRET_KEY
+from ..secret_key import read_secret_key
 from ..store.place import place_of
 from ..world import SystemClock
 from .command import Session
@@ -52,10 +54,10 @@ def _held(data: Path, anchors: Sequence[Path] | None, journal: str) -> SignedHea
 
 
 def _signer(session: Session, data: Path) -> Signer:
-    secret = data / "secret.key"
+    secret = data / SECRET_KEY
     if not secret.exists():
         raise NotFound(f"there is no secret.key in {data}, which signs heads and bundles", data=str(data))
-    return Signer(_name(session), secret.read_bytes())
+    return Signer(_name(session), read_secret_key(secret))
 
 
 def _name(session: Session) -> str:

@@ -11,6 +11,8 @@ from .. import audit
 from ..audit.anchors import Kept, read_anchors
 from ..audit.head import Signer, read_key
 from ..config import default_heads
+from ..secret_key import FILE as SECRET_KEY
+from ..secret_key import read_secret_key
 from ..store.place import place_of
 from .command import Session
 from .output import Output
@@ -67,8 +69,8 @@ def public_key(data: Path) -> str:
 
 
 def _own_key(data: Path) -> bytes | None:
-    secret = data / "secret.key"
-    return Signer("", secret.read_bytes()).public if secret.exists() else None
+    secret = data / SECRET_KEY
+    return Signer("", read_secret_key(secret)).public if secret.exists() else None
 
 
 def _anchored_up_to(kept: Kept, journal: str) -> int:

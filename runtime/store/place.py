@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ...contracts import Conflict, Corrupt, InvalidConfiguration, StorageError, Store
 from ..address import Address
+from ..files import write_whole
 from .reading import StoreReader
 from .sqlite import SqliteStore, translated
 
@@ -118,7 +119,8 @@ def settled(data: Path, address: Address | None) -> Place:
         )
     if address is not None and known != address:
         _check_nothing_is_left(data, known, address)
-        _write(data / ADDRESS, json.dumps(asdict(address)))
+        hidden = 0o600  # an address may hold a password
+        write_whole(data / ADDRESS, json.dumps(asdict(address)).encode(), hidden)
     return place_of(data)
 
 
@@ -146,17 +148,6 @@ def _database(address: Address) -> Place:
     except ModuleNotFoundError as error:
         raise InvalidConfiguration("store: needs psycopg. Write: pip install 'hanse[postgresql]'") from error
     return Database(address.url, address.federation)
-
-
-def _write(path: Path, text: str) -> None:
-    """For nobody else's eyes: an address may hold a password."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(f".{os.getpid()}.new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
 
 
 def in_memory_store(schema: str) -> OpenStore:

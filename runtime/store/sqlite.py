@@ -18,7 +18,7 @@ from typing import Any
 import apsw
 
 from ...contracts import Corrupt, Epoch, Fenced, StorageError, Write
-from ..runfile import sync_folder
+from ..files import sync_folder
 from .committing import Inline, Threaded, Waiting, gathered
 from .statements import Statements, load_statements
 

@@ -27,10 +27,11 @@ from hanse.contracts import (
     TaskStatus,
 )
 from hanse.contracts.ids import TaskId, shard_of
-from hanse.runtime.assembly import World, make_coordinator, root_key
+from hanse.runtime.assembly import World, make_coordinator
 from hanse.runtime.config import AgentEntry, Configuration
 from hanse.runtime.federation import Task
 from hanse.runtime.runfile import process_started
+from hanse.runtime.secret_key import root_key
 
 from . import outside
 from .bank import Broken, Late, Ledger, Lender, Porter, Sick
