@@ -1,18 +1,19 @@
 """What was recalled lately: the records that a tenant was given last, by whichever process answered.
 
-The write gate asks for it, because what comes back in somebody's own words is an echo and not news. A reader tells ids
-and versions alone; the records are looked up when the gate asks. All of it is in memory: after a restart nothing was
-recalled lately.
+The write gate asks for it, because what comes back in somebody's own words is an echo and not news. Whoever recalls
+does not wait for that: what was given out is read when the gate asks, and a reader in another process tells ids and
+versions alone. All of it is in memory: after a restart nothing was recalled lately.
 
 A gate that compared each draft with all of them could be given few. So they are found by their words: what a draft says
 is an echo of a record only if that has all words of one of its sentences at least, and thousands can be searched for
 those in the time that a handful takes to be compared.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 
 from ..contracts import Tenant
 from ..contracts.memory import Record
@@ -20,6 +21,8 @@ from .wording import fingerprint, keys_in, sentences, tokens_of, without_frame, 
 
 KEPT = 4096
 """Records of a tenant that are remembered as given out, at most."""
+AT_A_STRETCH = 64
+"""Records that are read before others have their turn."""
 KEPT_BYTES = 4 << 20
 """What they take for a tenant, at most, counted with what they are found by."""
 COMPARED = 64
@@ -35,7 +38,7 @@ LookUp = Callable[[str, int], Record | None]
 
 @dataclass(slots=True)
 class _Entry:
-    """One that was given out: of what a reader told the version alone."""
+    """One that was given out: of what a reader told the version alone. Without keys it was not read yet."""
 
     version: int
     at: int
@@ -57,8 +60,8 @@ class Lately:
         self._given: OrderedDict[str, _Entry] = OrderedDict()
         self._holders: dict[str, set[str]] = {}
         """Ids of those that have a word, by its key."""
-        self._told: dict[str, None] = {}
-        """Those of which the record is not known yet."""
+        self._unread: dict[str, None] = {}
+        """Those that are not found by their words yet."""
         self._turns = count()
         self.nbytes = 0
 
@@ -68,7 +71,7 @@ class Lately:
     def gave(self, records: Iterable[Record]) -> None:
         for record in records:
             if not self._again(record):
-                self._put(record.id, _Entry(record.version, next(self._turns), record, _keys(record.text)))
+                self._put(record.id, _Entry(record.version, next(self._turns), record))
         self._make_room()
 
     def told(self, given: Iterable[Given]) -> None:
@@ -87,16 +90,22 @@ class Lately:
         for id, version in resting:
             self._put(id, _Entry(version, next(self._turns)))
 
+    async def read(self, look_up: LookUp) -> None:
+        """Reads what was given out since the last time, for whoever is about to ask."""
+        while self._unread:
+            self._read(look_up, AT_A_STRETCH)
+            await asyncio.sleep(0)
+
     def records(self, look_up: LookUp) -> list[Record]:
         """Oldest first, each as it was given out."""
-        self._look_up(look_up)
+        self._read(look_up)
         return [each.record for each in self._given.values() if each.record is not None]
 
     def said_in(self, text: str, look_up: LookUp) -> list[Record]:
         """Those that have all words of a sentence of the text, or are the text; the latest first. None where neither
         one of them has all words of the text nor each of its sentences has one that has its words.
         """
-        self._look_up(look_up)
+        self._read(look_up)
         if not self._may_be_said_in(text):
             return []
         found = {id for key in _asked(text) for id in self._latest(key)}
@@ -122,11 +131,10 @@ class Lately:
         holders.sort(key=len)
         return holders[0].intersection(*holders[1:])
 
-    def _look_up(self, look_up: LookUp) -> None:
-        told, self._told = self._told, {}
-        for id in told:
+    def _read(self, look_up: LookUp, most: int = KEPT) -> None:
+        for id in [*islice(self._unread, most)]:
             each = self._given[id]
-            if (record := look_up(id, each.version)) is None:
+            if (record := each.record or look_up(id, each.version)) is None:
                 self._drop(id)
             else:
                 self._replace(id, _Entry(each.version, each.at, record, _keys(record.text)))
@@ -151,8 +159,8 @@ class Lately:
             self._unfound(id, old)
         self._given[id] = entry
         self.nbytes += entry.nbytes
-        if entry.record is None:
-            self._told[id] = None
+        if not entry.keys:
+            self._unread[id] = None
         for key in entry.keys:
             self._holders.setdefault(key, set()).add(id)
 
@@ -163,7 +171,7 @@ class Lately:
 
     def _unfound(self, id: str, old: _Entry) -> None:
         self.nbytes -= old.nbytes
-        self._told.pop(id, None)
+        self._unread.pop(id, None)
         for key in old.keys:
             holders = self._holders[key]
             holders.discard(id)

@@ -125,6 +125,14 @@ class Log:
         padded = [*ids, *[ids[-1]] * (TOGETHER - len(ids))]
         return [kept(row, tenant) for row in self._store.read("current_some", (tenant, *padded))]
 
+    def records(self, tenant: Tenant, ids: Sequence[str]) -> Iterator[Record]:
+        """Those of these live or quarantined records that there are."""
+        pending = [self._pending.get((tenant, id)) for id in ids]
+        yield from (each[1].record for each in pending if each is not None and each[1] is not None)
+        on_disk = [id for id, each in zip(ids, pending, strict=True) if each is None]
+        for start in range(0, len(on_disk), TOGETHER):
+            yield from (each.record for each in self.current_some(tenant, on_disk[start : start + TOGETHER]))
+
     def record(self, tenant: Tenant, id: str) -> Record | None:
         found = self.current(tenant, id)
         return found.record if found else None

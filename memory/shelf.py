@@ -137,6 +137,10 @@ class Shelf:
         """Owners by reader."""
         return self._grants
 
+    async def read_lately(self) -> None:
+        """Reads what was given out since the last time, before `recalled_lately` is asked about many texts."""
+        await self.lately.read(self._version)
+
     def recalled_lately(self, text: str) -> list[Record]:
         """What the text may come from; each as it was given out, the latest first."""
         return self.lately.said_in(text, self._version)
@@ -146,13 +150,8 @@ class Shelf:
         if (found := self._cache.get(id)) is not None:
             self._cache.move_to_end(id)
             return found
-        if (found := self._log.record(self.tenant, id)) is None:
-            return None
-        if found.tenant != self.tenant:
-            raise Corrupt("a record of another tenant lies on this shelf")
-        self._cache[id] = found
-        if len(self._cache) > AT_HAND:
-            self._cache.popitem(last=False)
+        if (found := self._log.record(self.tenant, id)) is not None:
+            self._have_at_hand(found)
         return found
 
     def kept(self, id: str) -> Kept | None:
@@ -242,8 +241,20 @@ class Shelf:
         return next((each.record for each in versions if each.record.version == version), None)
 
     def _records(self, scored: Iterable[Scored]) -> dict[str, Record]:
-        found = {each.id: self.record(each.id) for each in scored}
-        return {id: record for id, record in found.items() if record is not None}
+        """Those that are not at hand come from the log together."""
+        ids = [each.id for each in scored]
+        for id in (at_hand := self._cache.keys() & ids):
+            self._cache.move_to_end(id)
+        for found in self._log.records(self.tenant, [id for id in ids if id not in at_hand]):
+            self._have_at_hand(found)
+        return {id: record for id in ids if (record := self._cache.get(id)) is not None}
+
+    def _have_at_hand(self, record: Record) -> None:
+        if record.tenant != self.tenant:
+            raise Corrupt("a record of another tenant lies on this shelf")
+        self._cache[record.id] = record
+        if len(self._cache) > AT_HAND:
+            self._cache.popitem(last=False)
 
     def _has(self, sought: Sought) -> bool:
         """Whether there may be a record that is sought."""

@@ -185,6 +185,7 @@ class Writing:
 
     async def _judged(self, shelf: Shelf, drafts: Sequence[Draft], vectors: Vectors, caller: Caller) -> _Batch:
         batch, now_ms = _Batch(), self._clock.now_ms()
+        await shelf.read_lately()
         for draft, vector in zip(drafts, vectors.rows, strict=True):
             draft = self._with_sources(shelf, draft, caller)
             decision = await self._decision(shelf, batch, draft, vector, caller)

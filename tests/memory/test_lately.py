@@ -1,5 +1,7 @@
 """What was recalled lately: found by its words, and kept within bounds."""
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,11 +46,12 @@ def test_what_is_over_its_bytes_is_dropped_oldest_first_with_all_it_was_found_by
     assert lately.said_in("Parcel 3 went to depot 3.", nothing) == []
     assert [each.id for each in lately.said_in("Parcel 999 went to depot 999.", nothing)] == ["r999"]
     assert lately.forget([f"r{number}" for number in range(1000)]) > 20
-    assert (lately.nbytes, lately._holders, lately._told) == (0, {}, {})
+    assert (lately.nbytes, lately._holders, lately._unread) == (0, {}, {})
 
 
 def test_what_is_given_out_again_is_the_latest_and_takes_no_more_room():
     lately = lately_of(*(f"Parcel {number} went to depot {number}." for number in range(20)))
+    assert len(lately.records(nothing)) == 20
     taken = lately.nbytes
     lately.gave([record("r0", "Parcel 0 went to depot 0.")])
     assert ([each.id for each in lately.records(nothing)][-1], lately.nbytes) == ("r0", taken)
@@ -85,3 +88,21 @@ async def test_an_echo_is_known_after_thousands_of_other_recalls():
             await remember(service, f"Ann Lee drinks tea number {number}.", ann())
         echo = await remember(service, f"Relevant context: {TEA} Parcel 5 for depot 35 came back damaged.", agent("s"))
         assert (echo.outcome, echo.record.id) == ("echo", first.record.id)
+
+
+async def test_what_was_given_out_is_read_in_stretches_when_somebody_asks():
+    lately, looked_up = lately_of(*(f"Parcel {number} went to depot {number}." for number in range(150))), list[str]()
+    lately.told([("told", 1)])
+    assert lately._holders == {}, "whoever recalls does not wait for that"
+
+    def look_up(id: str, version: int):
+        looked_up.append(id)
+        return record(id, TEA)
+
+    reading = asyncio.create_task(lately.read(look_up))
+    await asyncio.sleep(0)
+    assert len(lately._unread) == 151 - module.AT_A_STRETCH
+    lately.gave([record("r150", "Parcel 150 went to depot 150.")])
+    await reading
+    assert (looked_up, lately._unread) == (["told"], {})
+    assert [each.id for each in lately.said_in("Parcel 150 went to depot 150.", nothing)] == ["r150"]
