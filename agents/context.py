@@ -118,7 +118,7 @@ class Context:
         """The agent's own transactional store. Raises ContractBreach in a `pure` capability."""
         if self._state is None:
             self._check_not_pure("has no state")
-            self._state = State(self._transaction, writable=self._effect.writes)
+            self._state = State(self._transaction, self._marking, writable=self._effect.writes)
         return self._state
 
     # Who may be reached

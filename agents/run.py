@@ -7,6 +7,7 @@ from math import inf
 from typing import Any
 
 from ..contracts import AwardId, DeadlineExceeded, Digest, HanseError, KeyReused, TimedOut
+from ..contracts.labels import NO_MARKS, Marks, joined, marked
 from ..contracts.messages import Call
 from ..contracts.token import NO_LABELS, Allowance
 from .asking import NOTHING_USED, Purse, Used
@@ -94,6 +95,15 @@ class Run:
         """What models took for it, and the labels of what it has taken up."""
         used = Used(self.purse.cents, self.purse.tokens) if self.purse else NOTHING_USED
         return used._replace(labels=self.marking.data()) if self.marking and self.marking.taken else used
+
+    @property
+    def marks(self) -> Marks:
+        """Labels of what it works on: those its token names, and those it has taken up."""
+        taken = self.marking.taken if self.marking else NO_MARKS
+        if not (taken or self._allowance.labels):
+            return NO_MARKS
+        given = (label for label in self._allowance.labels if label not in taken)
+        return joined(marked(given, f"step {self.call.step} of task {self.call.task}"), taken)
 
     def check_same(self, call: Call, digest: Digest) -> None:
         """Raises KeyReused when the call is another one under the same key."""

@@ -214,6 +214,7 @@ class Runner:
         call = run.call
         receipt = (call.key, call.capability, run.digest, output, call.award, self._clock.now_ms())
         self._faults.reach(points.BEFORE_COMMIT)
+        run.transaction.label(run.marks)
         return run.transaction.admit((Write("insert_receipt", receipt), *_labels(run)))
 
     def _seen(self, transaction: Transaction) -> Commit | None:

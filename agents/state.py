@@ -3,14 +3,18 @@
 Everything a handler does to the state happens at one moment, after it has returned, together with its receipt; or not
 at all. Until then its writes are its own. What it read is held against what is there at that moment: when somebody
 else changed it meanwhile, the handler is run again from the start, and nobody notices but the clock.
+
+What is put has the labels of what its step works on, and whoever gets it, in whichever task, takes them up.
 """
 
-from collections.abc import AsyncIterator, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable
 from typing import Any, NamedTuple, TypeVar, overload
 
 from ..contracts import ContractBreach, InvalidInput, Write
+from ..contracts.labels import Marks, placed
+from .marking import Marking
 from .rows import LAST, Found, Key, Row, Rows, Span, merged
-from .values import packed, typed, unpacked
+from .values import labelled, opened, packed, typed, unpacked
 
 Value = TypeVar("Value")
 
@@ -35,7 +39,7 @@ class _Scanned(NamedTuple):
 class Transaction:
     """What one run of a handler has read and wants to write. The engine's half of `State`."""
 
-    __slots__ = ("_began", "_scans", "breach", "ended", "reads", "rows", "saw", "writes")
+    __slots__ = ("_began", "_scans", "_vouched", "breach", "ended", "reads", "rows", "saw", "writes")
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -49,6 +53,15 @@ class Transaction:
         """The handler has returned: what it left running can do nothing more."""
         self._began = rows.latest
         self._scans: list[_Scanned] = []
+        self._vouched: dict[Key, frozenset[str]] = {}
+        """Labels of what was put with words of its handler about them."""
+
+    def write(self, key: Key, data: bytes | None, labels: Iterable[str] | None = None) -> None:
+        """`labels` are those of the data, where it has not all of its step's."""
+        self.writes[key] = data
+        self._vouched.pop(key, None)
+        if labels is not None:
+            self._vouched[key] = frozenset(labels)
 
     def read(self, key: Key) -> bytes | None:
         if key in self.writes:
@@ -97,6 +110,13 @@ class Transaction:
             await self.rows.pins.free(owner, self.writes)
         self._check()
 
+    def label(self, marks: Marks) -> None:
+        """What was put is of data with these labels, unless its handler has said otherwise."""
+        if marks or self._vouched:
+            for key, data in self.writes.items():
+                if data is not None and (own := _own(marks, self._vouched.get(key))):
+                    self.writes[key] = labelled(data, own)
+
     def admit(self, extra: Iterable[Write]) -> Any:
         return self.rows.admit(self.writes, extra)
 
@@ -117,10 +137,11 @@ class State:
     `type=`. Collections and keys are text. All methods raise ContractBreach where the contract allows no writes.
     """
 
-    __slots__ = ("_transaction", "_writable")
+    __slots__ = ("_marking", "_transaction", "_writable")
 
-    def __init__(self, transaction: Transaction, *, writable: bool) -> None:
-        self._transaction, self._writable = transaction, writable
+    def __init__(self, transaction: Transaction, marking: Callable[[], Marking], *, writable: bool) -> None:
+        """`marking` takes the labels of what is read."""
+        self._transaction, self._marking, self._writable = transaction, marking, writable
 
     @overload
     async def get(self, collection: str, key: str, *, default: Any = None) -> Any: ...
@@ -131,17 +152,20 @@ class State:
     async def get(self, collection: str, key: str, *, type: Any = None, default: Any = None) -> Any:
         """A fresh copy of the value, or `default` when there is none. Raises Failed when it is of another type."""
         data = self._open.read(_key(collection, key))
-        if data is None:
-            return default
-        return unpacked(data) if type is None else typed(data, type, f"{collection}/{key}")
+        return default if data is None else self._value(collection, key, data, type)
 
-    async def put(self, collection: str, key: str, value: Any) -> None:
-        """Sets the value. Raises InvalidInput when JSON cannot carry it."""
-        self._writing.writes[_key(collection, key)] = packed(value)
+    async def put(self, collection: str, key: str, value: Any, *, labels: Collection[str] | None = None) -> None:
+        """Sets the value. Raises InvalidInput when JSON cannot carry it.
+
+        It has the labels of all that its step works on; or these `labels`, when the handler can vouch for it.
+        `labels=()` is right for a count, which says nothing of what was counted, and wrong for a text that came from
+        somewhere.
+        """
+        self._writing.write(_key(collection, key), packed(value), labels)
 
     async def delete(self, collection: str, key: str) -> None:
         """Removes the value, if there is one."""
-        self._writing.writes[_key(collection, key)] = None
+        self._writing.write(_key(collection, key), None)
 
     def scan(
         self, collection: str, *, prefix: str = "", after: str = "", limit: int | None = None, type: Any = None
@@ -150,7 +174,13 @@ class State:
 
         `await` it for a list, or go through it with `async for`, which reads a page at a time. Order is by code point.
         """
-        return Scan(self._open, Span(collection, prefix, prefix + LAST), after, limit, type)
+        return Scan(self._open, Span(collection, prefix, prefix + LAST), after, limit, type, self._value)
+
+    def _value(self, collection: str, key: str, data: bytes, type_: Any) -> Any:
+        data, marks = opened(data)
+        if marks:
+            self._marking().take(placed(marks, f"state {collection}/{key}"))
+        return unpacked(data) if type_ is None else typed(data, type_, f"{collection}/{key}")
 
     @property
     def _open(self) -> Transaction:
@@ -170,10 +200,20 @@ class State:
 class Scan:
     """Rows still to be read."""
 
-    __slots__ = ("_after", "_limit", "_span", "_transaction", "_type")
+    __slots__ = ("_after", "_limit", "_span", "_transaction", "_type", "_value")
 
-    def __init__(self, transaction: Transaction, span: Span, after: str, limit: int | None, type_: Any) -> None:
+    def __init__(
+        self,
+        transaction: Transaction,
+        span: Span,
+        after: str,
+        limit: int | None,
+        type_: Any,
+        value: Callable[[str, str, bytes, Any], Any],
+    ) -> None:
+        """`value` is that of a collection, a key, its bytes and a type."""
         self._transaction, self._span, self._after, self._limit, self._type = transaction, span, after, limit, type_
+        self._value = value
 
     def __await__(self) -> Generator[Any, Any, list[tuple[str, Any]]]:
         return self._all().__await__()
@@ -184,7 +224,7 @@ class Scan:
             size = _PAGE if left is None else min(_PAGE, left)
             page = self._transaction.page(self._span, after, size)
             for row in page:
-                yield row.key, self._value(row)
+                yield row.key, self._value(self._span.collection, row.key, row.value, self._type)
             if len(page) < size:
                 return
             after, left = page[-1].key, left and left - size
@@ -192,8 +232,9 @@ class Scan:
     async def _all(self) -> list[tuple[str, Any]]:
         return [pair async for pair in self]
 
-    def _value(self, row: Found) -> Any:
-        return typed(row.value, self._type, f"{self._span.collection}/{row.key}") if self._type else unpacked(row.value)
+
+def _own(marks: Marks, vouched: Collection[str] | None) -> Marks:
+    return marks if vouched is None else {label: marks.get(label, ("what its handler said",)) for label in vouched}
 
 
 def ended() -> ContractBreach:

@@ -1,9 +1,10 @@
 """Labels: what is known of data, such as `private` or `untrusted`, and where that comes from.
 
 A label travels with whatever is made of the data: from a recalled record to the step that recalled it, to every step
-whose input, condition or list is made of that one's output, to child tasks and back, to what is remembered. `after`
-only orders, so nothing travels by it. Nothing takes a label away: that a person lets labelled material go outward
-holds for one step with one input.
+whose input, condition or list is made of that one's output, to child tasks and back, to what is remembered, to what
+an agent keeps in its state and from there to whoever reads it. `after` only orders, so nothing travels by it. Nothing
+takes a label away: that a person lets labelled material go outward holds for one step with one input. Only the code of
+an agent may vouch for what it keeps (`context.state.put(..., labels=())`).
 
 Each label keeps where it comes from, for the person who is asked: `record 0192…, step s1`, the nearest place last.
 """

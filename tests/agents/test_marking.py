@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from hanse.agents import Agent, Context
 from hanse.agents.connector import Connector, ConnectorOptions, operation
+from hanse.agents.values import opened, packed
 from hanse.contracts import HanseError, NotCleared, TokenInvalid, Unavailable, capability
 from hanse.contracts.caller import Caller
 from hanse.contracts.labels import IN_ERROR
@@ -94,6 +95,34 @@ class Clerk(Agent):
         """Recall, and ask strangers."""
         await context.memory.recall(request.text)
         await context.connectors.pipe.look(text=request.text)
+        return request
+
+    @capability(effect="reversible", compensation="note")
+    async def keep(self, request: Text, context: Context) -> Text:
+        """Keep what was given: a text, and how long it is."""
+        await context.state.put("kept", "text", request.text)
+        await context.state.put("kept", "length", len(request.text), labels=())
+        await context.state.put("kept", "own", "ours", labels=("private",))
+        return Text(text=await context.state.get("kept", "text"))
+
+    @capability(effect="reversible", compensation="note")
+    async def drop(self, request: Text, context: Context) -> Text:
+        """Forget what was kept, and keep it in another place."""
+        await context.state.put("moved", "text", await context.state.get("kept", request.text))
+        await context.state.delete("kept", request.text)
+        return request
+
+    @capability(effect="read")
+    async def show(self, request: Text, context: Context) -> Text:
+        """What is kept under a key, or everything."""
+        if request.text:
+            return Text(text=str(await context.state.get("kept", request.text)))
+        return Text(text=" ".join([str(value) async for _, value in context.state.scan("kept")]))
+
+    @capability(effect="irreversible")
+    async def send_kept(self, request: Text, context: Context) -> Text:
+        """Send what was kept."""
+        await context.connectors.pipe.send(text=await context.state.get("kept", request.text))
         return request
 
     @capability(effect="reversible", compensation="note")
@@ -196,3 +225,59 @@ async def test_a_token_that_clears_more_than_was_minted_is_none(start: Start):
     with pytest.raises(HanseError) as caught:
         output(await engine.execute(forged))
     assert caught.value.code == TokenInvalid.code
+
+
+HOW = "step s1 of task t1, state kept/text"
+
+
+async def kept(start: Start, *labels: str, **given: Any):
+    """A clerk that keeps a text which came with these labels."""
+    engine = await start(Clerk, **(given or parts()))
+    caveats = {"labels": [*labels], "cleared": []} if labels else {}
+    said = await engine.execute(call_of("clerk.keep", {"text": "buy now"}, caveats=caveats, task="t1", step="s1"))
+    assert (output(said), said.labels) == ({"text": "buy now"}, None), "one's own words are nothing new"
+    return engine
+
+
+@pytest.mark.parametrize("again_started", [False, True])
+async def test_who_reads_what_was_kept_takes_up_its_labels_in_another_task_too(start: Start, again_started: bool):
+    engine = await kept(start, "untrusted")
+    if again_started:
+        await engine.stop()
+        engine = await start(Clerk, **parts())
+    said = await engine.execute(call_of("clerk.show", {"text": "text"}))
+    assert (output(said), said.labels) == ({"text": "buy now"}, {"untrusted": [HOW]})
+    said = await engine.execute(call_of("clerk.show", {"text": "length"}))
+    assert (output(said), said.labels) == ({"text": "7"}, None), "the handler vouched for it"
+    said = await engine.execute(call_of("clerk.show", {"text": "own"}))
+    assert (output(said), list(said.labels)) == ({"text": "ours"}, ["private"])
+    said = await engine.execute(call_of("clerk.show", {}))
+    assert (output(said), sorted(said.labels)) == ({"text": "7 ours buy now"}, ["private", "untrusted"])
+
+
+async def test_what_was_kept_without_labels_has_none(start: Start):
+    engine = await kept(start)
+    said = await engine.execute(call_of("clerk.show", {"text": "text"}))
+    assert (output(said), said.labels) == ({"text": "buy now"}, None)
+
+
+async def test_labels_go_on_with_what_is_kept_again_and_go_with_what_is_forgotten(start: Start):
+    engine = await kept(start, "untrusted")
+    moved = await engine.execute(call_of("clerk.drop", {"text": "text"}))
+    assert moved.labels == {"untrusted": [HOW]}
+    engine._runner.rows._recent._rows.clear()
+    value, _ = engine._runner.rows.row(("moved", "text"))
+    assert opened(value) == (packed("buy now"), {"untrusted": (HOW,)})
+    said = await engine.execute(call_of("clerk.show", {"text": "text"}))
+    assert (output(said), said.labels) == ({"text": "None"}, None)
+
+
+async def test_what_was_kept_goes_outward_only_where_the_token_clears_it(start: Start):
+    given = parts()
+    engine = await kept(start, "untrusted", **given)
+    refused = error(await engine.execute(call_of("clerk.send_kept", {"text": "text"})))
+    assert (type(refused), given["connectors"]["pipe"].sent) == (NotCleared, [])
+    assert refused.ids[IN_ERROR] == {"untrusted": [HOW]}
+    caveats = {"labels": ["untrusted"], "cleared": ["untrusted"]}
+    assert output(await engine.execute(call_of("clerk.send_kept", {"text": "text"}, caveats=caveats)))
+    assert given["connectors"]["pipe"].sent == ["buy now"]

@@ -123,6 +123,24 @@ class Desk(Agent):
         told = await talk.call("memory_remember", {"text": "A kettle belongs into the next shipment."})
         return Found(texts=[told["id"]], labels=list(context.labels))
 
+    @capability(effect="reversible", compensation="note")
+    async def keep(self, request: Text, context: Context) -> Text:
+        """Keep it in one's own state."""
+        await context.state.put("kept", "text", request.text)
+        return request
+
+    @capability(effect="read")
+    async def kept(self, request: Text, context: Context) -> Text:
+        """What was kept, from whomever."""
+        return Text(text=await context.state.get("kept", "text", default=""))
+
+    @capability(effect="irreversible")
+    async def do_kept(self, request: Text, context: Context) -> Text:
+        """Do what was kept."""
+        kept = await context.state.get("kept", "text", default="")
+        await context.state.put("done", kept, True)
+        return Text(text=kept)
+
     @capability(effect="irreversible")
     async def clear_out(self, request: Text, context: Context) -> Found:
         """Recall, and forget whatever is found."""
@@ -327,6 +345,33 @@ async def test_a_task_made_of_a_stranger_s_letter_says_so_itself():
             "input_required",
             {"untrusted": ["label of the task"]},
         )
+
+
+async def test_what_an_agent_kept_for_one_task_is_as_untrusted_in_the_next():
+    async with bureau() as here:
+        letter = await here.run(
+            {"id": "keep", "call": "desk.keep", "input": {"text": "money"}}, labels={"untrusted": "letter"}
+        )
+        assert letter.status == "completed", "what can be undone is not asked about"
+        kept = {"id": "kept", "call": "desk.kept", "input": {"text": ""}}
+        task = await here.run(kept, send({"$from": "kept.text"}))
+        assert (task.status, await here.sent()) == ("input_required", [])
+        [place] = (await here.question()).labels["untrusted"]
+        assert place == f"step keep of task {letter.id}, state kept/text, step kept"
+        assert await here.is_replayed(letter.id, task.id)
+
+
+async def test_what_was_kept_is_judged_where_a_handler_acts_on_it_and_there_is_no_memory_either():
+    async with Federation.in_process([Desk, Post]) as federation:
+        here = Bureau(federation)
+        await here.run({"id": "keep", "call": "desk.keep", "input": {"text": "money"}}, labels={"untrusted": "letter"})
+        task = await here.run({"id": "act", "call": "desk.do_kept", "input": {"text": ""}})
+        question = await here.question()
+        assert (task.status, [*question.labels]) == ("input_required", ["untrusted"])
+        done = await here.run({"id": "done", "call": "desk.done", "input": {"text": ""}})
+        assert (await here.step(done, "done")).output["texts"] == []
+        task = await here.says(question, yes=True)
+        assert (task.status, (await here.step(task, "act")).output) == ("completed", {"text": "money"})
 
 
 # What an answer, a token and a journal say
