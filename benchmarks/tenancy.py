@@ -33,12 +33,11 @@ from rich.progress import Progress
 
 from ..contracts import Conflict, Digest, HanseError, StorageError, Tenant
 from ..contracts.caller import Caller
-from ..contracts.memory import Change, Draft, Layer, Query, Scope
+from ..contracts.memory import ONLY_READ, Change, Draft, Layer, Query, Scope
 from ..memory.lately import Given
 from ..memory.reader import MemoryReader
 from ..memory.service import MemoryService, Settings
 from ..memory.snapshot import Snapshots
-from ..memory.verbs import ONLY_READ
 from ..runtime.actors import calm_collector
 from ..runtime.journal import Journal
 from ..runtime.memory_parts import parts

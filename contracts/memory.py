@@ -256,6 +256,10 @@ class Restored(BaseModel):
     """That went again, because the tenant's budget is smaller than what it has now."""
 
 
+ONLY_READ = frozenset({"access", "audit", "export", "grants"})
+"""Verbs that `tell` takes, which change nothing and need nothing but the records: readers answer them too."""
+
+
 class Memory(Protocol):
     """The shared memory as its users see it. What a write acknowledges is on disk.
 

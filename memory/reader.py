@@ -32,7 +32,7 @@ from typing import Any, NoReturn, cast
 
 from ..contracts import Clock, Corrupt, Entropy, Event, Faults, HanseError, Kind, NotAllowed, Tenant, Unavailable
 from ..contracts.caller import Caller
-from ..contracts.memory import Record
+from ..contracts.memory import ONLY_READ, Record
 from ..contracts.plain import check
 from ..contracts.pool import Embedder
 from ..contracts.wire import decode_event
@@ -41,7 +41,7 @@ from .service import Parts, Reading, Settings
 from .shelf import Shelf
 from .shelves import Shelves
 from .telling import Send, Telling
-from .verbs import ONLY_READ, VERBS
+from .verbs import VERBS
 
 _log = logging.getLogger(__name__)
 

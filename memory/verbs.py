@@ -161,9 +161,6 @@ def _truth(parameters: Mapping[str, Any], name: str) -> bool:
     return value
 
 
-ONLY_READ = frozenset({"access", "audit", "export", "grants"})
-"""Verbs, here and of hygiene, that change nothing and need nothing but the records: readers answer them too."""
-
 VERBS: Mapping[str, Verb] = {
     "grant": grant,
     "grants": grants,

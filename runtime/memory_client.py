@@ -15,8 +15,7 @@ from typing import Any
 
 from ..contracts import IdempotencyKey, JsonObject, MemoryView
 from ..contracts.caller import Caller
-from ..contracts.memory import Certificate, Change, Draft, Query, Recollection, Record, Remembered
-from ..memory.verbs import ONLY_READ
+from ..contracts.memory import ONLY_READ, Certificate, Change, Draft, Query, Recollection, Record, Remembered
 from .client import Shard
 from .memory_readers import SILENT_SECONDS, PassedOver, Readers
 

@@ -10,6 +10,7 @@ The source is parsed, not run, so that an import counts wherever it stands in th
 
 import ast
 import subprocess
+import sys
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 
@@ -209,6 +210,14 @@ def test_heavy_optional_packages_are_imported_only_where_they_are_used():
         if _root(found.imported) in HEAVY and not found.inside_function and not found.for_types_only
     ]
     _hold("Heavy packages at module level", broken)
+
+
+def test_a_process_of_agents_loads_nothing_heavy_and_nothing_optional():
+    """It starts with every agent, and again whenever one has died: what it imports everybody waits for."""
+    program = "import sys, hanse.runtime.actors; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "hanse" in loaded.stdout.split()
+    assert not {*loaded.stdout.split()} & (HEAVY | OPTIONAL)
 
 
 def test_imports_by_name_happen_only_where_a_reason_is_written():

@@ -16,6 +16,7 @@ from hanse.contracts.memory import Certificate, Change, Draft, Layer, Provenance
 from hanse.memory.access import Lifetimes
 from hanse.memory.certificates import problems_of
 from hanse.memory.service import MemoryService, Settings
+from hanse.runtime.store import sqlite
 
 from .plain import SHOP, Clock, ann, memory
 
@@ -169,8 +170,11 @@ async def test_working_memory_always_ends():
         assert record.expires_ms == clock.ms + 60_000
 
 
-async def test_what_was_forgotten_is_no_failure_though_a_reader_stands_still_in_the_file(tmp_path: Path):
+async def test_what_was_forgotten_is_no_failure_though_a_reader_stands_still_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """It is committed, so it is said to be; the file is cleaned when the reader has gone, and certified then."""
+    monkeypatch.setattr(sqlite, "BUSY_MS", 50)  # which is waited for the reader each time
     settings = Settings(compact_seconds=0.01)
     async with memory(tmp_path / "m.sqlite", settings=settings, started=True) as service:
         record = await remembered(service, f"the secret is {word(1)}")
