@@ -112,7 +112,6 @@ class TenantIndex:
         """Of the rows that are part of an episode: which, and where."""
         self._row_of_number = Column(np.int32, -1)
         self._sayings: Sayings | None = None
-        self._heard_all = False
         self._mays: Recent[NDArray[bool_]] = Recent()
         self._words = 0.0
 
@@ -120,19 +119,10 @@ class TenantIndex:
         return len(self._rows)
 
     def listen(self) -> None:
-        self._sayings, self._heard_all = Sayings(), not self._ids
-
-    def hear(self, records: Iterable[Record]) -> None:
-        assert self._sayings is not None
-        for record in records:
-            if (row := self._rows.get(record.id)) is not None:
-                self._sayings.put(row, keys_of(record.text))
-
-    def heard_all(self) -> None:
-        self._heard_all = True
+        self._sayings = Sayings()
 
     def may_say(self, keys: Collection[str]) -> bool:
-        return self._sayings is None or not self._heard_all or self._sayings.may_say(keys)
+        return self._sayings is None or self._sayings.may_say(keys)
 
     def ids(self) -> set[str]:
         return set(self._rows)

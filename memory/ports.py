@@ -75,21 +75,11 @@ class Index(Protocol):
         ...
 
     def listen(self) -> None:
-        """From here on `may_say` hears of what is put. It knows as soon as it has heard of everything: at once where
-        nothing is there yet, else after `hear` and `heard_all`.
-        """
+        """From here on `may_say` knows. Called before anything is put, where a gate is going to ask."""
         ...
-
-    def hear(self, records: Iterable[Record]) -> None:
-        """Records that were put before it listened. What is not there any more is passed over."""
-        ...
-
-    def heard_all(self) -> None: ...
 
     def may_say(self, keys: Collection[str]) -> bool:
-        """Whether some record may have all of these keys (`Wording.keys`): never no where one has, or may have as far
-        as it knows.
-        """
+        """Whether some record may have all of these keys (`Wording.keys`): never no where one has."""
         ...
 
     def vectors(self, ids: Iterable[str]) -> "NDArray[float32]":

@@ -33,7 +33,7 @@ _STEP = 32
 
 
 class Sayings:
-    """Rows are numbered by whoever calls, from zero upwards, and put in any order. One that is put again says both."""
+    """Rows are numbered by whoever calls, from zero upwards; each is put once."""
 
     def __init__(self) -> None:
         self._slices: NDArray[uint8] = np.zeros((BITS, 8), np.uint8)
@@ -65,7 +65,6 @@ class Sayings:
     def renumber(self, kept: "NDArray[int32]") -> None:
         """The old rows that stay, in their order: each is numbered by its place there."""
         count = -(-len(kept) // 8)
-        self._make_room((int(kept[-1]) >> 3) + 1 if len(kept) else 0)  # the last ones may not have been put yet
         fresh = np.zeros((BITS, max(8, count)), np.uint8)
         for start in range(0, BITS, _STEP):
             bits = np.unpackbits(self._slices[start : start + _STEP, : self._bytes], axis=1, bitorder="little")

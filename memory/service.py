@@ -386,7 +386,8 @@ class MemoryService(Reading):
         return await asyncio.shield(self._task(work()))
 
     def _shelf(self, tenant: Tenant) -> Shelf:
-        return self._make_shelf(tenant, Shelf, lately=self.lately.of(tenant))
+        gated = self.parts.gate is not None
+        return self._make_shelf(tenant, Shelf, lately=self.lately.of(tenant), gated=gated)
 
     async def _written(self, caller: Caller, write: Callable[[Shelf], Awaitable[Result]]) -> Result:
         """The result of a write, which goes on when the caller does not wait for it."""

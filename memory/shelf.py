@@ -8,17 +8,16 @@ that was acknowledged before it asked.
 import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..contracts import Corrupt, Faults, StorageError, Tenant
+from ..contracts import Corrupt, Faults, Tenant
 from ..contracts.memory import Fact, Query, Recollection, Record, State
 from . import faults as points
 from .access import View
 from .lately import Lately
 from .log import Kept, Log
 from .past import Finish, Past
-from .ports import Index, MakeIndex, Scored, Sought
+from .ports import MakeIndex, Scored, Sought
 from .progress import Progress
 from .projection import SMALL, Projection, aside, comparable, to_its_end
 from .tables import Database
@@ -33,8 +32,6 @@ Result = TypeVar("Result")
 
 AT_HAND = 4096
 """Records that need not be read from the log."""
-HEARD = 16
-"""Records that the index is told of at a time, when it begins to listen."""
 
 FactKey = Callable[[Fact], str]
 
@@ -58,7 +55,9 @@ class Shelf:
         faults: Faults,
         key_of: FactKey = fact_key,
         lately: Lately | None = None,
+        gated: bool = False,
     ) -> None:
+        """`gated` where drafts are compared with what is here."""
         self.tenant = tenant
         self.model = model
         """Of the vectors in the index. A vector of another model is as good as none."""
@@ -66,9 +65,8 @@ class Shelf:
         """For whoever looks and then writes, where nobody else may write in between."""
         self._log, self._database, self._faults = log, database, faults
         self._make_index, self._dimensions, self.key_of = make_index, dimensions, key_of
-        self._present = self._empty()
-        self._listening: asyncio.Task[None] | None = None
-        """From the first draft on that is compared with what is here."""
+        self._gated = gated
+        self._present = self._made()
         self._past = Past(tenant, log, self._empty, model)
         self._changes: list[Kept | tuple[str, ...]] = []
         """Not in the projection yet: records, or ids that went."""
@@ -102,8 +100,6 @@ class Shelf:
 
     def close(self) -> None:
         """When nobody uses it."""
-        if self._listening is not None:
-            self._listening.cancel()
         self._present.close()
         self._past.close()
         self.lately.rest()
@@ -183,12 +179,9 @@ class Shelf:
         self, text: str, vector: "NDArray[float32] | None", limit: int, sought: Sought
     ) -> list[tuple[Scored, Record]]:
         """The most similar records, for the gate; none where none of them is sought. Waits for no reader: beside one it
-        leaves the projection as it is, and compares what is not in it yet one by one. The first one makes the index
-        listen; until it has heard all, whatever may be there is looked for.
+        leaves the projection as it is, and compares what is not in it yet one by one.
         """
         async with self._changing:
-            if self._listening is None:
-                self._listening = self._listen(self._present.index)
             if not self._turn.taken:
                 async with self._turn.take():
                     await self._take_in_changes()
@@ -309,25 +302,9 @@ class Shelf:
     def _made(self) -> Projection:
         """An empty one of the present."""
         projection = self._empty()
-        if self._listening is not None:
+        if self._gated:
             projection.index.listen()
         return projection
-
-    def _listen(self, index: Index) -> "asyncio.Task[None]":
-        index.listen()
-        return asyncio.create_task(self._hear_all(index))
-
-    async def _hear_all(self, index: Index) -> None:
-        """A few at a time: whoever writes or recalls has its turn in between. A log that fails is told elsewhere."""
-        after = ""
-        with suppress(StorageError):
-            await self._log.durable()  # so that what the index has already is found in the log
-            while page := self._log.page(self.tenant, after, HEARD):
-                async with self._changing:
-                    index.hear(each.record for each in page)
-                after = page[-1].record.id
-                await asyncio.sleep(0)
-            index.heard_all()
 
     def _empty(self) -> Projection:
         return Projection(self._make_index(self._dimensions), self._database)

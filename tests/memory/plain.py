@@ -94,12 +94,6 @@ class ExactIndex:
     def listen(self) -> None:
         pass
 
-    def hear(self, records: Iterable[Record]) -> None:
-        pass
-
-    def heard_all(self) -> None:
-        pass
-
     def may_say(self, keys: Collection[str]) -> bool:
         return any(keys_of(record.text).issuperset(keys) for record, _, _ in self._records.values())
 
