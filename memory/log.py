@@ -120,18 +120,19 @@ class Log:
         rows = self._store.read("current", (tenant, id))
         return kept(rows[0], tenant) if rows else None
 
-    def current_some(self, tenant: Tenant, ids: Sequence[str]) -> list[Kept]:
-        """Those of at most `TOGETHER` records that are there. On disk only."""
-        padded = [*ids, *[ids[-1]] * (TOGETHER - len(ids))]
-        return [kept(row, tenant) for row in self._store.read("current_some", (tenant, *padded))]
+    def current_some(self, tenant: Tenant, ids: Sequence[str]) -> Iterator[Kept]:
+        """Those of these records that are there. On disk only."""
+        for start in range(0, len(ids), TOGETHER):
+            some = ids[start : start + TOGETHER]
+            padded = [*some, *[some[-1]] * (TOGETHER - len(some))]
+            yield from (kept(row, tenant) for row in self._store.read("current_some", (tenant, *padded)))
 
     def records(self, tenant: Tenant, ids: Sequence[str]) -> Iterator[Record]:
         """Those of these live or quarantined records that there are."""
         pending = [self._pending.get((tenant, id)) for id in ids]
         yield from (each[1].record for each in pending if each is not None and each[1] is not None)
         on_disk = [id for id, each in zip(ids, pending, strict=True) if each is None]
-        for start in range(0, len(on_disk), TOGETHER):
-            yield from (each.record for each in self.current_some(tenant, on_disk[start : start + TOGETHER]))
+        yield from (each.record for each in self.current_some(tenant, on_disk))
 
     def record(self, tenant: Tenant, id: str) -> Record | None:
         found = self.current(tenant, id)

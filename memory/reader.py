@@ -177,12 +177,7 @@ class MemoryReader(Reading):
             changed.grants = False
             shelf.read_grants()
         ids = [id for id, _ in zip(changed.ids, range(_RECORDS), strict=False)]
-        found = [
-            each
-            for start in range(0, len(ids), TOGETHER)
-            for each in self.log.current_some(shelf.tenant, ids[start : start + TOGETHER])
-        ]
-        shelf.replace(ids, found)
+        shelf.replace(ids, [*self.log.current_some(shelf.tenant, ids)])
         for id in ids:
             del changed.ids[id]
 

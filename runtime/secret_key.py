@@ -25,6 +25,12 @@ def root_key(data: Path) -> bytes:
     return read_secret_key(path)
 
 
+def known_key(data: Path) -> bytes | None:
+    """The same, for whoever only looks: None where there is none. Raises Corrupt."""
+    path = data / FILE
+    return read_secret_key(path) if path.exists() else None
+
+
 def read_secret_key(path: Path) -> bytes:
     """Raises Corrupt for a file that is too short to be a key, and OSError when it cannot be read."""
     key = path.read_bytes()

@@ -11,8 +11,7 @@ from ..audit.bundle import Notary, make_bundle, read_bundle
 from ..audit.head import read_key
 from ..audit.proofs import Findings, prove
 from ..audit.reasons import check
-from ..secret_key import FILE as SECRET_KEY
-from ..secret_key import read_secret_key
+from ..secret_key import known_key
 from ..store.place import place_of
 from ..world import SystemClock
 from .command import Session
@@ -54,10 +53,9 @@ def _held(data: Path, anchors: Sequence[Path] | None, journal: str) -> SignedHea
 
 
 def _signer(session: Session, data: Path) -> Signer:
-    secret = data / SECRET_KEY
-    if not secret.exists():
+    if (secret := known_key(data)) is None:
         raise NotFound(f"there is no secret.key in {data}, which signs heads and bundles", data=str(data))
-    return Signer(_name(session), read_secret_key(secret))
+    return Signer(_name(session), secret)
 
 
 def _name(session: Session) -> str:

@@ -11,8 +11,7 @@ from .. import audit
 from ..audit.anchors import Kept, read_anchors
 from ..audit.head import Signer, read_key
 from ..config import default_heads
-from ..secret_key import FILE as SECRET_KEY
-from ..secret_key import read_secret_key
+from ..secret_key import known_key
 from ..store.place import place_of
 from .command import Session
 from .output import Output
@@ -69,8 +68,8 @@ def public_key(data: Path) -> str:
 
 
 def _own_key(data: Path) -> bytes | None:
-    secret = data / SECRET_KEY
-    return Signer("", read_secret_key(secret)).public if secret.exists() else None
+    secret = known_key(data)
+    return None if secret is None else Signer("", secret).public
 
 
 def _anchored_up_to(kept: Kept, journal: str) -> int:

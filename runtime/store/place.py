@@ -119,8 +119,8 @@ def settled(data: Path, address: Address | None) -> Place:
         )
     if address is not None and known != address:
         _check_nothing_is_left(data, known, address)
-        hidden = 0o600  # an address may hold a password
-        write_whole(data / ADDRESS, json.dumps(asdict(address)).encode(), hidden)
+        # For nobody else's eyes: an address may hold a password.
+        write_whole(data / ADDRESS, json.dumps(asdict(address)).encode(), 0o600)
     return place_of(data)
 
 
