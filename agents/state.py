@@ -155,12 +155,14 @@ class State:
         return default if data is None else self._value(collection, key, data, type)
 
     async def put(self, collection: str, key: str, value: Any, *, labels: Collection[str] | None = None) -> None:
-        """Sets the value. Raises InvalidInput when JSON cannot carry it.
+        """Sets the value. Raises InvalidInput when JSON cannot carry it, and for labels that are one text.
 
         It has the labels of all that its step works on; or these `labels`, when the handler can vouch for it.
         `labels=()` is right for a count, which says nothing of what was counted, and wrong for a text that came from
         somewhere.
         """
+        if isinstance(labels, str):
+            raise InvalidInput(f'labels are several texts. Write: labels=("{labels}",)')
         self._writing.write(_key(collection, key), packed(value), labels)
 
     async def delete(self, collection: str, key: str) -> None:

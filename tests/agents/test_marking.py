@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from hanse.agents import Agent, Context
 from hanse.agents.connector import Connector, ConnectorOptions, operation
 from hanse.agents.values import opened, packed
-from hanse.contracts import HanseError, NotCleared, TokenInvalid, Unavailable, capability
+from hanse.contracts import HanseError, InvalidInput, NotCleared, TokenInvalid, Unavailable, capability
 from hanse.contracts.caller import Caller
 from hanse.contracts.labels import IN_ERROR
 from hanse.contracts.memory import Hit, Query, Recollection, Record
@@ -110,6 +110,12 @@ class Clerk(Agent):
         """Forget what was kept, and keep it in another place."""
         await context.state.put("moved", "text", await context.state.get("kept", request.text))
         await context.state.delete("kept", request.text)
+        return request
+
+    @capability(effect="reversible", compensation="note")
+    async def keep_wrongly(self, request: Text, context: Context) -> Text:
+        """Name one label as if it were several."""
+        await context.state.put("kept", "text", request.text, labels="private")
         return request
 
     @capability(effect="read")
@@ -281,3 +287,10 @@ async def test_what_was_kept_goes_outward_only_where_the_token_clears_it(start: 
     caveats = {"labels": ["untrusted"], "cleared": ["untrusted"]}
     assert output(await engine.execute(call_of("clerk.send_kept", {"text": "text"}, caveats=caveats)))
     assert given["connectors"]["pipe"].sent == ["buy now"]
+
+
+async def test_one_label_in_the_place_of_several_is_refused_and_nothing_is_kept(start: Start):
+    engine = await start(Clerk, **parts())
+    refused = error(await engine.execute(call_of("clerk.keep_wrongly", {"text": "a"})))
+    assert (type(refused), refused.detail) == (InvalidInput, 'labels are several texts. Write: labels=("private",)')
+    assert output(await engine.execute(call_of("clerk.show", {"text": "text"}))) == {"text": "None"}
