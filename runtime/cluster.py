@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Iterable, Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +17,15 @@ from . import actors
 from .assembly import agent_id, agent_keys, namespace_of
 from .config import AgentEntry, Configuration
 from .gateway import proxy
-from .lean_ray import lean_node
+from .lean_ray import NotStarted, lean_node
 from .parts import parts_of
 from .placement import place
 from .ray_link import answer
 from .secret_key import root_key
 from .store.place import place_of
 
+STARTS = 3
+"""So many attempts has a Ray cluster of one's own to start."""
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 PLACEMENT = "placement.json"
@@ -98,6 +100,7 @@ class Cluster:
 
 def join_ray(configuration: Configuration, address: str | None = None) -> bool:
     """Connects this process to the cluster at `address`, or starts one here. Blocks for seconds. True when started.
+    Raises Unavailable when none answers there, or none starts here.
 
     A cluster started here answers on loopback only. Ray turns its token authentication on for it, with the token in
     `~/.ray/auth_token` that only this user can read, unless `RAY_AUTH_MODE` says otherwise; nothing is reported home.
@@ -112,14 +115,29 @@ def join_ray(configuration: Configuration, address: str | None = None) -> bool:
         os.environ.update(proxy.environment(configuration.data))
         # "local", because without an address Ray would join whatever cluster somebody started on this machine.
         arguments |= {"address": "local", "num_cpus": LOCAL_CPUS, "include_dashboard": False, "log_to_driver": False}
+        _start_ray(arguments)
     else:
-        arguments["address"] = address
-    try:
-        with lean_node() if address is None else nullcontext():
-            ray.init(**arguments)
-    except ConnectionError as error:
-        raise Unavailable(f"no Ray cluster answers at {address}: {error}") from error
+        _connect_ray(arguments | {"address": address})
     return address is None
+
+
+def _start_ray(arguments: dict[str, Any]) -> None:
+    """Again when it did not start: what was too busy then, or still had Ray to read from its disk, is ready now."""
+    for left in reversed(range(STARTS)):
+        try:
+            with lean_node():
+                ray.init(**arguments)
+            return
+        except NotStarted as error:
+            if not left:
+                raise Unavailable(f"Ray did not start on this machine in {STARTS} attempts: {error}") from error
+
+
+def _connect_ray(arguments: dict[str, Any]) -> None:
+    try:
+        ray.init(**arguments)
+    except ConnectionError as error:
+        raise Unavailable(f"no Ray cluster answers at {arguments['address']}: {error}") from error
 
 
 def check_at_head() -> None:

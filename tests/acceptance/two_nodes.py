@@ -27,6 +27,7 @@ from hanse.runtime import actors, cluster
 from hanse.runtime.config import AgentEntry
 from hanse.runtime.federation import Task
 from hanse.runtime.gateway import proxy
+from hanse.runtime.lean_ray import lean_node
 from hanse.runtime.store.place import ADDRESS
 
 from ..support.postgres import Server
@@ -54,13 +55,15 @@ class Nodes:
         self._sessions = tempfile.mkdtemp(prefix="ray-")  # not below pytest's: sockets have short paths
         told = {"env_vars": proxy.environment(folder)}  # the near one alone
         head = {"node_ip_address": NEAR, "resources": {"near": 1, "any": 1}, "temp_dir": self._sessions, **told}
-        self.cluster = Cluster(initialize_head=True, head_node_args={**head, **_SIZE})
+        with lean_node():
+            self.cluster = Cluster(initialize_head=True, head_node_args={**head, **_SIZE})
         self.add_far()
 
     def add_far(self) -> None:
         home = {"HOME": str(self.homes[FAR])}
         room: dict[str, float] = {"far": 1, "any": 1}
-        self._far = self.cluster.add_node(node_ip_address=FAR, resources=room, env_vars=home, **_SIZE)
+        with lean_node():
+            self._far = self.cluster.add_node(node_ip_address=FAR, resources=room, env_vars=home, **_SIZE)
 
     def remove_far(self) -> None:
         """As a power cut would."""
