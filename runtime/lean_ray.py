@@ -27,9 +27,13 @@ from ray._private.ray_constants import PROCESS_TYPE_DASHBOARD_AGENT, PROCESS_TYP
 WITHOUT = {"no_monitor": True, "include_log_monitor": False}
 AGENT = Path(__file__).parent / "no_dashboard_agent.py"
 PYTHON_FOR = "_build_python_executable_command_memory_profileable"
+"""The function of Ray that says with which Python one of its own programs is started."""
 CHECK = "Check failed"
+"""What a raylet that ends itself writes before its reason."""
 START_SECONDS = 60.0
+"""For a raylet to register with its directory."""
 LOOK_SECONDS = 0.02
+"""Between two looks whether it has."""
 
 
 class NotStarted(Exception):
